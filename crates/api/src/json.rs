@@ -1,0 +1,67 @@
+//! JSON text exactly as Go's encoder writes it.
+//!
+//! `encoding/json` always escapes U+2028 and U+2029 and, unless told otherwise, `<`, `>` and `&`. Docker's plain
+//! answers tell it
+//! otherwise; its streams (`/events`, progress messages, `/containers/{id}/wait`) do not. Each value ends in a newline.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+use serde_json::ser::{Formatter, Serializer};
+
+/// The body of a plain answer.
+pub fn body<T: Serialize>(value: &T) -> serde_json::Result<Vec<u8>> {
+    encode(value, false)
+}
+
+/// One message of a stream.
+pub fn message<T: Serialize>(value: &T) -> serde_json::Result<Vec<u8>> {
+    encode(value, true)
+}
+
+fn encode<T: Serialize>(value: &T, html: bool) -> serde_json::Result<Vec<u8>> {
+    let mut text = Vec::with_capacity(256);
+    value.serialize(&mut Serializer::with_formatter(&mut text, Go { html }))?;
+    text.push(b'\n');
+    Ok(text)
+}
+
+struct Go {
+    html: bool,
+}
+
+impl Formatter for Go {
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some((at, found)) = rest.char_indices().find(|&(_, c)| self.escapes(c)) {
+            writer.write_all(&rest.as_bytes()[..at])?;
+            write!(writer, "\\u{:04x}", u32::from(found))?;
+            rest = &rest[at + found.len_utf8()..];
+        }
+        writer.write_all(rest.as_bytes())
+    }
+}
+
+impl Go {
+    fn escapes(&self, c: char) -> bool {
+        matches!(c, '\u{2028}' | '\u{2029}') || (self.html && matches!(c, '<' | '>' | '&'))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_escape_html_and_bodies_do_not() {
+        let text = "a<b>&\u{2028}\"é\n";
+        assert_eq!(
+            String::from_utf8(body(&text).unwrap()).unwrap(),
+            "\"a<b>&\\u2028\\\"é\\n\"\n"
+        );
+        assert_eq!(
+            String::from_utf8(message(&text).unwrap()).unwrap(),
+            "\"a\\u003cb\\u003e\\u0026\\u2028\\\"é\\n\"\n"
+        );
+    }
+}

@@ -1,0 +1,245 @@
+//! Writes what lies below a directory as a tar stream: `docker cp` out of a container, `export`.
+//!
+//! The tree may change meanwhile, and whoever changes it may mean harm. Every directory is opened once, without following
+//! links and without crossing into another file system of the tree unless asked; its entries are reached through that
+//! descriptor. An entry that disappears is left out; a file that shrinks while it is read is filled up with zeros, one that
+//! grows is cut off, as the header has promised a size.
+
+use std::collections::HashMap;
+use std::ffi::{CStr, CString, OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read as _, Write};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+
+use ferry_sys::Root;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
+
+use crate::reader::{Entry, Kind};
+use crate::{Error, Result, Writer, tree};
+
+#[derive(Clone, Debug, Default)]
+pub struct CreateOptions {
+    /// What the top entry is called, instead of its own name; empty for a tree without a name, whose top entry is `./`.
+    pub name: Option<PathBuf>,
+    /// Go into file systems that are mounted below.
+    pub cross_mounts: bool,
+    /// Leave out the top entry itself and write only what is in it.
+    pub contents_only: bool,
+}
+
+/// What makes a file the same file.
+type Inode = (u64, u64);
+
+struct Walk<W: Write> {
+    writer: Writer<W>,
+    cross_mounts: bool,
+    /// Files with several links that were written, and under which name.
+    linked: HashMap<Inode, PathBuf>,
+    buffer: Vec<u8>,
+}
+
+/// Directories one inside the other: each holds a descriptor while it is walked.
+const MAX_DEPTH: usize = 1024;
+
+/// Writes `path` and everything below it, in the order of names, with a complete archive's end. Links on the way to `path`
+/// are followed inside the root, a final one is written as a link. Sockets are left out. Returns the stream.
+///
+/// Fails with [`Error::Write`] where a file cannot be read, [`Error::Read`] where the stream cannot be written.
+pub fn create<W: Write>(root: &Root, path: &Path, stream: W, options: &CreateOptions) -> Result<W> {
+    let mut walk = Walk {
+        writer: Writer::new(stream),
+        cross_mounts: options.cross_mounts,
+        linked: HashMap::new(),
+        buffer: vec![0; 64 << 10],
+    };
+    let failed = |source| failed(path, source);
+    let top = root.resolve(path, OFlags::PATH | OFlags::NOFOLLOW).map_err(failed)?;
+    let stat = rustix::fs::fstat(&top).map_err(|source| failed(source.into()))?;
+    let name = match &options.name {
+        Some(name) => name.clone(),
+        None => path.file_name().map(PathBuf::from).unwrap_or_default(),
+    };
+    if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+        let dir = root
+            .resolve(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW)
+            .map_err(failed)?;
+        walk.tree(dir, name, options.contents_only)?;
+    } else {
+        let (parent, last) = root.parent(path).map_err(failed)?;
+        let last = CString::new(last.into_vec()).map_err(|_| failed(Errno::INVAL.into()))?;
+        walk.leaf(parent.as_fd(), &last, &stat, name)?;
+    }
+    walk.writer.finish().map_err(sink)
+}
+
+impl<W: Write> Walk<W> {
+    fn tree(&mut self, top: OwnedFd, name: PathBuf, contents_only: bool) -> Result<()> {
+        let mut stack = vec![self.enter(top, name, contents_only)?];
+        while let Some((dir, path, left)) = stack.last_mut() {
+            let Some(child) = left.pop() else {
+                stack.pop();
+                continue;
+            };
+            let child_path = path.join(OsStr::from_bytes(child.to_bytes()));
+            let stat = match rustix::fs::statat(&*dir, &child, AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT) => continue,
+                stat => stat.map_err(|source| failed(&child_path, source.into()))?,
+            };
+            if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+                let dir = rustix::io::dup(&*dir).map_err(|source| failed(&child_path, source.into()))?;
+                self.leaf(dir.as_fd(), &child, &stat, child_path)?;
+                continue;
+            }
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let mut resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+            if !self.cross_mounts {
+                resolve |= ResolveFlags::NO_XDEV;
+            }
+            match rustix::fs::openat2(&*dir, &child, flags, Mode::empty(), resolve) {
+                Ok(fd) => {
+                    if stack.len() >= MAX_DEPTH {
+                        return Err(Error::TooLarge {
+                            what: "components of name",
+                            limit: MAX_DEPTH as u64,
+                        });
+                    }
+                    let entered = self.enter(fd, child_path, false)?;
+                    stack.push(entered);
+                }
+                // Gone, or something else by now; or a mount point, which is written as the empty directory it covers.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+                Err(Errno::XDEV) => {
+                    let entry = entry(child_path, Kind::Directory, &stat, Vec::new());
+                    self.writer.header(&entry).map_err(sink)?;
+                }
+                Err(source) => return Err(failed(&child_path, source.into())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a directory's own entry and lists it, last name first.
+    fn enter(&mut self, dir: OwnedFd, path: PathBuf, silent: bool) -> Result<(OwnedFd, PathBuf, Vec<CString>)> {
+        let wrong = |source| failed(&path, source);
+        if !silent {
+            let stat = rustix::fs::fstat(&dir).map_err(|source| wrong(source.into()))?;
+            let xattrs = tree::xattrs(dir.as_fd()).map_err(wrong)?;
+            let name = if path.as_os_str().is_empty() {
+                PathBuf::from(".")
+            } else {
+                path.clone()
+            };
+            self.writer
+                .header(&entry(name, Kind::Directory, &stat, xattrs))
+                .map_err(sink)?;
+        }
+        let mut names = tree::names(dir.as_fd()).map_err(wrong)?;
+        names.reverse();
+        Ok((dir, path, names))
+    }
+
+    /// Writes anything but a directory.
+    fn leaf(&mut self, dir: BorrowedFd<'_>, name: &CStr, stat: &Stat, path: PathBuf) -> Result<()> {
+        let Some(kind) = tree::kind(stat) else { return Ok(()) };
+        let inode: Inode = (stat.st_dev, stat.st_ino);
+        if stat.st_nlink > 1 {
+            if let Some(first) = self.linked.get(&inode) {
+                let link = first.as_os_str().to_owned();
+                let entry = Entry {
+                    link,
+                    ..entry(path, Kind::HardLink, stat, Vec::new())
+                };
+                return self.writer.header(&entry).map_err(sink);
+            }
+            self.linked.insert(inode, path.clone());
+        }
+        let nofollow = OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = if kind == Kind::File {
+            OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY
+        } else {
+            OFlags::PATH
+        };
+        let wrong = |source| failed(&path, source);
+        let fd = match rustix::fs::openat(dir, name, flags | nofollow, Mode::empty()) {
+            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Ok(()),
+            fd => fd.map_err(|source| wrong(source.into()))?,
+        };
+        let now = rustix::fs::fstat(&fd).map_err(|source| wrong(source.into()))?;
+        if (now.st_dev, now.st_ino) != inode || tree::kind(&now) != Some(kind) {
+            return Ok(());
+        }
+        let xattrs = tree::xattrs(fd.as_fd()).map_err(wrong)?;
+        if kind == Kind::Symlink {
+            let target = rustix::fs::readlinkat(&fd, "", Vec::new()).map_err(|source| wrong(source.into()))?;
+            let link = OsString::from_vec(target.into_bytes());
+            return self
+                .writer
+                .header(&Entry {
+                    link,
+                    ..entry(path, kind, &now, xattrs)
+                })
+                .map_err(sink);
+        }
+        let entry = entry(path.clone(), kind, &now, xattrs);
+        self.writer.header(&entry).map_err(sink)?;
+        if kind == Kind::File {
+            self.content(&path, File::from(fd), entry.size)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn content(&mut self, path: &Path, mut file: File, size: u64) -> Result<()> {
+        let mut left = size;
+        while left > 0 {
+            let most = usize::try_from(left).unwrap_or(usize::MAX).min(self.buffer.len());
+            let count = match file.read(&mut self.buffer[..most]) {
+                Ok(0) => {
+                    self.buffer[..most].fill(0);
+                    most
+                }
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(failed(path, error)),
+            };
+            self.writer.data(&self.buffer[..count]).map_err(sink)?;
+            left -= count as u64;
+        }
+        self.writer.pad(size).map_err(sink)
+    }
+}
+
+fn entry(path: PathBuf, kind: Kind, stat: &Stat, xattrs: Vec<(OsString, Vec<u8>)>) -> Entry {
+    Entry {
+        path,
+        kind,
+        link: OsString::new(),
+        mode: stat.st_mode & 0o7777,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        size: if kind == Kind::File {
+            u64::try_from(stat.st_size).unwrap_or_default()
+        } else {
+            0
+        },
+        mtime: tree::mtime(stat),
+        xattrs,
+        segments: None,
+        offset: 0,
+    }
+}
+
+fn failed(path: &Path, source: io::Error) -> Error {
+    Error::Write {
+        path: path.to_owned(),
+        action: "read",
+        source,
+    }
+}
+
+fn sink(source: io::Error) -> Error {
+    Error::Read { source }
+}

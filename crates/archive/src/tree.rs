@@ -1,0 +1,166 @@
+//! What is on disk: attributes of an open file, and the size of a tree as Docker counts it.
+
+use std::collections::HashSet;
+use std::ffi::{CString, OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, XattrFlags};
+use rustix::io::Errno;
+
+use crate::reader::{Kind, Time};
+
+/// Extended attributes that steer overlayfs: never taken from an archive, never written to one.
+pub const OVERLAY_XATTRS: [&str; 2] = ["trusted.overlay.", "user.overlay."];
+/// Marks a directory that hides everything below it (Documentation/filesystems/overlayfs.rst).
+pub const OPAQUE: &str = "trusted.overlay.opaque";
+
+pub fn is_overlay_xattr(name: &OsStr) -> bool {
+    OVERLAY_XATTRS
+        .iter()
+        .any(|prefix| name.as_bytes().starts_with(prefix.as_bytes()))
+}
+
+/// Whether this is overlayfs's mark of a deleted entry: a character device 0:0.
+pub fn is_whiteout(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
+}
+
+pub fn is_opaque(dir: BorrowedFd<'_>) -> bool {
+    let mut value = [0; 8];
+    matches!(rustix::fs::fgetxattr(dir, OPAQUE, &mut value[..]), Ok(1) if value[0] == b'y')
+}
+
+/// What an archive would call this file; `None` for a socket, which no archive holds.
+pub fn kind(stat: &Stat) -> Option<Kind> {
+    let (major, minor) = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+    Some(match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Kind::File,
+        FileType::Directory => Kind::Directory,
+        FileType::Symlink => Kind::Symlink,
+        FileType::Fifo => Kind::Fifo,
+        FileType::CharacterDevice => Kind::Character { major, minor },
+        FileType::BlockDevice => Kind::Block { major, minor },
+        _ => return None,
+    })
+}
+
+pub fn mtime(stat: &Stat) -> Time {
+    #[allow(
+        clippy::unnecessary_cast,
+        reason = "the width of st_mtime_nsec differs between architectures"
+    )]
+    Time {
+        secs: stat.st_mtime as i64,
+        nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or_default(),
+    }
+}
+
+/// A path that stands for an open file, whichever way it was opened: `O_PATH` descriptors take no `f*xattr` calls.
+fn magic_link(fd: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+/// Sets an attribute of the file itself (a link, not its target), however it was opened.
+pub fn set_xattr(fd: BorrowedFd<'_>, name: &OsStr, value: &[u8]) -> io::Result<()> {
+    match rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty()) {
+        Err(Errno::BADF) => Ok(rustix::fs::setxattr(magic_link(fd), name, value, XattrFlags::empty())?),
+        done => Ok(done?),
+    }
+}
+
+/// Changes the mode of exactly the file that is open, which must not be a symbolic link: by name it could be another one
+/// by now.
+pub fn set_mode(fd: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
+    match rustix::fs::fchmod(fd, Mode::from(mode)) {
+        Err(Errno::BADF) => Ok(rustix::fs::chmod(magic_link(fd), Mode::from(mode))?),
+        done => Ok(done?),
+    }
+}
+
+/// All attributes but overlayfs's own; empty where the file system has none.
+pub fn xattrs(fd: BorrowedFd<'_>) -> io::Result<Vec<(OsString, Vec<u8>)>> {
+    let path = magic_link(fd);
+    let mut names = vec![0; 64 << 10];
+    let length = match rustix::fs::listxattr(&path, &mut names[..]) {
+        Ok(length) => length,
+        Err(Errno::NOTSUP) => 0,
+        Err(error) => return Err(error.into()),
+    };
+    let mut found = Vec::new();
+    let mut value = vec![0; if length == 0 { 0 } else { 64 << 10 }];
+    for name in names[..length].split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
+        let name = OsString::from_vec(name.to_vec());
+        if is_overlay_xattr(&name) {
+            continue;
+        }
+        match rustix::fs::getxattr(&path, &name, &mut value[..]) {
+            Ok(length) => found.push((name, value[..length].to_vec())),
+            Err(Errno::NODATA | Errno::NOTSUP | Errno::PERM) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(found)
+}
+
+/// The entries of a directory without `.` and `..`, in the order of their bytes.
+pub fn names(dir: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(dir)? {
+        let name = entry?.file_name().to_owned();
+        if !matches!(name.to_bytes(), b"." | b"..") {
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Bytes of all files below `dir` as Docker's overlay2 counts a layer: apparent sizes of everything but directories,
+/// hard links once. Does not cross mounts; whoever changes the tree meanwhile changes the answer and nothing else.
+pub fn size(dir: BorrowedFd<'_>) -> io::Result<u64> {
+    let open = |at: BorrowedFd<'_>, name: &std::ffi::CStr| -> Result<OwnedFd, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(at, name, flags, Mode::empty())
+    };
+    let device = rustix::fs::fstat(dir)?.st_dev;
+    let mut seen = HashSet::new();
+    let mut total = 0_u64;
+    // One descriptor a level: an iterative walk keeps a deep tree from eating the stack.
+    let mut stack: Vec<(OwnedFd, Vec<CString>)> = Vec::new();
+    let top = open(dir, c".")?;
+    let children = names(top.as_fd())?;
+    stack.push((top, children));
+    loop {
+        let depth = stack.len();
+        let Some((fd, children)) = stack.last_mut() else { break };
+        let Some(name) = children.pop() else {
+            stack.pop();
+            continue;
+        };
+        let stat = match rustix::fs::statat(&*fd, &name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => continue,
+            stat => stat?,
+        };
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            if stat.st_dev != device || depth >= MAX_DEPTH {
+                continue;
+            }
+            match open(fd.as_fd(), &name) {
+                Ok(child) => {
+                    let children = names(child.as_fd())?;
+                    stack.push((child, children));
+                }
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+                Err(error) => return Err(error.into()),
+            }
+        } else if stat.st_nlink <= 1 || seen.insert(stat.st_ino) {
+            total = total.saturating_add(u64::try_from(stat.st_size).unwrap_or_default());
+        }
+    }
+    Ok(total)
+}
+
+/// Deeper directories than this are not counted: each level holds a descriptor.
+const MAX_DEPTH: usize = 2048;

@@ -1,0 +1,119 @@
+//! One container's control group.
+//!
+//! A `Cgroup` is a name and shared directory descriptors, not a lease: dropping it leaves the group as it is, and
+//! several processes may hold the same one. Its states are the kernel's: made by [`Hierarchy::create`], gone after
+//! [`Cgroup::remove`], whoever did it; every call on a group that is gone fails with [`Error::NotFound`].
+//!
+//! [`Hierarchy::create`]: crate::Hierarchy::create
+//! [`Error::NotFound`]: crate::Error::NotFound
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use oci_spec::runtime::LinuxResources;
+
+use crate::error::Result;
+use crate::stats::Stats;
+use crate::warning::Warning;
+use crate::{v1, v2};
+
+/// A control group of either version.
+#[derive(Debug)]
+pub struct Cgroup(pub(crate) Version);
+
+#[derive(Debug)]
+pub(crate) enum Version {
+    V1(v1::Cgroup),
+    V2(v2::Cgroup),
+}
+
+macro_rules! either {
+    ($self:ident, $cgroup:ident => $call:expr) => {
+        match &$self.0 {
+            Version::V1($cgroup) => $call,
+            Version::V2($cgroup) => $call,
+        }
+    };
+}
+
+impl Cgroup {
+    /// The path it was made under, without a leading slash.
+    pub fn path(&self) -> &str {
+        either!(self, c => c.path())
+    }
+
+    /// Moves the calling process, which must be single-threaded, into the group: on v1 by writing `0` to each `tasks`
+    /// (a thread moving itself does not wait for a grace period, about 7 ms), on v2 to `cgroup.procs`.
+    pub fn enter(&self) -> Result<()> {
+        either!(self, c => c.enter())
+    }
+
+    /// The files to which a cloned child has to write `0`, opened for writing (close-on-exec).
+    pub fn enter_fds(&self) -> Result<Vec<OwnedFd>> {
+        either!(self, c => c.enter_fds())
+    }
+
+    /// On v2 the group's directory, for `CLONE_INTO_CGROUP`.
+    pub fn v2_dir(&self) -> Option<BorrowedFd<'_>> {
+        match &self.0 {
+            Version::V1(_) => None,
+            Version::V2(cgroup) => Some(cgroup.dir()),
+        }
+    }
+
+    /// On v1 the group's directory in each hierarchy, by the name its mount point has below /sys/fs/cgroup; on v2 none.
+    pub fn directories(&self) -> Result<Vec<(String, OwnedFd)>> {
+        match &self.0 {
+            Version::V1(cgroup) => cgroup.directories(),
+            Version::V2(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Sets the limits that `resources` names and leaves the others alone.
+    pub fn update(&self, resources: &LinuxResources) -> Result<Vec<Warning>> {
+        either!(self, c => c.update(resources))
+    }
+
+    /// Stops every process; returns when all are stopped. On failure the group is thawed again.
+    pub fn freeze(&self) -> Result<()> {
+        either!(self, c => c.freeze())
+    }
+
+    /// Lets stopped processes go on.
+    pub fn thaw(&self) -> Result<()> {
+        either!(self, c => c.thaw())
+    }
+
+    /// Sends `signal` to every process, also to those in groups below. `SIGKILL` reaches processes that fork meanwhile
+    /// too, thaws a frozen group, and returns when the group is empty, or with [`Error::Busy`](crate::Error::Busy)
+    /// after ten seconds. A group that does not exist is no error.
+    pub fn kill(&self, signal: i32) -> Result<()> {
+        either!(self, c => c.kill(signal))
+    }
+
+    /// Every process of the group and of the groups below it, sorted, as pids of the caller's pid namespace.
+    pub fn pids(&self) -> Result<Vec<i32>> {
+        either!(self, c => c.pids())
+    }
+
+    /// What the group has used. A controller that is not mounted leaves its part empty.
+    pub fn stats(&self) -> Result<Stats> {
+        either!(self, c => c.stats())
+    }
+
+    /// How many processes of the group the kernel has killed for memory.
+    pub fn oom_kills(&self) -> Result<u64> {
+        either!(self, c => c.oom_kills())
+    }
+
+    /// A descriptor that becomes readable when the group runs out of memory, and once when the group is removed: ask
+    /// [`Self::oom_kills`] what it meant. Non-blocking; read it (up to 4 KiB) to arm it again.
+    pub fn oom_watch(&self) -> Result<OwnedFd> {
+        either!(self, c => c.oom_watch())
+    }
+
+    /// Removes the group with all groups below it; waits up to two seconds for processes that are about to be gone.
+    /// A group that does not exist is no error.
+    pub fn remove(&self) -> Result<()> {
+        either!(self, c => c.remove())
+    }
+}

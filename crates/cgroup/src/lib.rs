@@ -1,0 +1,35 @@
+//! Control groups: v1, hybrid and v2 behind one [`Cgroup`].
+//!
+//! ```text
+//! engine start   Hierarchy::detect()  mount table read once; serialised to every shim
+//! container      Hierarchy::create("ferry/<id>", resources) -> Cgroup + Warnings
+//! child          writes "0" to each of Cgroup::enter_fds()      (v2: is cloned into Cgroup::v2_dir())
+//! life           update, freeze, thaw, stats, oom_watch
+//! end            kill, remove; Hierarchy::remove_empty("ferry") by the last one
+//! ```
+//!
+//! * What the kernel made of a value is read back: a limit that holds otherwise is a [`Warning`], one that the kernel
+//!   refuses an [`Error`] that says what the value means.
+//! * v1: a container has a directory in each hierarchy of memory, cpu, cpuacct, pids, devices, freezer and blkio, and in
+//!   cpuset and hugetlb only when asked for. A controller that is not mounted matters only when a limit needs it.
+//! * v2: the controllers are switched on from the mount down to the parent, as far as limits need them.
+
+pub mod devices;
+
+mod cgroup;
+mod error;
+mod group;
+mod hierarchy;
+mod limits;
+mod mountinfo;
+mod signal;
+mod stats;
+mod v1;
+mod v2;
+mod warning;
+
+pub use cgroup::Cgroup;
+pub use error::Error;
+pub use hierarchy::{Hierarchy, Layout, V1Mount};
+pub use stats::{BlockIo, BlockIoEntry, Cpu, Memory, Pids, Stats};
+pub use warning::Warning;

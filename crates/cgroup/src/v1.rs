@@ -1,0 +1,419 @@
+//! Version 1: a directory in each of several hierarchies, one or a few controllers each
+//! (Documentation/admin-guide/cgroup-v1).
+//!
+//! Attaching is the point: a thread that writes `0` to a `tasks` file moves itself in microseconds, whereas a pid, or
+//! anything in `cgroup.procs`, waits for a grace period of about 7 ms on an idle machine.
+
+mod blkio;
+mod cpu;
+mod cpuset;
+mod devices;
+mod events;
+mod freezer;
+pub(crate) mod hugetlb;
+mod memory;
+pub(crate) mod pids;
+mod stats;
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use oci_spec::runtime::LinuxResources;
+use rustix::io::Errno;
+use rustix::process::Signal;
+
+use crate::error::{Error, Result};
+use crate::group::{self, Group};
+use crate::hierarchy::V1Mount;
+use crate::limits::Limits;
+use crate::signal;
+use crate::stats::Stats;
+use crate::warning::Warning;
+
+/// Every container is in these, as far as they are mounted.
+const ALWAYS: [&str; 7] = ["memory", "cpu", "cpuacct", "pids", "devices", "freezer", "blkio"];
+/// All that this crate knows.
+pub(crate) const CONTROLLERS: [&str; 9] = [
+    "memory", "cpu", "cpuacct", "pids", "devices", "freezer", "blkio", "cpuset", "hugetlb",
+];
+
+/// The mounted v1 hierarchies, each with its directory open.
+#[derive(Debug)]
+pub struct Mounts(Vec<Mounted>);
+
+#[derive(Debug)]
+struct Mounted {
+    mount: V1Mount,
+    directory: OwnedFd,
+}
+
+impl Mounted {
+    fn group<'a>(&'a self, path: &'a str) -> Group<'a> {
+        Group {
+            root: self.directory.as_fd(),
+            mount: &self.mount.path,
+            path,
+        }
+    }
+
+    fn has(&self, controllers: &[&str]) -> bool {
+        self.mount.controllers.iter().any(|c| controllers.contains(&c.as_str()))
+    }
+}
+
+impl Mounts {
+    pub(crate) fn open(mounts: Vec<V1Mount>) -> Result<Self> {
+        let open = |mount: V1Mount| {
+            Ok(Mounted {
+                directory: group::open_mount(&mount.path)?,
+                mount,
+            })
+        };
+        mounts.into_iter().map(open).collect::<Result<_>>().map(Self)
+    }
+
+    pub(crate) fn layout(&self) -> Vec<V1Mount> {
+        self.0.iter().map(|m| m.mount.clone()).collect()
+    }
+
+    pub(crate) fn remove_empty(&self, path: &str) {
+        for mounted in &self.0 {
+            // In use or absent: both leave nothing to do.
+            let _ = mounted.group(path).remove_directory();
+        }
+    }
+
+    fn find<'a>(&'a self, controller: &str, path: &'a str) -> Option<Group<'a>> {
+        self.0.iter().find(|m| m.has(&[controller])).map(|m| m.group(path))
+    }
+}
+
+/// One container's directories.
+#[derive(Debug)]
+pub(crate) struct Cgroup {
+    mounts: Arc<Mounts>,
+    path: String,
+}
+
+impl Cgroup {
+    pub fn create(mounts: Arc<Mounts>, path: String, resources: &LinuxResources) -> Result<(Self, Vec<Warning>)> {
+        let cgroup = Self { mounts, path };
+        let mut warnings = Vec::new();
+        let made = cgroup
+            .make(resources)
+            .and_then(|()| cgroup.apply(resources, true, &mut warnings));
+        match made {
+            Ok(()) => Ok((cgroup, warnings)),
+            Err(error) => {
+                // The first failure is what matters; what cannot be removed either is swept by the engine.
+                cgroup.mounts.remove_empty(&cgroup.path);
+                group::parents(&cgroup.path)
+                    .rev()
+                    .for_each(|parent| cgroup.mounts.remove_empty(parent));
+                Err(error)
+            }
+        }
+    }
+
+    pub fn open(mounts: Arc<Mounts>, path: String) -> Result<Self> {
+        let cgroup = Self { mounts, path };
+        let main = cgroup.main()?;
+        if main.exists("") {
+            Ok(cgroup)
+        } else {
+            Err(Error::NotFound(main.file("")))
+        }
+    }
+
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Its directory in every hierarchy it is in, by the hierarchy's usual name (`cpu,cpuacct`).
+    pub fn directories(&self) -> Result<Vec<(String, OwnedFd)>> {
+        let mut directories = Vec::new();
+        for mounted in &self.mounts.0 {
+            let group = mounted.group(&self.path);
+            match group.open_dir() {
+                Ok(directory) => directories.push((mounted.mount.controllers.join(","), directory)),
+                Err(Error::NotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(directories)
+    }
+
+    fn make(&self, resources: &LinuxResources) -> Result<()> {
+        let with_cpuset = cpuset::asked(resources.cpu().as_ref());
+        let with_hugetlb = resources
+            .hugepage_limits()
+            .as_ref()
+            .is_some_and(|limits| !limits.is_empty());
+        for mounted in &self.mounts.0 {
+            let wanted = mounted.has(&ALWAYS)
+                || with_cpuset && mounted.has(&["cpuset"])
+                || with_hugetlb && mounted.has(&["hugetlb"]);
+            if wanted {
+                mounted.group(&self.path).make_with_parents()?;
+                if mounted.has(&["cpuset"]) {
+                    cpuset::inherit(&mounted.group(&self.path))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Controllers whose limits were not asked for are not looked at.
+    fn apply(&self, resources: &LinuxResources, fresh: bool, warnings: &mut Vec<Warning>) -> Result<()> {
+        if resources.unified().as_ref().is_some_and(|unified| !unified.is_empty()) {
+            return Err(Error::Invalid {
+                limit: "unified".to_owned(),
+                value: String::new(),
+                meaning: "these are control files of cgroup v2, and this machine has v1".to_owned(),
+            });
+        }
+        if let Some(memory) = resources.memory() {
+            self.with(
+                "memory",
+                warnings,
+                |limits| memory::apply(limits, memory),
+                || memory::asked(memory),
+            )?;
+        }
+        if let Some(cpu) = resources.cpu() {
+            self.with("cpu", warnings, |limits| cpu::apply(limits, cpu), || cpu::asked(cpu))?;
+            if cpuset::asked(Some(cpu)) {
+                if !fresh {
+                    self.join_cpuset()?;
+                }
+                self.with(
+                    "cpuset",
+                    warnings,
+                    |limits| cpuset::apply(limits, cpu),
+                    || cpuset::named(cpu),
+                )?;
+            }
+        }
+        if let Some(pids) = resources.pids() {
+            self.with(
+                "pids",
+                warnings,
+                |limits| pids::apply(limits, *pids),
+                || pids::asked(*pids),
+            )?;
+        }
+        if let Some(block_io) = resources.block_io() {
+            self.with(
+                "blkio",
+                warnings,
+                |limits| blkio::apply(limits, block_io),
+                || blkio::asked(block_io),
+            )?;
+        }
+        if let Some(pages) = resources.hugepage_limits().as_ref().filter(|pages| !pages.is_empty()) {
+            self.with(
+                "hugetlb",
+                warnings,
+                |limits| hugetlb::apply(limits, pages),
+                || hugetlb::asked(pages),
+            )?;
+        }
+        if let Some(rules) = resources.devices() {
+            let asked = || vec![("devices".to_owned(), format!("{} rules", rules.len()))];
+            self.with(
+                "devices",
+                warnings,
+                |limits| devices::apply(&limits.group, rules, fresh),
+                asked,
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Runs `apply` in the controller's group, or warns about everything `asked` when it is not mounted.
+    fn with(
+        &self,
+        controller: &str,
+        warnings: &mut Vec<Warning>,
+        apply: impl FnOnce(&mut Limits<'_>) -> Result<()>,
+        asked: impl FnOnce() -> Vec<(String, String)>,
+    ) -> Result<()> {
+        if let Some(group) = self.mounts.find(controller, &self.path) {
+            return apply(&mut Limits { group, warnings });
+        }
+        let missing = format!("{controller} controller");
+        let unsupported = |(limit, asked)| Warning::Unsupported {
+            limit,
+            asked,
+            missing: missing.clone(),
+        };
+        warnings.extend(asked().into_iter().map(unsupported));
+        Ok(())
+    }
+
+    /// Makes the cpuset directory of a container that had none, and moves its processes there.
+    fn join_cpuset(&self) -> Result<()> {
+        let Some(cpuset) = self
+            .mounts
+            .find("cpuset", &self.path)
+            .filter(|cpuset| !cpuset.exists(""))
+        else {
+            return Ok(());
+        };
+        cpuset.make_with_parents()?;
+        cpuset::inherit(&cpuset)?;
+        // A process forked meanwhile starts where its parent is, so a round that moves nobody is the last.
+        for _ in 0..100 {
+            let inside = cpuset.pids()?;
+            let outside: Vec<i32> = self
+                .main()?
+                .pids()?
+                .into_iter()
+                .filter(|pid| inside.binary_search(pid).is_err())
+                .collect();
+            if outside.is_empty() {
+                return Ok(());
+            }
+            for pid in outside {
+                match cpuset.write("cgroup.procs", &pid.to_string()) {
+                    Ok(()) | Err(Errno::SRCH) => {}
+                    Err(e) => return Err(cpuset.io_error("move a process into", "cgroup.procs", e)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The hierarchy that is asked who is in the container.
+    fn main(&self) -> Result<Group<'_>> {
+        let preferred = ["freezer", "pids", "memory"]
+            .iter()
+            .find_map(|c| self.mounts.find(c, &self.path));
+        let any = || {
+            self.mounts
+                .0
+                .iter()
+                .find(|m| m.has(&ALWAYS))
+                .map(|m| m.group(&self.path))
+        };
+        preferred.or_else(any).ok_or(Error::NotMounted)
+    }
+
+    pub fn enter(&self) -> Result<()> {
+        for (group, file) in self.tasks()? {
+            group::join(file.as_fd()).map_err(|e| group.refused("tasks", "0", "a process cannot join the group", e))?;
+        }
+        Ok(())
+    }
+
+    pub fn enter_fds(&self) -> Result<Vec<OwnedFd>> {
+        Ok(self.tasks()?.into_iter().map(|(_, file)| file).collect())
+    }
+
+    fn tasks(&self) -> Result<Vec<(Group<'_>, OwnedFd)>> {
+        let mut files = Vec::with_capacity(self.mounts.0.len());
+        for mounted in &self.mounts.0 {
+            let group = mounted.group(&self.path);
+            match group.open("tasks", rustix::fs::OFlags::WRONLY) {
+                Ok(file) => files.push((group, file)),
+                // cpuset and hugetlb are only there when asked for.
+                Err(Errno::NOENT) if !mounted.has(&ALWAYS) => {}
+                Err(e) => return Err(group.io_error("open", "tasks", e)),
+            }
+        }
+        Ok(files)
+    }
+
+    pub fn update(&self, resources: &LinuxResources) -> Result<Vec<Warning>> {
+        let mut warnings = Vec::new();
+        if resources
+            .hugepage_limits()
+            .as_ref()
+            .is_some_and(|limits| !limits.is_empty())
+            && let Some(hugetlb) = self.mounts.find("hugetlb", &self.path)
+        {
+            hugetlb.make_with_parents()?;
+        }
+        self.apply(resources, false, &mut warnings)?;
+        Ok(warnings)
+    }
+
+    pub fn freeze(&self) -> Result<()> {
+        freezer::freeze(&self.freezer()?)
+    }
+
+    pub fn thaw(&self) -> Result<()> {
+        freezer::thaw(&self.freezer()?)
+    }
+
+    fn freezer(&self) -> Result<Group<'_>> {
+        self.mounts.find("freezer", &self.path).ok_or(Error::NotMounted)
+    }
+
+    pub fn kill(&self, signal: i32) -> Result<()> {
+        let signal = signal::named(signal)?;
+        let group = self.main()?;
+        if signal != Signal::KILL {
+            return signal::send(&group, signal).map(drop);
+        }
+        let freezer = self.mounts.find("freezer", &self.path);
+        signal::until_empty(&group, || {
+            if group.pids()?.is_empty() {
+                return Ok(0);
+            }
+            // Frozen, nobody can fork away from the signal. Without it the next round catches who did.
+            if let Some(freezer) = &freezer {
+                let _ = freezer::freeze(freezer);
+            }
+            let sent = signal::send(&group, signal);
+            if let Some(freezer) = &freezer {
+                freezer::thaw_all(freezer)?;
+            }
+            sent
+        })
+    }
+
+    pub fn pids(&self) -> Result<Vec<i32>> {
+        self.main()?.pids()
+    }
+
+    pub fn stats(&self) -> Result<Stats> {
+        let group = |controller: &str| self.mounts.find(controller, &self.path);
+        let mut stats = Stats::default();
+        if let Some(cpuacct) = group("cpuacct") {
+            stats::usage(&cpuacct, &mut stats.cpu)?;
+        }
+        if let Some(cpu) = group("cpu") {
+            stats::throttling(&cpu, &mut stats.cpu)?;
+        }
+        if let Some(memory) = group("memory") {
+            stats.memory = stats::memory(&memory)?;
+        }
+        if let Some(pids) = group("pids") {
+            stats.pids = stats::pids(&pids)?;
+        }
+        if let Some(blkio) = group("blkio") {
+            stats.block_io = stats::block_io(&blkio)?;
+        }
+        Ok(stats)
+    }
+
+    pub fn oom_kills(&self) -> Result<u64> {
+        self.mounts
+            .find("memory", &self.path)
+            .map_or(Ok(0), |memory| events::oom_kills(&memory))
+    }
+
+    pub fn oom_watch(&self) -> Result<OwnedFd> {
+        events::oom_watch(&self.mounts.find("memory", &self.path).ok_or(Error::NotMounted)?)
+    }
+
+    /// Goes on past a failure and reports the first.
+    pub fn remove(&self) -> Result<()> {
+        let mut first = Ok(());
+        for mounted in &self.mounts.0 {
+            first = first.and(mounted.group(&self.path).remove());
+        }
+        first
+    }
+}

@@ -1,0 +1,43 @@
+//! Huge pages (cgroup-v1/hugetlb.rst).
+
+use oci_spec::runtime::LinuxHugepageLimit;
+
+use crate::error::{Error, Result};
+use crate::limits::Limits;
+
+pub(super) fn asked(pages: &[LinuxHugepageLimit]) -> Vec<(String, String)> {
+    pages
+        .iter()
+        .map(|p| (format!("hugepageLimits.{}", p.page_size()), p.limit().to_string()))
+        .collect()
+}
+
+/// The limit of reservations is set too where there is one (5.7).
+pub(super) fn apply(limits: &mut Limits<'_>, pages: &[LinuxHugepageLimit]) -> Result<()> {
+    for page in pages {
+        let size = page_size(page)?;
+        let limit = format!("hugepageLimits.{size}");
+        let value = page.limit().to_string();
+        let meaning = "a limit of huge pages is a number of bytes";
+        limits.set(&limit, &format!("hugetlb.{size}.limit_in_bytes"), &value, meaning)?;
+        let reserved = format!("hugetlb.{size}.rsvd.limit_in_bytes");
+        if limits.group.exists(&reserved) {
+            limits.set(&limit, &reserved, &value, meaning)?;
+        }
+    }
+    Ok(())
+}
+
+/// `64KB`, `2MB`, `1GB`: it becomes part of a file's name.
+pub(crate) fn page_size(page: &LinuxHugepageLimit) -> Result<&str> {
+    let size = page.page_size();
+    let digits = ["KB", "MB", "GB"].iter().find_map(|unit| size.strip_suffix(unit));
+    match digits {
+        Some(digits) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => Ok(size),
+        _ => Err(Error::Invalid {
+            limit: "hugepageLimits".to_owned(),
+            value: size.chars().take(80).collect(),
+            meaning: "a page size is like 2MB".to_owned(),
+        }),
+    }
+}

@@ -1,0 +1,564 @@
+//! One file a command; this one finds it, and says what is wrong with a command line or prints its help.
+
+use std::ffi::OsString;
+
+use ferry_api::image::Message;
+use ferry_client::{Client, Host, Lines};
+
+use crate::{
+    config::Config,
+    environment::Environment,
+    failure::{Failure, Result, describe},
+    flags::{Arity, Matches, Problem, Spec, flag_texts},
+    ui::Ui,
+};
+
+mod attach;
+mod create;
+mod events;
+mod exec;
+mod history;
+mod images;
+mod import;
+mod info;
+mod inspect;
+mod kill;
+mod load;
+mod logs;
+mod pause;
+mod port;
+mod ps;
+mod rename;
+mod restart;
+mod rm;
+mod rmi;
+mod run;
+mod start;
+mod stop;
+mod tag;
+mod top;
+mod update;
+mod version;
+mod wait;
+
+/// A command under way.
+#[derive(Debug)]
+pub struct Call<'a> {
+    pub ui: &'a mut Ui,
+    pub env: &'a Environment,
+    pub client: Client,
+    pub matches: Matches,
+    /// As its usage names it, without the program: `container ls`.
+    pub path: String,
+    config: Option<Config>,
+    pub config_directory: Option<String>,
+}
+
+impl Call<'_> {
+    /// `~/.docker/config.json`, read when first asked for.
+    pub fn config(&mut self) -> &Config {
+        if self.config.is_none() {
+            let mut env = self.env.clone();
+            if let Some(directory) = &self.config_directory {
+                env.variables.insert("DOCKER_CONFIG".into(), directory.clone());
+            }
+            self.config = Some(Config::load(&env).unwrap_or_else(|warning| {
+                self.ui.error_line(&warning);
+                Config::default()
+            }));
+        }
+        self.config.get_or_insert_default()
+    }
+
+    /// A failure as `run` words it: with the program's name before and the way to the help behind.
+    pub fn refused(&self, message: &str) -> Failure {
+        let program = &self.env.program;
+        let text = format!(
+            "{program}: {message}\n\nRun '{program} {} --help' for more information",
+            self.path
+        );
+        Failure {
+            code: 125,
+            message: text,
+        }
+    }
+}
+
+/// One request for each argument: prints the names it worked for, says what is wrong with the others, and goes on.
+async fn each(call: &mut Call<'_>, request: impl AsyncFn(&Client, &str) -> ferry_client::Result<()>) -> Result<u8> {
+    let mut failed = false;
+    for name in call.matches.arguments.clone() {
+        match request(&call.client, &name).await {
+            Ok(()) => call.ui.line(&name),
+            Err(error) => {
+                failed = true;
+                call.ui.error_line(&describe(&error));
+            }
+        }
+    }
+    Ok(failed.into())
+}
+
+/// Prints a stream of messages as docker does where there is no terminal to draw on.
+async fn messages(ui: &mut Ui, mut lines: Lines) -> Result<u8> {
+    while let Some(message) = lines.json::<Message>().await? {
+        if let Some(error) = message.error {
+            return Err(Failure::new(error.message));
+        }
+        if !message.error_message.is_empty() {
+            return Err(Failure::new(message.error_message));
+        }
+        if !message.stream.is_empty() {
+            ui.print(&message.stream);
+        } else if !message.progress_message.is_empty() {
+            // Bars are for terminals.
+        } else if !message.status.is_empty() {
+            let id = if message.id.is_empty() {
+                String::new()
+            } else {
+                format!("{}: ", message.id)
+            };
+            ui.line(&format!("{id}{}", message.status));
+        }
+    }
+    Ok(0)
+}
+
+/// `linux/arm64/v8` as the API takes it.
+fn platform_json(text: &str) -> String {
+    let mut parts = text.splitn(3, '/');
+    let [os, architecture, variant] = [(); 3].map(|()| parts.next().unwrap_or_default());
+    let mut platform = serde_json::Map::new();
+    for (key, part) in [("architecture", architecture), ("os", os), ("variant", variant)] {
+        if !part.is_empty() {
+            platform.insert(key.into(), part.into());
+        }
+    }
+    serde_json::Value::Object(platform).to_string()
+}
+
+/// The `filters` parameter of `--filter`: nothing when there are none.
+fn filters(matches: &Matches) -> String {
+    let mut filters = ferry_api::Filters::default();
+    for filter in matches.list("filter") {
+        if let Some((key, value)) = filter.split_once('=') {
+            filters.add(key.trim().to_lowercase(), value.trim());
+        }
+    }
+    if filters.is_empty() {
+        String::new()
+    } else {
+        serde_json::to_string(&filters).unwrap_or_default()
+    }
+}
+
+const SPECS: [&Spec; 30] = [
+    &run::SPEC,
+    &exec::SPEC,
+    &ps::SPEC,
+    &images::SPEC,
+    &version::SPEC,
+    &info::SPEC,
+    &attach::SPEC,
+    &create::SPEC,
+    &events::SPEC,
+    &history::SPEC,
+    &import::SPEC,
+    &inspect::SPEC,
+    &inspect::CONTAINER,
+    &inspect::IMAGE,
+    &kill::SPEC,
+    &load::SPEC,
+    &logs::SPEC,
+    &pause::SPEC,
+    &pause::UNPAUSE,
+    &port::SPEC,
+    &rename::SPEC,
+    &restart::SPEC,
+    &rm::SPEC,
+    &rmi::SPEC,
+    &start::SPEC,
+    &stop::SPEC,
+    &tag::SPEC,
+    &top::SPEC,
+    &update::SPEC,
+    &wait::SPEC,
+];
+
+/// The only commands docker shows apart in its help.
+const COMMON: usize = 6;
+
+const GROUPS: [(&str, &str); 3] = [
+    ("container", "Manage containers"),
+    ("image", "Manage images"),
+    ("system", "Manage Docker"),
+];
+
+/// Docker's commands that are still to come, named so that nobody takes them for typing errors.
+const MISSING: [&str; 50] = [
+    "bake",
+    "build",
+    "builder",
+    "buildx",
+    "checkpoint",
+    "commit",
+    "compose",
+    "config",
+    "container commit",
+    "container cp",
+    "container diff",
+    "container export",
+    "container prune",
+    "container stats",
+    "context",
+    "cp",
+    "diff",
+    "export",
+    "image build",
+    "image prune",
+    "image pull",
+    "image push",
+    "image save",
+    "login",
+    "logout",
+    "manifest",
+    "network",
+    "node",
+    "plugin",
+    "pull",
+    "push",
+    "save",
+    "search",
+    "secret",
+    "service",
+    "stack",
+    "stats",
+    "swarm",
+    "system df",
+    "system dial-stdio",
+    "system prune",
+    "trust",
+    "volume",
+    "scout",
+    "model",
+    "mcp",
+    "ai",
+    "init",
+    "debug",
+    "desktop",
+];
+
+const ROOT: Spec = Spec {
+    synopsis: "[OPTIONS] COMMAND [ARG...]",
+    about: "A self-sufficient runtime for containers",
+    arity: Arity::AtLeast(0),
+    flags: "\
+--config string | Location of client config files (default \"~/.docker\")
+-c, --context string | Name of the context to use to connect to the daemon (overrides DOCKER_HOST env var and default context set with \"docker context use\")
+-D, --debug | Enable debug mode
+-H, --host string | Daemon socket to connect to
+-l, --log-level string | Set the logging level (\"debug\", \"info\", \"warn\", \"error\", \"fatal\") (default \"info\")
+--tls | Use TLS; implied by --tlsverify
+--tlscacert string | Trust certs signed only by this CA
+--tlscert string | Path to TLS certificate file
+--tlskey string | Path to TLS key file
+--tlsverify | Use TLS and verify the remote
+-v, --version | Print version information and quit",
+    stops_at_argument: true,
+    ..Spec::EMPTY
+};
+
+async fn call(spec: &Spec, call: Call<'_>) -> Result<u8> {
+    match spec.name {
+        "attach" => attach::run(call).await,
+        "create" => create::run(call).await,
+        "events" => events::run(call).await,
+        "exec" => exec::run(call).await,
+        "history" => history::run(call).await,
+        "images" => images::run(call).await,
+        "import" => import::run(call).await,
+        "info" => info::run(call).await,
+        "inspect" | "container inspect" | "image inspect" => inspect::run(call, spec.name).await,
+        "kill" => kill::run(call).await,
+        "load" => load::run(call).await,
+        "logs" => logs::run(call).await,
+        "pause" | "unpause" => pause::run(call, spec.name).await,
+        "port" => port::run(call).await,
+        "ps" => ps::run(call).await,
+        "rename" => rename::run(call).await,
+        "restart" => restart::run(call).await,
+        "rm" => rm::run(call).await,
+        "rmi" => rmi::run(call).await,
+        "run" => run::run(call).await,
+        "start" => start::run(call).await,
+        "stop" => stop::run(call).await,
+        "tag" => tag::run(call).await,
+        "top" => top::run(call).await,
+        "update" => update::run(call).await,
+        "version" => version::run(call).await,
+        "wait" => wait::run(call).await,
+        name => Err(Failure::new(format!("{name} is not there yet"))),
+    }
+}
+
+pub async fn dispatch(args: &[OsString], env: &Environment, ui: &mut Ui) -> Result<u8> {
+    let program = &env.program;
+    let global = match Matches::parse(&ROOT, args) {
+        Ok(global) => global,
+        Err(Problem::Help { .. }) => {
+            let help = root_help(env, ui);
+            ui.print(&help);
+            return Ok(0);
+        }
+        Err(Problem::Flag(complaint)) => return Err(bad_flag(program, "", &ROOT, &complaint)),
+    };
+    if global.switch("version") {
+        let commit = if env.build.commit.is_empty() {
+            "unknown"
+        } else {
+            &env.build.commit
+        };
+        ui.line(&format!(
+            "{} version {}, build {commit}",
+            product(program),
+            env.build.version
+        ));
+        return Ok(0);
+    }
+    let mut words = &args[args.len() - global.arguments.len()..];
+    let mut help = false;
+    if global.arguments.first().is_some_and(|word| word == "help") {
+        words = &words[1..];
+        help = true;
+    }
+    let Some(first) = words.first().map(|word| word.to_string_lossy()) else {
+        let help = root_help(env, ui);
+        ui.print(&help);
+        return Ok(0);
+    };
+    let second = words
+        .get(1)
+        .map(|word| word.to_string_lossy())
+        .filter(|word| !word.starts_with('-'));
+    let group = GROUPS.iter().find(|(name, _)| *name == first);
+    let (typed, rest) = match (group, &second) {
+        (Some(_), Some(second)) => (format!("{first} {second}"), &words[2..]),
+        (Some((name, about)), None) => {
+            let text = group_help(program, name, about);
+            if help || words.len() > 1 {
+                ui.print(&text);
+            } else {
+                ui.error_line(text.trim_end());
+            }
+            return Ok(0);
+        }
+        (None, _) => (first.to_string(), &words[1..]),
+    };
+    let Some((spec, path)) = find(&typed) else {
+        if help {
+            return Err(Failure::new(format!("unknown help topic: {typed}")));
+        }
+        return Err(Failure::new(unknown(program, group.map(|(name, _)| *name), &typed)));
+    };
+    if help {
+        let text = command_help(program, &path, spec, ui.columns());
+        ui.print(&text);
+        return Ok(0);
+    }
+    let matches = match Matches::parse(spec, rest) {
+        Ok(matches) => matches,
+        Err(Problem::Help { deprecated }) => {
+            if deprecated {
+                ui.line("Flag shorthand -h has been deprecated, use --help");
+            }
+            let text = command_help(program, &path, spec, ui.columns());
+            ui.print(&text);
+            return Ok(0);
+        }
+        Err(Problem::Flag(complaint)) => return Err(bad_flag(program, &path, spec, &complaint)),
+    };
+    for note in &matches.notes {
+        ui.line(note);
+    }
+    check_arity(program, &path, spec, matches.arguments.len())?;
+    let client = connect(&global, env)?;
+    let config_directory = global.get("config").map(str::to_owned);
+    call(
+        spec,
+        Call {
+            ui,
+            env,
+            client,
+            matches,
+            path,
+            config: None,
+            config_directory,
+        },
+    )
+    .await
+}
+
+fn product(program: &str) -> &str {
+    if program == "docker" { "Docker" } else { "Ferry" }
+}
+
+fn connect(global: &Matches, env: &Environment) -> Result<Client> {
+    let context = global.get("context").or_else(|| env.variable("DOCKER_CONTEXT"));
+    if let Some(context) = context.filter(|context| *context != "default") {
+        return Err(Failure::new(format!(
+            "{}: contexts are not there yet (asked for {context:?})",
+            env.program
+        )));
+    }
+    if global.switch("tls") || global.switch("tlsverify") {
+        return Err(Failure::new(format!("{}: TLS is not there yet", env.program)));
+    }
+    let host = global
+        .get("host")
+        .or_else(|| env.variable("DOCKER_HOST"))
+        .unwrap_or(&env.default_host);
+    let host: Host = host.parse().map_err(Failure::from)?;
+    Ok(Client::connect(
+        host,
+        env.variable("DOCKER_API_VERSION").map(str::to_owned),
+    ))
+}
+
+/// The command a path names, and the path as its usage prints it.
+fn find(typed: &str) -> Option<(&'static Spec, String)> {
+    for spec in SPECS {
+        if spec.aliases.is_empty() {
+            if spec.name == typed {
+                return Some((spec, typed.to_owned()));
+            }
+            continue;
+        }
+        let mut paths = spec.aliases.split(", ");
+        if paths.clone().any(|path| path == typed) {
+            let group = typed.split_once(' ').map(|(group, _)| group);
+            let same = paths.find(|path| path.split_once(' ').map(|(group, _)| group) == group);
+            return Some((spec, same.unwrap_or(typed).to_owned()));
+        }
+    }
+    None
+}
+
+fn unknown(program: &str, group: Option<&str>, typed: &str) -> String {
+    let missing = MISSING
+        .iter()
+        .any(|name| typed == *name || typed.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
+    match group {
+        _ if missing => format!("{program}: {typed} is not there yet"),
+        Some(group) => format!(
+            "{program}: unknown command: {program} {typed}\n\nUsage:  {program} {group}\n\nRun '{program} {group} --help' for more information"
+        ),
+        None => format!("{program}: unknown command: {program} {typed}\n\nRun '{program} --help' for more information"),
+    }
+}
+
+/// `docker ps [OPTIONS]`.
+fn usage_line(program: &str, path: &str, spec: &Spec) -> String {
+    [program, path, spec.synopsis]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn bad_flag(program: &str, path: &str, spec: &Spec, complaint: &str) -> Failure {
+    let usage = usage_line(program, path, spec);
+    let command = if path.is_empty() {
+        program.to_owned()
+    } else {
+        format!("{program} {path}")
+    };
+    let text = format!("{complaint}\n\nUsage:  {usage}\n\nRun '{command} --help' for more information");
+    Failure {
+        code: 125,
+        message: text,
+    }
+}
+
+fn check_arity(program: &str, path: &str, spec: &Spec, count: usize) -> Result<()> {
+    let plural = |count: usize| if count == 1 { "argument" } else { "arguments" };
+    let (complaint, see) = match spec.arity {
+        Arity::None if count > 0 => ("accepts no arguments".to_owned(), "Run"),
+        Arity::Exactly(want) if count != want => (format!("requires {want} {}", plural(want)), "Run"),
+        Arity::AtLeast(want) if count < want => (format!("requires at least {want} {}", plural(want)), "See"),
+        Arity::AtMost(want) if count > want => (format!("requires at most {want} {}", plural(want)), "Run"),
+        Arity::Between(low, high) if !(low..=high).contains(&count) => (
+            format!("requires at least {low} and at most {high} {}", plural(high)),
+            "Run",
+        ),
+        _ => return Ok(()),
+    };
+    let usage = usage_line(program, path, spec);
+    Err(Failure::new(format!(
+        "{program}: '{program} {path}' {complaint}\n\nUsage:  {usage}\n\n{see} '{program} {path} --help' for more information"
+    )))
+}
+
+fn command_help(program: &str, path: &str, spec: &Spec, columns: usize) -> String {
+    let mut out = format!("Usage:  {}\n\n{}\n", usage_line(program, path, spec), spec.about);
+    if !spec.aliases.is_empty() {
+        let aliases: Vec<String> = spec
+            .aliases
+            .split(", ")
+            .map(|alias| format!("{program} {alias}"))
+            .collect();
+        out.push_str(&format!("\nAliases:\n  {}\n", aliases.join(", ")));
+    }
+    let flags = spec.definitions();
+    if !flags.is_empty() {
+        out.push_str(&format!("\nOptions:\n{}", flag_texts(&flags, columns)));
+    }
+    out
+}
+
+fn listing<'a>(entries: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let mut entries: Vec<_> = entries.into_iter().collect();
+    entries.sort_unstable();
+    entries
+        .into_iter()
+        .map(|(name, about)| format!("  {name:<11} {about}\n"))
+        .collect()
+}
+
+fn group_help(program: &str, group: &str, about: &str) -> String {
+    let members = SPECS.iter().filter_map(|spec| {
+        let mut paths = if spec.aliases.is_empty() {
+            spec.name
+        } else {
+            spec.aliases
+        }
+        .split(", ");
+        let name = paths.find_map(|path| path.strip_prefix(group)?.strip_prefix(' '))?;
+        Some((name, spec.about))
+    });
+    format!(
+        "Usage:  {program} {group} COMMAND\n\n{about}\n\nCommands:\n{}\nRun '{program} {group} COMMAND --help' for more information on a command.\n",
+        listing(members)
+    )
+}
+
+fn root_help(env: &Environment, ui: &Ui) -> String {
+    let program = &env.program;
+    let top_level = |specs: &[&'static Spec]| {
+        let named = specs.iter().filter(|spec| !spec.name.contains(' '));
+        named.map(|spec| (spec.name, spec.about)).collect::<Vec<_>>()
+    };
+    let common: String = top_level(&SPECS[..COMMON])
+        .into_iter()
+        .map(|(name, about)| format!("  {name:<11} {about}\n"))
+        .collect();
+    format!(
+        "Usage:  {program} [OPTIONS] COMMAND\n\n{}\n\nCommon Commands:\n{common}\nManagement Commands:\n{}\nCommands:\n{}\nGlobal Options:\n{}\nRun '{program} COMMAND --help' for more information on a command.\n",
+        ROOT.about,
+        listing(GROUPS),
+        listing(top_level(&SPECS[COMMON..])),
+        flag_texts(&ROOT.definitions(), ui.columns()),
+    )
+}
+
+#[cfg(test)]
+mod tests;

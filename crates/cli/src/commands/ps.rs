@@ -1,0 +1,331 @@
+use ferry_api::container::{PortSummary, Summary};
+use ferry_client::Query;
+use ferry_kit::{Template, gofmt, units};
+use serde_json::{Value, json};
+
+use crate::{
+    commands::{Call, filters},
+    failure::{Failure, Result},
+    flags::{Arity, Spec},
+    format::{Listing, ago, ellipsis, go_time, list, short_id},
+    reference,
+};
+
+pub const SPEC: Spec = Spec {
+    name: "ps",
+    aliases: "container ls, container list, container ps, ps",
+    synopsis: "[OPTIONS]",
+    about: "List containers",
+    arity: Arity::None,
+    flags: concat!(
+        "\
+-a, --all | Show all containers (default shows just running)
+-f, --filter filter | Filter output based on conditions provided\n",
+        crate::flags::table_format!(),
+        "\n\
+-n, --last int | Show n last created containers (includes all states) (default -1)
+-l, --latest | Show the latest created container (includes all states)
+--no-trunc | Don't truncate output
+-q, --quiet | Only display container IDs
+-s, --size | Display total file sizes"
+    ),
+    ..Spec::EMPTY
+};
+
+const HEADINGS: [(&str, &str); 15] = [
+    ("ID", "CONTAINER ID"),
+    ("Names", "NAMES"),
+    ("Image", "IMAGE"),
+    ("Command", "COMMAND"),
+    ("CreatedAt", "CREATED AT"),
+    ("RunningFor", "CREATED"),
+    ("Ports", "PORTS"),
+    ("State", "STATE"),
+    ("Status", "STATUS"),
+    ("Size", "SIZE"),
+    ("Labels", "LABELS"),
+    ("Mounts", "MOUNTS"),
+    ("LocalVolumes", "LOCAL VOLUMES"),
+    ("Networks", "NETWORKS"),
+    ("Platform", "PLATFORM"),
+];
+
+const TYPE: &str = "*formatter.ContainerContext";
+
+pub async fn run(mut call: Call<'_>) -> Result<u8> {
+    let quiet = call.matches.switch("quiet");
+    let format = match call.matches.text("format") {
+        "" if quiet => String::new(),
+        "" => call.config().ps_format.clone(),
+        format => format.to_owned(),
+    };
+    let mut size = call.matches.switch("size");
+    if !size && !format.is_empty() {
+        size = asks_for_size(&format)?;
+    }
+    let limit = if call.matches.switch("latest") {
+        1
+    } else {
+        call.matches.int("last").unwrap_or(-1)
+    };
+    let query = Query::new()
+        .flag("all", call.matches.switch("all"))
+        .text("filters", &filters(&call.matches))
+        .text("limit", &if limit > 0 { limit.to_string() } else { String::new() })
+        .flag("size", size);
+    let containers: Vec<Summary> = call.client.get_json(&query.on("/containers/json")).await?;
+    let format = match format.as_str() {
+        "" | "table" if quiet => "{{.ID}}",
+        "" => "table",
+        format => format,
+    };
+    let truncate = !call.matches.switch("no-trunc");
+    let rows: Vec<Value> = containers.iter().map(|container| row(container, truncate)).collect();
+    let label = |index: usize, name: &str, arguments: &[Value]| match (name, arguments) {
+        ("Label", [Value::String(key)]) => {
+            let labels = containers[index].labels.as_ref();
+            Some(Ok(labels
+                .and_then(|labels| labels.get(key))
+                .cloned()
+                .unwrap_or_default()
+                .into()))
+        }
+        _ => None,
+    };
+    let table = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
+    let with_size = format!("{table}\t{{{{.Size}}}}");
+    let table = if call.matches.switch("size") { &with_size } else { table };
+    let listing = Listing {
+        table,
+        headings: &HEADINGS,
+        type_name: TYPE,
+        method: Some(&label),
+    };
+    let text = list(&listing, format, &rows)?;
+    call.ui.print(&text);
+    Ok(0)
+}
+
+/// Sizes cost the daemon a walk through the files; a template that shows them asks for them. docker finds that out by running
+/// the template once, which is also where it finds mistakes.
+fn asks_for_size(format: &str) -> Result<bool> {
+    if matches!(format, "table" | "json" | "raw") {
+        return Ok(false);
+    }
+    let source = format.strip_prefix("table").unwrap_or(format).trim();
+    Template::parse(source).map_err(|error| Failure::new(format!("failed to parse template: {error}")))?;
+    let listing = Listing {
+        table: "",
+        headings: &HEADINGS,
+        type_name: TYPE,
+        method: Some(&|_, name, _| (name == "Label").then(|| Ok("".into()))),
+    };
+    list(&listing, source, &[row(&Summary::default(), true)]).map_err(|failure| {
+        Failure::new(
+            failure
+                .message
+                .replacen("template parsing error", "failed to execute template", 1),
+        )
+    })?;
+    let whole = ["json .}}", "json . }}", "json . |", "json .|", "{{.}}", "{{ . }}"];
+    Ok(source.contains(".Size") || whole.iter().any(|whole| source.contains(whole)))
+}
+
+/// Fields in alphabetical order, as `json` prints them.
+fn row(container: &Summary, truncate: bool) -> Value {
+    let command = if truncate {
+        ellipsis(&container.command, 20)
+    } else {
+        container.command.clone()
+    };
+    let labels = container
+        .labels
+        .iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect::<Vec<_>>();
+    let mounts = container.mounts.iter().flatten();
+    let local = mounts.clone().filter(|mount| mount.driver == "local").count();
+    let mounts = mounts.map(|mount| {
+        let name = if mount.name.is_empty() {
+            &mount.source
+        } else {
+            &mount.name
+        };
+        if truncate { ellipsis(name, 15) } else { name.clone() }
+    });
+    let networks = container
+        .network_settings
+        .iter()
+        .flat_map(|settings| settings.networks.iter().flatten());
+    json!({
+        "Command": gofmt::quote(&command),
+        "CreatedAt": go_time(container.created),
+        "ID": if truncate { short_id(&container.id) } else { &container.id },
+        "Image": image(container, truncate),
+        "Labels": labels.join(","),
+        "LocalVolumes": local.to_string(),
+        "Mounts": mounts.collect::<Vec<_>>().join(","),
+        "Names": names(container, truncate),
+        "Networks": networks.map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(","),
+        "Platform": null,
+        "Ports": ports(container.ports.clone().unwrap_or_default()),
+        "RunningFor": ago(container.created),
+        "Size": size(container),
+        "State": container.state,
+        "Status": container.status,
+    })
+}
+
+fn names(container: &Summary, truncate: bool) -> String {
+    let names: Vec<&str> = container
+        .names
+        .iter()
+        .flatten()
+        .map(|name| name.strip_prefix('/').unwrap_or(name))
+        .collect();
+    match names.iter().find(|name| !name.contains('/')) {
+        Some(own) if truncate => (*own).to_owned(),
+        _ => names.join(","),
+    }
+}
+
+fn image(container: &Summary, truncate: bool) -> String {
+    let image = &container.image;
+    if image.is_empty() {
+        return "<no image>".into();
+    }
+    if truncate {
+        if short_id(&container.image_id) == short_id(image) {
+            return short_id(image).to_owned();
+        }
+        if let Ok(reference) = reference::parse(image)
+            && let (Some(tag), Some(_)) = (&reference.tag, &reference.digest)
+        {
+            return format!("{}:{tag}", reference.familiar_name());
+        }
+    }
+    image.clone()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "three digits are printed")]
+fn size(container: &Summary) -> String {
+    let written = units::human_size_with_precision(container.size_rw as f64, 3);
+    match container.size_root_fs {
+        1.. => format!(
+            "{written} (virtual {})",
+            units::human_size_with_precision(container.size_root_fs as f64, 3)
+        ),
+        _ => written,
+    }
+}
+
+fn join_host_port(ip: &str, port: &str) -> String {
+    if ip.contains(':') {
+        format!("[{ip}]:{port}")
+    } else {
+        format!("{ip}:{port}")
+    }
+}
+
+/// `127.0.0.1:53->53/udp, 100-102/tcp`: consecutive ports in one range.
+fn ports(mut ports: Vec<PortSummary>) -> String {
+    struct Group {
+        ip: String,
+        kind: String,
+        first: u16,
+        last: u16,
+    }
+    impl Group {
+        fn text(&self) -> String {
+            let mut ports = self.first.to_string();
+            if self.first != self.last {
+                ports = format!("{ports}-{}", self.last);
+            }
+            if !self.ip.is_empty() {
+                ports = format!("{}->{ports}", join_host_port(&self.ip, &ports));
+            }
+            format!("{ports}/{}", self.kind)
+        }
+    }
+    ports.sort_by(|a, b| {
+        (a.private_port, &a.ip, a.public_port, &a.r#type).cmp(&(b.private_port, &b.ip, b.public_port, &b.r#type))
+    });
+    let (mut shown, mut mapped, mut groups) = (Vec::new(), Vec::new(), Vec::<Group>::new());
+    for port in ports {
+        if !port.ip.is_empty() && port.public_port != port.private_port {
+            let host = join_host_port(&port.ip, &port.public_port.to_string());
+            mapped.push(format!("{host}->{}/{}", port.private_port, port.r#type));
+            continue;
+        }
+        let current = port.private_port;
+        match groups
+            .iter_mut()
+            .find(|group| group.ip == port.ip && group.kind == port.r#type)
+        {
+            None => groups.push(Group {
+                ip: port.ip,
+                kind: port.r#type,
+                first: current,
+                last: current,
+            }),
+            Some(group) if Some(current) == group.last.checked_add(1) => group.last = current,
+            Some(group) => {
+                shown.push(group.text());
+                (group.first, group.last) = (current, current);
+            }
+        }
+    }
+    shown.extend(groups.iter().map(Group::text));
+    shown.extend(mapped);
+    shown.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn port(ip: &str, private_port: u16, public_port: u16, kind: &str) -> PortSummary {
+        PortSummary {
+            ip: ip.into(),
+            private_port,
+            public_port,
+            r#type: kind.into(),
+        }
+    }
+
+    #[test]
+    fn ports_are_grouped_as_docker_groups_them() {
+        assert_eq!(
+            ports(vec![
+                port("0.0.0.0", 80, 8080, "tcp"),
+                port("::", 80, 8080, "tcp"),
+                port("127.0.0.1", 53, 53, "udp"),
+                port("", 102, 0, "tcp"),
+                port("", 100, 0, "tcp"),
+                port("", 101, 0, "tcp"),
+            ]),
+            "127.0.0.1:53->53/udp, 100-102/tcp, 0.0.0.0:8080->80/tcp, [::]:8080->80/tcp"
+        );
+        assert_eq!(
+            ports(vec![port("", 65535, 0, "tcp"), port("", 1, 0, "tcp")]),
+            "1/tcp, 65535/tcp"
+        );
+        assert_eq!(ports(Vec::new()), "");
+    }
+
+    #[test]
+    fn a_template_with_a_mistake_is_refused_before_anything_is_asked() {
+        assert_eq!(
+            asks_for_size("{{.Foo}}").unwrap_err().message,
+            "failed to execute template: template: :1:2: executing \"\" at <.Foo>: can't evaluate field Foo in type *formatter.ContainerContext"
+        );
+        assert_eq!(
+            asks_for_size("{{.ID").unwrap_err().message,
+            "failed to parse template: template: :1: unclosed action"
+        );
+        assert_eq!(asks_for_size("table {{.Names}}\t{{.Size}}"), Ok(true));
+        assert_eq!(asks_for_size("{{json .}}"), Ok(true));
+        assert_eq!(asks_for_size("{{.Label \"x\"}}"), Ok(false));
+    }
+}

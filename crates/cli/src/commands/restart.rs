@@ -1,0 +1,43 @@
+use ferry_client::{Client, Query};
+
+use crate::{
+    commands::{Call, each},
+    failure::Result,
+    flags::{Arity, Spec},
+};
+
+pub const SPEC: Spec = Spec {
+    name: "restart",
+    aliases: "container restart, restart",
+    synopsis: "[OPTIONS] CONTAINER [CONTAINER...]",
+    about: "Restart one or more containers",
+    arity: Arity::AtLeast(1),
+    flags: "\
+-s, --signal string | Signal to send to the container
+-t, --timeout int | Seconds to wait before killing the container",
+    hidden: &[("time", "timeout")],
+    deprecated: &["time"],
+    ..Spec::EMPTY
+};
+
+pub async fn run(mut call: Call<'_>) -> Result<u8> {
+    let timeout = call
+        .matches
+        .int("timeout")
+        .map(|seconds| seconds.to_string())
+        .unwrap_or_default();
+    let query = Query::new()
+        .text("signal", call.matches.text("signal"))
+        .text("t", &timeout);
+    each(&mut call, async |client, name| {
+        client
+            .post(
+                &query
+                    .clone()
+                    .on(&format!("/containers/{}/restart", Client::escape(name))),
+            )
+            .await
+            .map(|_| ())
+    })
+    .await
+}

@@ -1,0 +1,56 @@
+use ferry_client::Error;
+
+/// How a command ends when it does not succeed: what goes to stderr (nothing when empty) and the exit code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    pub code: u8,
+    pub message: String,
+}
+
+pub type Result<T, E = Failure> = std::result::Result<T, E>;
+
+impl Failure {
+    pub fn new(message: impl Into<String>) -> Self {
+        Self {
+            code: 1,
+            message: message.into(),
+        }
+    }
+
+    pub fn code(self, code: u8) -> Self {
+        Self { code, ..self }
+    }
+}
+
+/// Worded as docker words it.
+pub fn describe(error: &Error) -> String {
+    match error {
+        Error::Connect { host, source } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+            format!("permission denied while trying to connect to the Docker daemon socket at {host}")
+        }
+        Error::Connect { host, .. } => {
+            format!("Cannot connect to the Docker daemon at {host}. Is the docker daemon running?")
+        }
+        Error::Api { message, .. } => format!("Error response from daemon: {message}"),
+        Error::Upload(source) => io_text(source),
+        Error::Json(source) => source.to_string(),
+        Error::Transport(source) => format!("error during connect: {source}"),
+        other => other.to_string(),
+    }
+}
+
+/// An I/O error without Rust's `(os error 2)`, beginning with a small letter as Go prints it.
+pub fn io_text(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut characters = text.chars();
+    characters.next().map_or_else(String::new, |first| {
+        first.to_lowercase().collect::<String>() + characters.as_str()
+    })
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::new(describe(&error))
+    }
+}

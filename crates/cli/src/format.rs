@@ -1,0 +1,293 @@
+//! What `--format` and `--quiet` make of lists and objects, as docker/cli's formatter does it.
+
+use ferry_kit::{
+    Template,
+    table::TabWriter,
+    template::{Methods, Missing, Options},
+};
+use serde_json::{Map, Value};
+
+use crate::failure::{Failure, Result};
+
+/// Finds a method of a row by the row's number and the method's name, and calls it.
+pub type RowMethods<'a> = &'a dyn Fn(usize, &str, &[Value]) -> Option<std::result::Result<Value, String>>;
+
+/// A list about to be printed.
+#[derive(Clone, Copy)]
+pub struct Listing<'a> {
+    /// The template of plain `table`.
+    pub table: &'a str,
+    /// Field to column heading.
+    pub headings: &'a [(&'a str, &'a str)],
+    /// What Go calls the rows' type, for complaints.
+    pub type_name: &'a str,
+    /// `Label` and its like.
+    pub method: Option<RowMethods<'a>>,
+}
+
+/// Prints one line a row; `format` is `table`, `table TEMPLATE`, `json` or a template.
+pub fn list(listing: &Listing<'_>, format: &str, rows: &[Value]) -> Result<String> {
+    let failed = |error: ferry_kit::Error| Failure::new(format!("template parsing error: {error}"));
+    let (is_table, source) = match format.strip_prefix("table") {
+        Some(rest) if rest.trim().is_empty() => (true, listing.table.to_owned()),
+        Some(rest) => (true, unescape(rest.trim())),
+        None if format == "json" => (false, "{{json .}}".to_owned()),
+        None => (false, unescape(format.trim_matches(' '))),
+    };
+    let template = Template::parse(&source).map_err(failed)?;
+    let mut out = String::new();
+    if is_table {
+        let headings: Map<String, Value> = listing
+            .headings
+            .iter()
+            .map(|(field, heading)| ((*field).to_owned(), (*heading).into()))
+            .collect();
+        // `.Label "x"` is headed by what it asks for.
+        let label: Methods<'_> = &|name, arguments| match (name, arguments) {
+            ("Label", [Value::String(label)]) => Some(Ok(label_heading(label).into())),
+            _ => None,
+        };
+        let options = Options {
+            header: true,
+            methods: Some(label),
+            ..Options::default()
+        };
+        out.push_str(
+            &template
+                .execute_with(&Value::Object(headings), &options)
+                .map_err(failed)?,
+        );
+        out.push('\n');
+    }
+    for (index, row) in rows.iter().enumerate() {
+        let method: Methods<'_> = &|name, arguments| listing.method.and_then(|method| method(index, name, arguments));
+        let options = Options {
+            missing: Missing::Type(listing.type_name),
+            methods: Some(method),
+            escape_html: true,
+            ..Options::default()
+        };
+        out.push_str(&template.execute_with(row, &options).map_err(failed)?);
+        out.push('\n');
+    }
+    if !is_table {
+        return Ok(out);
+    }
+    let mut table = TabWriter::default();
+    table.push(&out);
+    Ok(table.finish())
+}
+
+fn label_heading(label: &str) -> String {
+    label.rsplit('.').next().unwrap_or_default().replace(['-', '_'], " ")
+}
+
+/// `\t` and `\n` written out.
+fn unescape(format: &str) -> String {
+    format.replace("\\t", "\t").replace("\\n", "\n")
+}
+
+/// Keys that are Go maps and slices in what `inspect`, `version` and `info` print.
+pub const MAPS: &[&str] = &[
+    "Labels",
+    "Ports",
+    "Networks",
+    "Volumes",
+    "Sysctls",
+    "Tmpfs",
+    "StorageOpt",
+    "Options",
+    "DriverOpts",
+    "ExposedPorts",
+    "Annotations",
+    "Data",
+    "PortBindings",
+    "Attributes",
+    "Details",
+    "Containers",
+];
+pub const LISTS: &[&str] = &[
+    "Cmd",
+    "Entrypoint",
+    "Env",
+    "OnBuild",
+    "Binds",
+    "CapAdd",
+    "CapDrop",
+    "Dns",
+    "DnsOptions",
+    "DnsSearch",
+    "ExtraHosts",
+    "GroupAdd",
+    "Links",
+    "SecurityOpt",
+    "VolumesFrom",
+    "Devices",
+    "DeviceCgroupRules",
+    "DeviceRequests",
+    "Ulimits",
+    "MaskedPaths",
+    "ReadonlyPaths",
+    "ExecIDs",
+    "Mounts",
+    "Aliases",
+    "DNSNames",
+    "RepoTags",
+    "RepoDigests",
+    "Layers",
+    "Shell",
+    "BlkioWeightDevice",
+    "BlkioDeviceReadBps",
+    "BlkioDeviceWriteBps",
+    "BlkioDeviceReadIOps",
+    "BlkioDeviceWriteIOps",
+    "Warnings",
+];
+
+/// One object through a template, without the line's end.
+pub fn object(template: &Template, value: &Value) -> Result<String, ferry_kit::Error> {
+    object_with(template, value, &|_, _| None)
+}
+
+/// The same for an object whose Go type has fields under other names than its JSON.
+pub fn object_with(template: &Template, value: &Value, methods: Methods<'_>) -> Result<String, ferry_kit::Error> {
+    let options = Options {
+        methods: Some(methods),
+        missing: Missing::Error,
+        maps: MAPS,
+        lists: LISTS,
+        ..Options::default()
+    };
+    template.execute_with(value, &options)
+}
+
+/// Cut to so many columns, the last one an ellipsis.
+pub fn ellipsis(text: &str, columns: usize) -> String {
+    if text.chars().count() <= columns {
+        return text.to_owned();
+    }
+    text.chars().take(columns.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// The first twelve digits of an id, without its algorithm.
+pub fn short_id(id: &str) -> &str {
+    let digits = id.split_once(':').map_or(id, |(_, digits)| digits);
+    digits.get(..12).unwrap_or(digits)
+}
+
+/// `2026-11-22 04:49:24 +0000 UTC`, in the machine's time zone, as Go prints a time.
+pub fn go_time(seconds: i64) -> String {
+    let Ok(at) = jiff::Timestamp::from_second(seconds) else {
+        return String::new();
+    };
+    at.to_zoned(jiff::tz::TimeZone::system())
+        .strftime("%Y-%m-%d %H:%M:%S %z %Z")
+        .to_string()
+}
+
+/// `5 minutes ago`.
+#[expect(clippy::cast_precision_loss, reason = "ages are no more exact than that")]
+pub fn ago(seconds: i64) -> String {
+    let age = jiff::Timestamp::now().as_second().saturating_sub(seconds);
+    format!("{} ago", ferry_kit::units::human_duration(age as f64))
+}
+
+/// `json.Indent` with four blanks: the daemon's own text, laid out.
+pub fn indent(json: &[u8], depth: usize) -> String {
+    let mut out = String::with_capacity(json.len() * 2);
+    let mut level = depth;
+    let mut in_string = false;
+    let mut escaped = false;
+    let text = String::from_utf8_lossy(json);
+    let mut rest = text.trim().chars().peekable();
+    let newline = |out: &mut String, level: usize| {
+        out.push('\n');
+        out.extend(std::iter::repeat_n("    ", level));
+    };
+    while let Some(c) = rest.next() {
+        if in_string {
+            out.push(c);
+            in_string = escaped || c != '"';
+            escaped = !escaped && c == '\\';
+            continue;
+        }
+        match c {
+            '"' => {
+                in_string = true;
+                out.push(c);
+            }
+            '{' | '[' => {
+                out.push(c);
+                while rest.next_if(char::is_ascii_whitespace).is_some() {}
+                if let Some(close) = rest.next_if(|next| matches!(next, '}' | ']')) {
+                    out.push(close);
+                } else {
+                    level += 1;
+                    newline(&mut out, level);
+                }
+            }
+            '}' | ']' => {
+                level = level.saturating_sub(1);
+                newline(&mut out, level);
+                out.push(c);
+            }
+            ',' => {
+                out.push(c);
+                newline(&mut out, level);
+            }
+            ':' => out.push_str(": "),
+            c if c.is_ascii_whitespace() => {}
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn json_is_laid_out_as_go_lays_it_out() {
+        assert_eq!(
+            indent(br#"{"a":[1,2],"b":{},"c":[],"d":"x: {\"y\", "}"#, 0),
+            "{\n    \"a\": [\n        1,\n        2\n    ],\n    \"b\": {},\n    \"c\": [],\n    \"d\": \"x: {\\\"y\\\", \"\n}"
+        );
+    }
+
+    #[test]
+    fn lists_come_as_tables_json_or_templates() {
+        let listing = Listing {
+            table: "{{.ID}}\t{{.Names}}",
+            headings: &[("ID", "CONTAINER ID"), ("Names", "NAMES")],
+            type_name: "*formatter.ContainerContext",
+            method: None,
+        };
+        let rows = [json!({"ID": "1", "Names": "a->b"})];
+        assert_eq!(
+            list(&listing, "table", &rows).unwrap(),
+            "CONTAINER ID   NAMES\n1              a->b\n"
+        );
+        assert_eq!(
+            list(&listing, "table {{.Names}}\\t{{.ID}}", &rows).unwrap(),
+            "NAMES     CONTAINER ID\na->b      1\n"
+        );
+        assert_eq!(
+            list(&listing, "json", &rows).unwrap(),
+            "{\"ID\":\"1\",\"Names\":\"a-\\u003eb\"}\n"
+        );
+        assert_eq!(list(&listing, "{{.ID}}:{{.Names}}", &rows).unwrap(), "1:a->b\n");
+        assert_eq!(
+            list(&listing, "{{.Foo}}", &rows).unwrap_err().message,
+            "template parsing error: template: :1:2: executing \"\" at <.Foo>: can't evaluate field Foo in type *formatter.ContainerContext"
+        );
+    }
+
+    #[test]
+    fn long_texts_end_in_an_ellipsis() {
+        assert_eq!(ellipsis("sh -c 'echo hello world'", 20), "sh -c 'echo hello w…");
+        assert_eq!(ellipsis("short", 20), "short");
+    }
+}

@@ -1,0 +1,40 @@
+//! Docker's command line: what was typed becomes requests, what comes back becomes docker's output, byte for byte.
+//!
+//! ```text
+//! argv ─▶ commands::resolve ─▶ flags::Matches ─▶ commands::X::run ─▶ ferry_client ─▶ daemon
+//!                                                    │
+//!                                   format (tables, templates) · session (attach, exec, terminals)
+//! ```
+//!
+//! Nothing here reads the process's arguments or environment or ends it: [`Environment`] is filled by the caller, [`Ui`] is
+//! where output goes, and [`run`] gives back the exit code.
+
+mod commands;
+mod config;
+mod environment;
+mod failure;
+mod flags;
+mod format;
+mod moment;
+mod options;
+mod reference;
+mod session;
+mod ui;
+
+use std::ffi::OsString;
+
+pub use environment::{Build, Environment};
+pub use ui::Ui;
+
+/// Runs one command line, without the program's own name, and gives its exit code.
+pub async fn run(args: Vec<OsString>, env: Environment, ui: &mut Ui) -> u8 {
+    match commands::dispatch(&args, &env, ui).await {
+        Ok(code) => code,
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                ui.error_line(&failure.message);
+            }
+            failure.code
+        }
+    }
+}

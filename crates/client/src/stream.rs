@@ -1,0 +1,125 @@
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::{Buf, Bytes};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf, ReadHalf, WriteHalf},
+    net::{TcpStream, UnixStream},
+};
+
+use crate::{Error, Host, Result};
+
+/// A connection to a daemon.
+#[derive(Debug)]
+pub enum Stream {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+impl Stream {
+    pub(crate) async fn connect(host: &Host) -> Result<Self> {
+        let failed = |source| Error::Connect {
+            host: host.to_string(),
+            source,
+        };
+        match host {
+            Host::Unix(path) => UnixStream::connect(path).await.map(Self::Unix).map_err(failed),
+            Host::Tcp(address) => {
+                // The static binary has no libc resolver: addresses, and the one name everybody has.
+                let address = address
+                    .strip_prefix("localhost:")
+                    .map_or(address.clone(), |port| format!("127.0.0.1:{port}"));
+                let address: std::net::SocketAddr = address.parse().map_err(|_| {
+                    failed(io::Error::new(
+                        io::ErrorKind::InvalidInput,
+                        "not an IP address and a port",
+                    ))
+                })?;
+                let stream = TcpStream::connect(address).await.map_err(failed)?;
+                let _ = stream.set_nodelay(true);
+                Ok(Self::Tcp(stream))
+            }
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, content: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_write(context, content),
+            Self::Tcp(stream) => Pin::new(stream).poll_write(context, content),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_flush(context),
+            Self::Tcp(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+}
+
+/// A connection after its `101`: raw bytes both ways. Shutting the writer down closes that half only.
+#[derive(Debug)]
+pub struct Upgraded {
+    pub(crate) stream: Stream,
+    /// What came with the answer's head.
+    pub(crate) early: Bytes,
+    /// The container has a terminal: raw bytes instead of frames (`application/vnd.docker.raw-stream`).
+    pub raw: bool,
+}
+
+impl Upgraded {
+    #[must_use]
+    pub fn split(self) -> (Reader, WriteHalf<Stream>) {
+        let (reader, writer) = tokio::io::split(self.stream);
+        (
+            Reader {
+                early: self.early,
+                reader,
+            },
+            writer,
+        )
+    }
+}
+
+#[derive(Debug)]
+pub struct Reader {
+    early: Bytes,
+    reader: ReadHalf<Stream>,
+}
+
+impl AsyncRead for Reader {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.early.is_empty() {
+            return Pin::new(&mut self.reader).poll_read(context, buffer);
+        }
+        let count = self.early.len().min(buffer.remaining());
+        buffer.put_slice(&self.early[..count]);
+        self.early.advance(count);
+        Poll::Ready(Ok(()))
+    }
+}

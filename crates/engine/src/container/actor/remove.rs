@@ -1,0 +1,59 @@
+//! Removing a container with everything that is its own.
+
+use ferry_storage::Durability;
+
+use super::{Actor, Stopping, Then};
+use crate::container::Answer;
+use crate::container::record::Record;
+use crate::container::state::{Status, Verb};
+
+impl Actor {
+    pub(super) async fn remove_requested(&mut self, force: bool, volumes: bool, reply: Answer<()>) {
+        if let Err(error) = self.permit(Verb::Remove { force }) {
+            let _ = reply.send(Err(error));
+            return;
+        }
+        self.restart = None;
+        if !self.record.run.status.is_live() {
+            self.remove(volumes).await;
+            let _ = reply.send(Ok(()));
+            return;
+        }
+        self.record.run.stopped = true;
+        let then = Then::Remove { volumes, reply };
+        match &mut self.stopping {
+            Some(stopping) => {
+                stopping.deadline = None;
+                stopping.then.push(then);
+            }
+            None => {
+                self.stopping = Some(Stopping {
+                    deadline: None,
+                    then: vec![then],
+                });
+            }
+        }
+        self.send_kill(libc::SIGKILL).await;
+    }
+
+    /// Forgets the container; its files follow in the background. The shim cleans up what is its own by itself.
+    pub(super) async fn remove(&mut self, _volumes: bool) {
+        self.record.run.status = Status::Removing;
+        self.clients.clear();
+        let id = self.record.id.clone();
+        // Removal need not survive a power loss: an unreferenced directory, or a record without one, is collected.
+        if let Err(error) = self.world.store.db.delete::<Record>(&id, Durability::Process).await {
+            tracing::error!(container = id, %error, "cannot delete the container's record");
+        }
+        self.world.containers.release_name(&self.record.name, &id);
+        self.world.containers.remove(&id);
+        self.world.ids.release(&id);
+        for entry in std::mem::take(&mut self.execs) {
+            self.world.execs.remove(&entry.id);
+        }
+        self.event("destroy", &[]);
+        self.removed = true;
+        self.publish();
+        self.world.remove_files(&id);
+    }
+}

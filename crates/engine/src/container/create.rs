@@ -1,0 +1,269 @@
+//! Making a container: checked whole before anything is made, and unmade whole if something fails.
+
+use std::sync::Arc;
+
+use ferry_api::container::{Config, Create, Created};
+use ferry_api::network::mode;
+use ferry_kit::Id;
+use ferry_storage::{Durability, Image};
+use jiff::Timestamp;
+
+use super::record::{Record, Run};
+use super::{actor, merge, mounts, plan, resources, validate};
+use crate::error::{Error, Result};
+use crate::images;
+use crate::world::World;
+
+pub(super) async fn create(
+    world: &Arc<World>,
+    name: Option<&str>,
+    platform: Option<&str>,
+    request: Create,
+) -> Result<Created> {
+    let Create {
+        mut config,
+        host_config,
+        networking_config,
+    } = request;
+    let mut host = host_config.unwrap_or_default();
+    let name = name
+        .map(|name| name.trim_start_matches('/'))
+        .filter(|name| !name.is_empty());
+    if let Some(name) = name {
+        validate::name(name)?;
+    }
+    if config.image.is_empty() {
+        return Err(Error::invalid("no image specified"));
+    }
+    validate::supported(&host)?;
+    validate::restart(&host)?;
+    let mut warnings = resources::validate(&mut host, &world.host)?;
+    let image = images::find_to_run(world, &config.image).await?;
+    check_platform(&image, platform)?;
+    warnings.extend(foreign(&image, platform));
+    merge::merge(&mut config, merge::image_config(&image)?);
+    check_config(&config)?;
+    let (path, args) = command(&config)?;
+    let points = mounts::points(&host)?;
+    defaults(&mut host, world);
+
+    let id = Id::random().to_string();
+    let name = match name {
+        Some(name) => {
+            world.containers.reserve(name, &id)?;
+            name.to_owned()
+        }
+        None => world.containers.reserve_any(&id),
+    };
+    if config.hostname.is_empty() && host.uts_mode != "host" && host.network_mode != mode::HOST {
+        id[..12].clone_into(&mut config.hostname);
+    }
+    let mut undo = Undo {
+        world,
+        id: &id,
+        name: &name,
+        done: false,
+    };
+    let ids = match host.userns_mode.as_str() {
+        "auto" => Some(world.ids.take(&id)?),
+        _ => None,
+    };
+    let record = Record {
+        id: id.clone(),
+        name: name.clone(),
+        created: Timestamp::now(),
+        image: image.id.to_string(),
+        image_name: config.image.clone(),
+        config,
+        host_config: host,
+        networking: networking_config,
+        platform: "linux".to_owned(),
+        path,
+        args,
+        mounts: points,
+        ids,
+        endpoint: None,
+        run: Run::default(),
+    };
+    // Whatever of the record cannot be started is refused now, while the user is looking.
+    plan::check(&record, world)?;
+    crate::seccomp::filter(&record, world)?;
+    crate::logs::file_of(&record, world)?;
+    let owner = ids.map(|range| (range.start, range.start));
+    let durability = if record.host_config.auto_remove {
+        Durability::Process
+    } else {
+        Durability::Power
+    };
+    let mut tries = 0;
+    while let Err(error) = keep(world, &record, &image, owner, durability).await {
+        // What an earlier container filled is on its way out, in the background.
+        if !error.is_no_space() || !world.is_freeing_space() || tries == TRIES {
+            return Err(error.into());
+        }
+        tries += 1;
+        tokio::time::sleep(PAUSE).await;
+    }
+    world.events.container(&record, "create", &[]);
+    world.containers.insert(actor::spawn(world, record, None));
+    undo.done = true;
+    Ok(Created {
+        id: id.clone(),
+        warnings: Some(warnings),
+    })
+}
+
+/// How often, and after what pause, a create is tried again while removed files are still being deleted.
+const TRIES: u32 = 100;
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
+
+/// Makes the container's directories and writes its record.
+async fn keep(
+    world: &World,
+    record: &Record,
+    image: &Arc<Image>,
+    owner: Option<(u32, u32)>,
+    durability: Durability,
+) -> ferry_storage::Result<()> {
+    world.store.snapshots.prepare(&record.id, image, owner).await?;
+    world.store.db.put(record, durability).await
+}
+
+/// Takes back what a failed create took.
+struct Undo<'a> {
+    world: &'a Arc<World>,
+    id: &'a str,
+    name: &'a str,
+    done: bool,
+}
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.world.containers.release_name(self.name, self.id);
+            self.world.ids.release(self.id);
+            self.world.remove_files(self.id);
+        }
+    }
+}
+
+fn check_platform(image: &Image, platform: Option<&str>) -> Result<()> {
+    let Some(wanted) = platform.filter(|platform| !platform.is_empty()) else {
+        return Ok(());
+    };
+    let wanted: ferry_image::Platform = wanted
+        .parse()
+        .map_err(|_| Error::invalid(format!("{wanted:?} is an invalid platform")))?;
+    let have = format!("{}/{}", image.config.os(), image.config.architecture());
+    let fits = have
+        .parse::<ferry_image::Platform>()
+        .is_ok_and(|have| have.os == wanted.os && have.architecture == wanted.architecture);
+    if fits {
+        return Ok(());
+    }
+    Err(Error::not_found(format!(
+        "image with reference {} was found but does not provide the specified platform ({wanted})",
+        image
+            .references
+            .first()
+            .map_or_else(|| image.id.to_string(), ferry_image::Reference::familiar)
+    )))
+}
+
+/// What to say of an image for another machine, which may yet run under an emulator.
+fn foreign(image: &Image, asked: Option<&str>) -> Option<String> {
+    let have = ferry_image::Platform::new(
+        &image.config.os().to_string(),
+        &image.config.architecture().to_string(),
+        image.config.variant().as_deref().unwrap_or_default(),
+    );
+    let host = ferry_image::Platform::host();
+    let asked = asked.is_some_and(|platform| !platform.is_empty());
+    (!asked && !host.runs().iter().any(|can| can.architecture == have.architecture)).then(|| {
+        format!(
+            "The requested image's platform ({have}) does not match the detected host platform ({host}) and no specific platform was requested"
+        )
+    })
+}
+
+fn check_config(config: &Config) -> Result<()> {
+    if !config.working_dir.is_empty() && !config.working_dir.starts_with('/') {
+        return Err(Error::invalid(format!(
+            "the working directory '{}' is invalid, it needs to be an absolute path",
+            config.working_dir
+        )));
+    }
+    for entry in config.env.iter().flatten() {
+        if entry.is_empty() || entry.starts_with('=') {
+            return Err(Error::invalid(format!("invalid environment variable: {entry}")));
+        }
+    }
+    if config.hostname.len() > 63 {
+        return Err(Error::invalid(format!(
+            "invalid hostname format: {}: at most 63 bytes",
+            config.hostname
+        )));
+    }
+    if !config.stop_signal.is_empty() {
+        crate::signal::parse(&config.stop_signal)?;
+    }
+    Ok(())
+}
+
+/// What runs: the entrypoint with the command behind it, or the command.
+fn command(config: &Config) -> Result<(String, Vec<String>)> {
+    let words = |words: &Option<ferry_api::Words>| words.as_ref().map(|words| words.0.clone()).unwrap_or_default();
+    let entrypoint: Vec<String> = words(&config.entrypoint);
+    // `--entrypoint ""` clears the image's.
+    let entrypoint = if entrypoint == [""] { Vec::new() } else { entrypoint };
+    let all: Vec<String> = entrypoint.into_iter().chain(words(&config.cmd)).collect();
+    match all.split_first() {
+        Some((path, args)) => Ok((path.clone(), args.to_vec())),
+        None => Err(Error::invalid("no command specified")),
+    }
+}
+
+/// What Docker fills in and `inspect` then shows.
+fn defaults(host: &mut ferry_api::container::HostConfig, world: &World) {
+    let set = |field: &mut String, value: &str| {
+        if field.is_empty() {
+            value.clone_into(field);
+        }
+    };
+    if host.network_mode.is_empty() || host.network_mode == mode::DEFAULT {
+        mode::BRIDGE.clone_into(&mut host.network_mode);
+    }
+    set(&mut host.log_config.r#type, "json-file");
+    set(&mut host.ipc_mode, "private");
+    let cgroupns = if world.hierarchy.version() == 2 && !host.privileged {
+        "private"
+    } else {
+        "host"
+    };
+    set(&mut host.cgroupns_mode, cgroupns);
+    set(&mut host.restart_policy.name, "no");
+    set(&mut host.runtime, "ferry");
+    if host.shm_size == 0 {
+        host.shm_size = plan::SHM_SIZE;
+    }
+    host.log_config.config.get_or_insert_default();
+    if !host.privileged {
+        let strings = |paths: &[&str]| Some(paths.iter().map(|&path| path.to_owned()).collect());
+        let unconfined = host
+            .security_opt
+            .iter()
+            .flatten()
+            .any(|option| option == "systempaths=unconfined");
+        let empty: [&str; 0] = [];
+        if host.masked_paths.is_none() {
+            host.masked_paths = if unconfined {
+                strings(&empty)
+            } else {
+                Some(plan::masked(world))
+            };
+        }
+        if host.readonly_paths.is_none() {
+            host.readonly_paths = strings(if unconfined { &empty } else { &plan::READONLY });
+        }
+    }
+}

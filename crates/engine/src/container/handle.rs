@@ -1,0 +1,123 @@
+//! What the rest of the engine holds of a container: its mailbox, and the last snapshot its actor published.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ferry_api::container::{Wait, condition};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::Answer;
+use super::actor::Command;
+use super::record::Record;
+use super::state::Permit;
+use crate::error::{Error, Kind, Result};
+
+/// How long a container's actor may take to answer before the request fails. A stop waits longer, by its own time-out.
+const ANSWER: Duration = Duration::from_secs(120);
+
+/// One container. Clones are handles on the same one.
+#[derive(Debug, Clone)]
+pub(crate) struct Handle {
+    id: Arc<str>,
+    mailbox: mpsc::Sender<Command>,
+    published: watch::Receiver<Arc<Snapshot>>,
+}
+
+/// A container at one moment.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub record: Record,
+    /// Ids of its execs, the finished ones too until they are forgotten.
+    pub execs: Vec<String>,
+    /// How many runs have ended, so that a waiter sees an exit although the next run has begun.
+    pub exits: u64,
+    /// It is gone, and so is what it had on disk.
+    pub removed: bool,
+}
+
+/// What `wait` waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Condition {
+    NotRunning,
+    NextExit,
+    Removed,
+}
+
+impl Condition {
+    pub fn parse(text: &str) -> Result<Self> {
+        match text {
+            "" | condition::NOT_RUNNING => Ok(Self::NotRunning),
+            condition::NEXT_EXIT => Ok(Self::NextExit),
+            condition::REMOVED => Ok(Self::Removed),
+            other => Err(Error::invalid(format!("invalid condition: {other:?}"))),
+        }
+    }
+}
+
+impl Handle {
+    pub fn new(id: &str, mailbox: mpsc::Sender<Command>, published: watch::Receiver<Arc<Snapshot>>) -> Self {
+        Self {
+            id: id.into(),
+            mailbox,
+            published,
+        }
+    }
+
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.published.borrow())
+    }
+
+    /// Waits for the next snapshot; false when there will be none.
+    pub fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.published.clone()
+    }
+
+    /// Sends a command and waits for the answer. A container that does not answer is named.
+    pub async fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T> {
+        let (sender, receiver) = oneshot::channel();
+        let gone = || Error::not_found(format!("No such container: {}", self.id));
+        let command = command(sender);
+        let limit = ANSWER.saturating_add(command.patience());
+        self.mailbox.send(command).await.map_err(|_| gone())?;
+        match tokio::time::timeout(limit, receiver).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(gone()),
+            Err(_) => {
+                let name = self.snapshot().record.name.clone();
+                Err(Error::new(
+                    Kind::Internal,
+                    format!("container {name} does not answer; its supervisor may be stuck"),
+                ))
+            }
+        }
+    }
+
+    pub async fn start(&self) -> Result<Permit> {
+        self.ask(|reply| Command::Start { reply }).await
+    }
+
+    /// The code of the run that ends the wait.
+    pub fn wait(&self, condition: Condition) -> impl Future<Output = Wait> + Send + use<> {
+        let mut published = self.published.clone();
+        let seen = published.borrow().exits;
+        async move {
+            let met = |snapshot: &Arc<Snapshot>| match condition {
+                Condition::NotRunning => !snapshot.record.run.status.is_live() || snapshot.removed,
+                Condition::NextExit => snapshot.exits > seen || snapshot.removed,
+                Condition::Removed => snapshot.removed,
+            };
+            // An error: the actor is gone, with the engine.
+            let _ = published.wait_for(met).await.map(drop);
+            let snapshot = Arc::clone(&published.borrow());
+            let run = &snapshot.record.run;
+            Wait {
+                error: None,
+                status_code: i64::from(run.exit_code),
+            }
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! A container as it is persisted. The live part (shim, waiters, streams) is the actor's.
+
+use ferry_api::container::{Config, HostConfig};
+use ferry_api::network::NetworkingConfig;
+use ferry_api::volume::MountPoint;
+use ferry_storage::Document;
+use ferry_supervise::IdMap;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::state::Status;
+
+/// Everything a new daemon needs to know of a container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Record {
+    /// 64 hex digits.
+    pub id: String,
+    /// Without a leading slash.
+    pub name: String,
+    pub created: Timestamp,
+    /// The image's id, `sha256:…`.
+    pub image: String,
+    /// As the user named it.
+    pub image_name: String,
+    /// Merged with the image's.
+    pub config: Config,
+    pub host_config: HostConfig,
+    #[serde(default)]
+    pub networking: Option<NetworkingConfig>,
+    pub platform: String,
+    /// The program, and its arguments without it.
+    pub path: String,
+    pub args: Vec<String>,
+    pub mounts: Vec<MountPoint>,
+    /// `--userns=auto`: the range of ids that is this container's.
+    #[serde(default)]
+    pub ids: Option<IdMap>,
+    #[serde(default)]
+    pub endpoint: Option<ferry_network::Endpoint>,
+    pub run: Run,
+}
+
+/// How the last run went, or goes.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Run {
+    pub status: Status,
+    /// In the host's PID namespace; 0 when it does not run.
+    pub pid: i32,
+    pub exit_code: i32,
+    pub oom_killed: bool,
+    /// Why the last start failed.
+    pub error: String,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+    pub restarts: u32,
+    /// Somebody asked for it to stop: no restart policy applies.
+    pub stopped: bool,
+}
+
+impl Document for Record {
+    const KIND: &'static str = "container";
+    const VERSION: u32 = 1;
+
+    fn key(&self) -> &str {
+        &self.id
+    }
+}
+
+impl Record {
+    /// The first twelve digits, as lists show them.
+    pub fn short_id(&self) -> &str {
+        &self.id[..12.min(self.id.len())]
+    }
+}

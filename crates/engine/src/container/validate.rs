@@ -1,0 +1,124 @@
+//! What a request to create a container may say. Messages are Docker's where scripts may look for them.
+
+use ferry_api::container::{HostConfig, restart_policy};
+use ferry_api::network::mode;
+
+use crate::error::{Error, Result};
+
+/// `[a-zA-Z0-9][a-zA-Z0-9_.-]`, at least two characters.
+pub(crate) fn name(name: &str) -> Result<()> {
+    let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+    let rest = name
+        .bytes()
+        .skip(1)
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'));
+    if first && rest && name.len() >= 2 {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+    )))
+}
+
+/// Refuses by name what Ferry does not do yet, instead of pretending.
+pub(crate) fn supported(host: &HostConfig) -> Result<()> {
+    let not_yet = |what: &str, instead: &str| Err(Error::unsupported(format!("{what} is not there yet: {instead}")));
+    let given = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    if host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty()) || host.publish_all_ports {
+        return not_yet(
+            "publishing ports (-p, -P)",
+            "reach the container at its own address, or use --network host",
+        );
+    }
+    match host.network_mode.as_str() {
+        "" | mode::DEFAULT | mode::BRIDGE | mode::HOST | mode::NONE => {}
+        name if name.starts_with("container:") => {}
+        name => return not_yet(&format!("--network {name}"), "use bridge, host or none"),
+    }
+    if given(&host.dns) || given(&host.dns_options) || given(&host.dns_search) {
+        return not_yet("--dns", "the container uses the host's resolv.conf");
+    }
+    if given(&host.links) {
+        return not_yet("--link", "reach the other container at its address");
+    }
+    if given(&host.volumes_from) {
+        return not_yet("--volumes-from", "use -v with a host directory");
+    }
+    if !host.volume_driver.is_empty() && host.volume_driver != "local" {
+        return not_yet("--volume-driver", "use -v with a host directory");
+    }
+    if !host.storage_opt.is_empty() {
+        return not_yet("--storage-opt", "limit the disk with a file system of its own under -v");
+    }
+    if host
+        .resources
+        .device_requests
+        .as_ref()
+        .is_some_and(|requests| !requests.is_empty())
+    {
+        return not_yet("--gpus", "give the device files with --device");
+    }
+    if !host.runtime.is_empty() && !matches!(host.runtime.as_str(), "ferry" | "runc" | "io.containerd.runc.v2") {
+        return Err(Error::invalid(format!(
+            "unknown or invalid runtime name: {}",
+            host.runtime
+        )));
+    }
+    if !matches!(host.isolation.as_str(), "" | "default") {
+        return Err(Error::invalid(format!(
+            "invalid isolation ({}): this is Linux",
+            host.isolation
+        )));
+    }
+    match host.log_config.r#type.as_str() {
+        "" | "json-file" | "local" | "none" => Ok(()),
+        other => not_yet(&format!("the logging driver {other:?}"), "use json-file, local or none"),
+    }
+}
+
+/// The restart policy, and that it goes with `--rm`.
+pub(crate) fn restart(host: &HostConfig) -> Result<()> {
+    let policy = &host.restart_policy;
+    match policy.name.as_str() {
+        "" | restart_policy::NO | restart_policy::ALWAYS | restart_policy::UNLESS_STOPPED => {
+            if policy.maximum_retry_count != 0 && !policy.name.is_empty() {
+                return Err(Error::invalid(
+                    "invalid restart policy: maximum retry count can only be used with 'on-failure'".to_string(),
+                ));
+            }
+        }
+        restart_policy::ON_FAILURE => {
+            if policy.maximum_retry_count < 0 {
+                return Err(Error::invalid(
+                    "invalid restart policy: maximum retry count cannot be negative".to_owned(),
+                ));
+            }
+        }
+        other => {
+            return Err(Error::invalid(format!(
+                "invalid restart policy: unknown policy '{other}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
+            )));
+        }
+    }
+    if host.auto_remove && !matches!(policy.name.as_str(), "" | restart_policy::NO) {
+        return Err(Error::invalid(
+            "can't create 'AutoRemove' container with restart policy".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_dockers_rule() {
+        for good in ["ab", "web-1", "A_b.c", "0x"] {
+            assert!(name(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a", "-a", ".x", "a b", "ä1", "a/b", "../x"] {
+            assert!(name(bad).is_err(), "{bad}");
+        }
+    }
+}

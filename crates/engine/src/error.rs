@@ -1,0 +1,124 @@
+//! What can go wrong with a request, by what a client can do about it.
+
+use ferry_runtime::Kind as StartKind;
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An error a client sees: the kind decides the HTTP status and the exit code, the message is the whole story.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    pub kind: Kind,
+    pub message: String,
+}
+
+/// What kind of error: one HTTP status each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The request is wrong: 400.
+    Invalid,
+    /// What it names is not there: 404.
+    NotFound,
+    /// What it names is in the wrong state, or taken: 409.
+    Conflict,
+    /// Ferry does not do this: 501.
+    Unsupported,
+    /// The container's program did not come to run: 400 or 500, and 126 or 127 for `run`.
+    Start(StartFailure),
+    /// Anything else: 500.
+    Internal,
+}
+
+/// Why a program did not come to run, as Docker tells them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartFailure {
+    /// 127.
+    NotFound,
+    /// 126.
+    NotExecutable,
+    /// 125.
+    Setup,
+}
+
+impl Error {
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+        }
+    }
+
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(Kind::Invalid, message)
+    }
+
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(Kind::NotFound, message)
+    }
+
+    pub fn conflict(message: impl Into<String>) -> Self {
+        Self::new(Kind::Conflict, message)
+    }
+
+    pub fn unsupported(message: impl Into<String>) -> Self {
+        Self::new(Kind::Unsupported, message)
+    }
+
+    /// Something failed that the client is not to blame for: what was being done, and the chain of causes.
+    pub fn internal(what: impl std::fmt::Display, error: &(dyn std::error::Error + 'static)) -> Self {
+        Self::new(Kind::Internal, format!("{what}: {}", chain(error)))
+    }
+
+    /// The exit code that a container gets which did not start.
+    pub fn exit_code(&self) -> i32 {
+        match self.kind {
+            Kind::Start(StartFailure::NotFound) => 127,
+            Kind::Start(StartFailure::NotExecutable) => 126,
+            _ => 128,
+        }
+    }
+}
+
+/// An error with all its causes, outermost first.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}
+
+impl From<ferry_supervise::Error> for Error {
+    fn from(error: ferry_supervise::Error) -> Self {
+        match &error {
+            ferry_supervise::Error::Start(failure) => {
+                let kind = match failure.kind {
+                    StartKind::NotFound => StartFailure::NotFound,
+                    StartKind::NotExecutable => StartFailure::NotExecutable,
+                    StartKind::Setup => StartFailure::Setup,
+                };
+                Self::new(Kind::Start(kind), failure.message.clone())
+            }
+            ferry_supervise::Error::Gone => Self::conflict("the process is not running"),
+            ferry_supervise::Error::Lost | ferry_supervise::Error::Refused(_) | ferry_supervise::Error::Io(_) => {
+                Self::new(Kind::Internal, chain(&error))
+            }
+        }
+    }
+}
+
+impl From<ferry_storage::Error> for Error {
+    fn from(error: ferry_storage::Error) -> Self {
+        use ferry_storage::Error as E;
+        let kind = match &error {
+            E::NotFound { .. } => Kind::NotFound,
+            E::Conflict(_) => Kind::Conflict,
+            E::Ambiguous { .. } | E::Invalid(_) | E::TooLarge { .. } | E::Archive { .. } => Kind::Invalid,
+            _ => Kind::Internal,
+        };
+        Self::new(kind, chain(&error))
+    }
+}

@@ -1,0 +1,347 @@
+//! What the services and actors share, how it comes up, and how it goes down.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use ferry_cgroup::{Cgroup, Hierarchy};
+use ferry_storage::Store;
+use ferry_supervise::{Exit, Supervisor};
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::container::{Containers, Execs, Ids, Index, Record, Status, spawn};
+use crate::error::{Error, Result};
+use crate::events::Bus;
+use crate::images::Images;
+use crate::networks::{Attacher, Networks};
+use crate::seccomp;
+use crate::system::{Host, System};
+
+/// How long the engine's own tasks may take to end.
+const CLOSING: Duration = Duration::from_secs(10);
+
+/// The engine: one value a daemon has. Clones are handles on the same one.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    pub containers: Containers,
+    pub images: Images,
+    pub networks: Networks,
+    pub system: System,
+    pub events: Arc<Bus>,
+    world: Arc<World>,
+}
+
+/// What the services and actors work on. Each takes of it what it needs; nothing in here calls a service back.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub config: Config,
+    pub host: Host,
+    pub store: Store,
+    pub supervisor: Supervisor,
+    pub hierarchy: Hierarchy,
+    pub networks: Attacher,
+    pub containers: Index,
+    pub execs: Execs,
+    pub ids: Ids,
+    pub seccomp: seccomp::Cache,
+    pub events: Arc<Bus>,
+    pub tasks: TaskTracker,
+    /// Removals of files that are under way.
+    pub removals: AtomicUsize,
+    pub closing: CancellationToken,
+}
+
+impl Engine {
+    /// Opens the data root, finds the containers that an earlier daemon left running, and repairs what does not match.
+    pub async fn open(config: Config) -> Result<Self> {
+        let failed = |what: &str, error: &(dyn std::error::Error + 'static)| Error::internal(what, error);
+        if !rustix::process::geteuid().is_root() {
+            let why = "the engine makes namespaces, mounts and control groups: start it as root (or with sudo)";
+            return Err(Error::new(crate::error::Kind::Internal, why));
+        }
+        make_private(&config.exec_root).map_err(|error| {
+            failed(
+                &format!("make the run directory {}", config.exec_root.display()),
+                &error,
+            )
+        })?;
+        let root = config.data_root.clone();
+        let store = tokio::task::spawn_blocking(move || Store::open(&root)).await;
+        let store = store.map_err(|error| failed("open the data root", &error))??;
+        let hierarchy = Hierarchy::detect().map_err(|error| failed("find the control groups", &error))?;
+        let supervisor = Supervisor::new().map_err(|error| failed("protect the engine's binary", &error))?;
+        let networks = Attacher::open(&config, &store).await?;
+        let events = Arc::new(Bus::default());
+        let world = Arc::new(World {
+            host: Host::read(),
+            store,
+            supervisor,
+            hierarchy,
+            networks,
+            containers: Index::default(),
+            execs: Execs::default(),
+            ids: Ids::default(),
+            seccomp: seccomp::Cache::default(),
+            events: Arc::clone(&events),
+            tasks: TaskTracker::new(),
+            removals: AtomicUsize::new(0),
+            closing: CancellationToken::new(),
+            config,
+        });
+        world.reconcile().await?;
+        Ok(Self {
+            containers: Containers::new(Arc::clone(&world)),
+            images: Images::new(Arc::clone(&world)),
+            networks: Networks::new(Arc::clone(&world)),
+            system: System::new(Arc::clone(&world)),
+            events,
+            world,
+        })
+    }
+
+    /// Whether a container runs or waits for its restart.
+    pub fn is_busy(&self) -> bool {
+        let busy = |status: Status| status.is_live() || status == Status::Restarting;
+        self.world
+            .containers
+            .all()
+            .iter()
+            .any(|handle| busy(handle.snapshot().record.run.status))
+    }
+
+    /// Ends the engine, not the containers: they live on in their shims. Without any, bridge and firewall table go too.
+    pub async fn close(&self) {
+        self.world.closing.cancel();
+        self.world.tasks.close();
+        if tokio::time::timeout(CLOSING, self.world.tasks.wait()).await.is_err() {
+            tracing::warn!("some tasks did not end in time");
+        }
+        if !self.is_busy() {
+            self.world.networks.shutdown().await;
+            let _ = self.world.hierarchy.remove_empty(&self.world.config.cgroup_parent);
+        }
+    }
+}
+
+/// A directory that only root may look into.
+fn make_private(path: &std::path::Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o750)
+        .create(path.join("containers"))?;
+    std::fs::set_permissions(path.join("containers"), std::fs::Permissions::from_mode(0o700))
+}
+
+impl World {
+    /// The container's directory in the data root.
+    pub fn container_dir(&self, id: &str) -> PathBuf {
+        self.store.root().join("containers").join(id)
+    }
+
+    /// Whether removed files are still being deleted.
+    pub fn is_freeing_space(&self) -> bool {
+        let deleting = || std::fs::read_dir(self.store.root().join("tmp"));
+        self.removals.load(Ordering::Relaxed) > 0 || deleting().is_ok_and(|mut entries| entries.next().is_some())
+    }
+
+    /// Where a layer is unpacked.
+    pub fn layer_dir(&self, chain: &ferry_image::Digest) -> PathBuf {
+        self.store.root().join("layers").join(chain.encoded()).join("fs")
+    }
+
+    /// The container's run directory: its shim's socket lies there.
+    pub fn run_dir(&self, id: &str) -> PathBuf {
+        self.config.exec_root.join("containers").join(id)
+    }
+
+    /// The container's control group, below each hierarchy's root.
+    pub fn cgroup_path(&self, record: &Record) -> String {
+        let parent = match record.host_config.resources.cgroup_parent.trim_matches('/') {
+            "" => self.config.cgroup_parent.trim_matches('/'),
+            parent => parent,
+        };
+        format!("{parent}/{}", record.id)
+    }
+
+    pub fn cgroup_of(&self, record: &Record) -> Result<Cgroup> {
+        let what = || format!("find the control group of container {}", record.id);
+        self.hierarchy
+            .open(&self.cgroup_path(record))
+            .map_err(|error| Error::internal(what(), &error))
+    }
+
+    /// Ends what may be left of a container whose shim is gone.
+    pub async fn kill_leftovers(&self, record: &Record) {
+        let Ok(cgroup) = self.cgroup_of(record) else { return };
+        let done = tokio::task::spawn_blocking(move || cgroup.kill(libc::SIGKILL).and_then(|()| cgroup.remove())).await;
+        if let Ok(Err(error)) = done {
+            tracing::error!(container = record.id, %error, "cannot end what is left of the container");
+        }
+    }
+
+    /// Removes a container's files in the background: nobody waits for that.
+    pub fn remove_files(self: &Arc<Self>, id: &str) {
+        let (world, id) = (Arc::clone(self), id.to_owned());
+        self.removals.fetch_add(1, Ordering::Relaxed);
+        self.tasks.spawn(async move {
+            if let Err(error) = world.store.snapshots.remove(&id).await {
+                tracing::error!(container = id, %error, "cannot remove the container's files");
+            }
+            remove_dir(&world.run_dir(&id)).await;
+            world.removals.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+
+    /// Holds every record against the kernel: the shim if it answers, else the exit record, else what is lost is said.
+    async fn reconcile(self: &Arc<Self>) -> Result<()> {
+        let mut endpoints = Vec::new();
+        let mut again = Vec::new();
+        for mut record in self.store.db.all::<Record>().await? {
+            if let Err(error) = self.containers.reserve(&record.name, &record.id) {
+                tracing::error!(container = record.id, %error, "two containers have one name");
+                record.name = self.containers.reserve_any(&record.id);
+            }
+            if let Some(range) = record.ids {
+                self.ids.adopt(&record.id, range);
+            }
+            let (sender, events) = mpsc::channel(64);
+            let live = match self.supervisor.adopt(&self.run_dir(&record.id), sender).await {
+                Ok((task, state)) if state.exit.is_none() => {
+                    record.run.pid = task.pid();
+                    record.run.status = match record.run.status {
+                        Status::Paused => Status::Paused,
+                        _ => Status::Running,
+                    };
+                    record.run.started_at = record.run.started_at.or_else(|| Some(Timestamp::now()));
+                    Some((task, events))
+                }
+                // It ended, and its shim has waited for somebody to note it.
+                Ok((task, state)) => {
+                    self.note_past_exit(&mut record, state.exit);
+                    task.noted(None).await;
+                    None
+                }
+                Err(_) => {
+                    self.bury(&mut record).await;
+                    None
+                }
+            };
+            if live.is_none() && record.host_config.auto_remove && record.run.status != Status::Created {
+                self.containers.release_name(&record.name, &record.id);
+                self.ids.release(&record.id);
+                self.store
+                    .db
+                    .delete::<Record>(&record.id, ferry_storage::Durability::Process)
+                    .await?;
+                self.remove_files(&record.id);
+                continue;
+            }
+            if live.is_some() {
+                endpoints.extend(record.endpoint.clone());
+            } else {
+                record.endpoint = None;
+                again.extend(wants_to_run(&record).then(|| record.id.clone()));
+            }
+            self.containers.insert(spawn(self, record, live));
+        }
+        self.networks.reconcile(endpoints).await;
+        self.remove_strangers().await;
+        for id in again {
+            let Ok(handle) = self.containers.find(&id) else {
+                continue;
+            };
+            self.tasks.spawn(async move {
+                if let Err(error) = handle.start().await {
+                    tracing::error!(container = handle.id(), %error, "cannot start the container again");
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// A container whose shim is gone: what its exit record says, or that nobody knows.
+    async fn bury(&self, record: &mut Record) {
+        self.kill_leftovers(record).await;
+        remove_dir(&self.run_dir(&record.id)).await;
+        let exit_file = self.container_dir(&record.id).join("exit");
+        match Exit::read(&exit_file) {
+            Ok(Some(exit)) => self.note_past_exit(record, Some(exit)),
+            _ if record.run.status.is_live() => {
+                let reason = Some("the container's supervisor was lost".to_owned());
+                let exit = Exit {
+                    code: 137,
+                    oom_killed: false,
+                    at: Timestamp::now(),
+                    reason,
+                };
+                self.note_past_exit(record, Some(exit));
+            }
+            _ => {}
+        }
+        if record.run.status == Status::Removing {
+            record.run.status = Status::Dead;
+        }
+    }
+
+    fn note_past_exit(&self, record: &mut Record, exit: Option<Exit>) {
+        let Some(exit) = exit else { return };
+        let run = &mut record.run;
+        // The exit record of an earlier run is older than this run's start.
+        if run.status == Status::Exited && run.finished_at == Some(exit.at) {
+            return;
+        }
+        run.status = Status::Exited;
+        run.pid = 0;
+        run.exit_code = exit.code;
+        run.oom_killed = exit.oom_killed;
+        run.finished_at = Some(exit.at);
+        run.error = exit.reason.unwrap_or_default();
+    }
+
+    /// Run directories of containers that no record knows: their shims are told to end by the loss of their container.
+    async fn remove_strangers(&self) {
+        let Ok(entries) = std::fs::read_dir(self.config.exec_root.join("containers")) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let Some(id) = name.to_str() else { continue };
+            if self.containers.find(id).is_ok_and(|handle| handle.id() == id) {
+                continue;
+            }
+            let path = format!("{}/{id}", self.config.cgroup_parent.trim_matches('/'));
+            if let Ok(cgroup) = self.hierarchy.open(&path) {
+                let _ = tokio::task::spawn_blocking(move || cgroup.kill(libc::SIGKILL)).await;
+            }
+            remove_dir(&entry.path()).await;
+        }
+    }
+}
+
+/// A restart policy starts it with the engine, unless somebody stopped it.
+fn wants_to_run(record: &Record) -> bool {
+    use ferry_api::container::restart_policy;
+    let run = &record.run;
+    match record.host_config.restart_policy.name.as_str() {
+        restart_policy::ALWAYS => run.status != Status::Created,
+        restart_policy::UNLESS_STOPPED => run.status != Status::Created && !run.stopped,
+        restart_policy::ON_FAILURE => run.status == Status::Exited && run.exit_code != 0 && !run.stopped,
+        _ => false,
+    }
+}
+
+async fn remove_dir(path: &std::path::Path) {
+    let path = path.to_owned();
+    let done = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(path)).await;
+    if let Ok(Err(error)) = done
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(%error, "cannot remove a run directory");
+    }
+}

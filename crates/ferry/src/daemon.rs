@@ -1,0 +1,173 @@
+//! The daemon: settings, sockets, engine, and the order in which they come up and go down.
+//!
+//! ```text
+//! settings ─▶ sockets ─▶ engine (reconciles) ─▶ serve ──SIGTERM, SIGINT, idle──▶ answers end ─▶ engine closes
+//! ```
+//! Containers live on in their shims.
+
+mod file;
+mod flags;
+mod settings;
+
+use std::ffi::OsString;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::Parser as _;
+use ferry_engine::Engine;
+use ferry_server::{Activity, Identity, Listener};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use self::flags::Flags;
+use self::settings::Settings;
+use crate::{build, refuse};
+
+/// Two are enough for what never blocks; what blocks has threads that come and go.
+const WORKERS: usize = 2;
+const BLOCKING: usize = 32;
+const STACK: usize = 1 << 20;
+/// How long a blocking thread waits for more work before it ends: an engine at rest has none.
+const KEEP: Duration = Duration::from_secs(2);
+
+pub fn main(args: &[OsString]) -> ExitCode {
+    let flags = match Flags::try_parse_from(std::iter::once(&OsString::from("ferry daemon")).chain(args)) {
+        Ok(flags) => flags,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 1 } else { 0 });
+        }
+    };
+    if flags.version {
+        let _ = writeln!(
+            std::io::stdout(),
+            "Ferry version {}, build {:.12}",
+            build::VERSION,
+            build::id()
+        );
+        return ExitCode::SUCCESS;
+    }
+    let validate = flags.validate;
+    match Settings::merge(flags) {
+        Ok(_) if validate => {
+            let _ = writeln!(std::io::stderr(), "configuration OK");
+            ExitCode::SUCCESS
+        }
+        Ok(settings) => match run(settings) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => refuse(&format!("ferry daemon: {error:#}")),
+        },
+        Err(error) => refuse(&format!("ferry daemon: {error:#}")),
+    }
+}
+
+fn run(settings: Settings) -> Result<()> {
+    if settings.idle_exit.is_some() {
+        // Out of the session of the terminal whose command started it; a leader already has its own.
+        let _ = rustix::process::setsid();
+    }
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_max_level(settings.log_level)
+        .init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(BLOCKING)
+        .thread_stack_size(STACK)
+        .thread_keep_alive(KEEP)
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    runtime.block_on(serve(settings))
+}
+
+async fn serve(settings: Settings) -> Result<()> {
+    let listeners = settings
+        .hosts
+        .iter()
+        .map(|host| Listener::bind(host))
+        .collect::<Result<Vec<_>, _>>()?;
+    let engine = Engine::open(settings.engine.clone()).await?;
+    let pidfile = PidFile::write(&settings.pidfile)?;
+    let closing = CancellationToken::new();
+    let activity = Activity::default();
+    tokio::spawn(on_signal(closing.clone())?);
+    if let Some(limit) = settings.idle_exit {
+        tokio::spawn(on_idle(engine.clone(), activity.clone(), limit, closing.clone()));
+    }
+    let identity = Identity {
+        version: build::VERSION.to_owned(),
+        build: build::id(),
+        idle_exit: settings.idle_exit.is_some(),
+    };
+    tracing::info!(hosts = ?settings.hosts, version = build::VERSION, "the engine listens");
+    let router = ferry_server::router(engine.clone(), identity, closing.clone());
+    ferry_server::serve(listeners, router, closing, activity).await;
+    engine.close().await;
+    drop(pidfile);
+    tracing::info!("the engine has ended");
+    Ok(())
+}
+
+fn on_signal(closing: CancellationToken) -> Result<impl Future<Output = ()>> {
+    let listen = |kind| signal(kind).context("listen for signals");
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    // A terminal that goes away is no reason to end.
+    let mut hangup = listen(SignalKind::hangup())?;
+    Ok(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => {}
+            }
+        }
+        closing.cancel();
+    })
+}
+
+/// Ends the engine when nobody was connected and nothing ran for `limit`.
+async fn on_idle(engine: Engine, activity: Activity, limit: Duration, closing: CancellationToken) {
+    let look = (limit / 10).max(Duration::from_millis(100));
+    let mut quiet = Duration::ZERO;
+    while quiet < limit {
+        tokio::select! {
+            () = tokio::time::sleep(look) => {}
+            () = closing.cancelled() => return,
+        }
+        quiet = if engine.is_busy() {
+            Duration::ZERO
+        } else {
+            (quiet + look).min(activity.idle_for())
+        };
+    }
+    tracing::info!("nothing runs and nobody asks: the engine ends");
+    closing.cancel();
+}
+
+/// The daemon's process id, for those who want to signal it. What keeps two engines apart is the lock of the data root.
+#[derive(Debug)]
+struct PidFile<'a>(&'a Path);
+
+impl<'a> PidFile<'a> {
+    fn write(path: &'a Path) -> Result<Self> {
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).with_context(|| format!("make {}", parent.display()))?;
+        }
+        std::fs::write(path, std::process::id().to_string()).with_context(|| format!("write {}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for PidFile<'_> {
+    fn drop(&mut self) {
+        let own = std::process::id().to_string();
+        if std::fs::read_to_string(self.0).is_ok_and(|text| text.trim() == own) {
+            let _ = std::fs::remove_file(self.0);
+        }
+    }
+}

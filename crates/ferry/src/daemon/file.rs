@@ -1,0 +1,39 @@
+//! `daemon.json`: dockerd's keys. One that Ferry does not know is an error, not a wish unheard.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+
+/// Each key is absent or set; what is set may not be a flag as well.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct File {
+    pub hosts: Option<Vec<String>>,
+    pub data_root: Option<PathBuf>,
+    pub exec_root: Option<PathBuf>,
+    pub pidfile: Option<PathBuf>,
+    pub debug: Option<bool>,
+    pub log_level: Option<String>,
+    pub labels: Option<Vec<String>>,
+    pub cgroup_parent: Option<String>,
+    pub bridge: Option<String>,
+    pub bip: Option<String>,
+    pub mtu: Option<u32>,
+    pub log_driver: Option<String>,
+    pub log_opts: Option<BTreeMap<String, String>>,
+}
+
+impl File {
+    /// A file that is not there is empty, unless it was asked for by name.
+    pub fn read(path: &Path, asked: bool) -> Result<Self> {
+        let what = || format!("unable to configure the daemon with file {}", path.display());
+        match std::fs::read_to_string(path) {
+            Ok(text) if text.trim().is_empty() => Ok(Self::default()),
+            Ok(text) => serde_json::from_str(&text).with_context(what),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !asked => Ok(Self::default()),
+            Err(error) => Err(error).with_context(what),
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The daemon's flags: dockerd's, as far as Ferry has what they set.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Parser};
+
+/// A self-sufficient engine for containers
+#[derive(Debug, Default, Parser)]
+#[command(name = "ferry daemon", disable_version_flag = true)]
+pub struct Flags {
+    /// Daemon socket(s) to connect to, for instance unix:///run/ferry/ferry.sock
+    #[arg(short = 'H', long = "host", value_name = "list")]
+    pub hosts: Vec<String>,
+    /// Root directory of persistent state [default: /var/lib/ferry]
+    #[arg(short = 'g', long, value_name = "string")]
+    pub data_root: Option<PathBuf>,
+    /// Root directory for execution state files [default: /run/ferry]
+    #[arg(long, value_name = "string")]
+    pub exec_root: Option<PathBuf>,
+    /// Path to use for daemon PID file [default: /run/ferry.pid]
+    #[arg(short = 'p', long, value_name = "string")]
+    pub pidfile: Option<PathBuf>,
+    /// Daemon configuration file [default: /etc/ferry/daemon.json]
+    #[arg(long, value_name = "string")]
+    pub config_file: Option<PathBuf>,
+    /// Enable debug mode
+    #[arg(short = 'D', long)]
+    pub debug: bool,
+    /// Set the logging level ("debug"|"info"|"warn"|"error"|"fatal") [default: info]
+    #[arg(short = 'l', long, value_name = "string")]
+    pub log_level: Option<String>,
+    /// Set parent cgroup for all containers [default: ferry]
+    #[arg(long, value_name = "string")]
+    pub cgroup_parent: Option<String>,
+    /// Name of the default bridge; "none" for no bridge networking [default: ferry0]
+    #[arg(short = 'b', long, value_name = "string")]
+    pub bridge: Option<String>,
+    /// IPv4 address of the default bridge
+    #[arg(long, value_name = "string")]
+    pub bip: Option<String>,
+    /// Set the containers' network MTU
+    #[arg(long, value_name = "int")]
+    pub mtu: Option<u32>,
+    /// Set key=value labels to the daemon
+    #[arg(long = "label", value_name = "list")]
+    pub labels: Vec<String>,
+    /// Print version information and quit
+    #[arg(short = 'v', long, action = ArgAction::SetTrue)]
+    pub version: bool,
+    /// Validate daemon configuration and exit
+    #[arg(long)]
+    pub validate: bool,
+    /// Ends the engine after so many seconds without containers and clients
+    #[arg(long, hide = true, value_name = "seconds", num_args = 0..=1, require_equals = true, default_missing_value = "300")]
+    pub idle_exit: Option<u64>,
+}

@@ -1,0 +1,236 @@
+//! What flags and file together mean.
+
+use std::fmt::Debug;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use ferry_engine::Config;
+use ferry_engine::config::Bridge;
+use tracing_subscriber::filter::LevelFilter;
+
+use super::file::File;
+use super::flags::Flags;
+
+const CONFIG_FILE: &str = "/etc/ferry/daemon.json";
+const DATA_ROOT: &str = "/var/lib/ferry";
+const EXEC_ROOT: &str = "/run/ferry";
+const PIDFILE: &str = "/run/ferry.pid";
+const CGROUP_PARENT: &str = "ferry";
+const BRIDGE: &str = "ferry0";
+/// Interface names are at most 15 bytes (IFNAMSIZ).
+const BRIDGE_MAX: usize = 15;
+
+/// How this daemon runs.
+#[derive(Debug)]
+pub struct Settings {
+    pub hosts: Vec<String>,
+    pub pidfile: PathBuf,
+    pub log_level: LevelFilter,
+    pub idle_exit: Option<Duration>,
+    pub engine: Config,
+}
+
+impl Settings {
+    /// Reads the file the flags name, or the usual one.
+    pub fn merge(flags: Flags) -> Result<Self> {
+        let path = flags.config_file.clone();
+        let file = File::read(path.as_deref().unwrap_or(Path::new(CONFIG_FILE)), path.is_some())?;
+        Self::of(flags, file)
+    }
+
+    /// A key given in both is an error, as in dockerd: none is silently the stronger one.
+    fn of(flags: Flags, file: File) -> Result<Self> {
+        let mut both = Both::default();
+        let list = |list: Vec<String>| (!list.is_empty()).then_some(list);
+        let hosts = both.pick("hosts", list(flags.hosts), file.hosts);
+        let data_root = both.pick("data-root", flags.data_root, file.data_root);
+        let exec_root = both.pick("exec-root", flags.exec_root, file.exec_root);
+        let pidfile = both.pick("pidfile", flags.pidfile, file.pidfile);
+        let debug = both
+            .pick("debug", flags.debug.then_some(true), file.debug)
+            .unwrap_or(false);
+        let log_level = both.pick("log-level", flags.log_level, file.log_level);
+        let labels = both.pick("labels", list(flags.labels), file.labels).unwrap_or_default();
+        let cgroup_parent = both.pick("cgroup-parent", flags.cgroup_parent, file.cgroup_parent);
+        let bridge = both.pick("bridge", flags.bridge, file.bridge);
+        let bip = both.pick("bip", flags.bip, file.bip);
+        let mtu = both.pick("mtu", flags.mtu, file.mtu);
+        both.check()?;
+
+        if let Some(driver) = file.log_driver.filter(|driver| driver != "json-file") {
+            bail!("log-driver: {driver:?} is not there yet: json-file is what there is");
+        }
+        if file.log_opts.is_some_and(|options| !options.is_empty()) {
+            bail!("log-opts: defaults for all containers are not there yet: use --log-opt with run and create");
+        }
+        if let Some(label) = labels.iter().find(|label| !label.contains('=')) {
+            bail!("bad attribute format: {label}");
+        }
+        let exec_root = absolute("exec-root", exec_root.unwrap_or_else(|| EXEC_ROOT.into()))?;
+        let own = exec_root != Path::new(EXEC_ROOT);
+        let default_pidfile = if own {
+            exec_root.join("ferry.pid")
+        } else {
+            PIDFILE.into()
+        };
+        Ok(Self {
+            hosts: hosts.unwrap_or_else(|| vec![format!("unix://{}/ferry.sock", exec_root.display())]),
+            pidfile: pidfile.unwrap_or(default_pidfile),
+            log_level: level(if debug {
+                "debug"
+            } else {
+                log_level.as_deref().unwrap_or("info")
+            })?,
+            idle_exit: flags.idle_exit.map(Duration::from_secs),
+            engine: Config {
+                data_root: absolute("data-root", data_root.unwrap_or_else(|| DATA_ROOT.into()))?,
+                exec_root,
+                cgroup_parent: group(cgroup_parent.as_deref().unwrap_or(CGROUP_PARENT))?,
+                bridge: self::bridge(bridge, bip, mtu)?,
+                debug,
+                labels,
+            },
+        })
+    }
+}
+
+fn absolute(key: &str, path: PathBuf) -> Result<PathBuf> {
+    match path.is_absolute() {
+        true => Ok(path),
+        false => bail!("{key}: {} is not an absolute path", path.display()),
+    }
+}
+
+/// A path below each hierarchy's root, without a slash at either end.
+fn group(text: &str) -> Result<String> {
+    let group = text.trim_matches('/');
+    match group.is_empty() || group.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        true => bail!("cgroup-parent: {text:?} is no path below the control groups' root"),
+        false => Ok(group.to_owned()),
+    }
+}
+
+fn bridge(name: Option<String>, address: Option<String>, mtu: Option<u32>) -> Result<Option<Bridge>> {
+    let name = name.filter(|name| !name.is_empty());
+    match name.as_deref() {
+        Some("none") if address.is_some() || mtu.is_some() => {
+            bail!("bip and mtu are of the default bridge, which --bridge=none turns off")
+        }
+        Some("none") => Ok(None),
+        Some(name) if name.len() > BRIDGE_MAX || name.contains('/') => {
+            bail!("bridge: {name:?} is no interface's name (at most {BRIDGE_MAX} bytes, no slash)")
+        }
+        _ => Ok(Some(Bridge {
+            name: name.unwrap_or_else(|| BRIDGE.to_owned()),
+            address,
+            mtu,
+        })),
+    }
+}
+
+fn level(text: &str) -> Result<LevelFilter> {
+    match text.to_lowercase().as_str() {
+        "trace" => Ok(LevelFilter::TRACE),
+        "debug" => Ok(LevelFilter::DEBUG),
+        "info" => Ok(LevelFilter::INFO),
+        "warn" | "warning" => Ok(LevelFilter::WARN),
+        "error" | "fatal" | "panic" => Ok(LevelFilter::ERROR),
+        _ => bail!("invalid logging level: {text}"),
+    }
+}
+
+/// Collects what is given twice.
+#[derive(Debug, Default)]
+struct Both(Vec<String>);
+
+impl Both {
+    fn pick<T: Debug>(&mut self, key: &str, flag: Option<T>, file: Option<T>) -> Option<T> {
+        if let (Some(flag), Some(file)) = (&flag, &file) {
+            self.0
+                .push(format!("{key}: (from flag: {flag:?}, from file: {file:?})"));
+        }
+        flag.or(file)
+    }
+
+    fn check(self) -> Result<()> {
+        match self.0.is_empty() {
+            true => Ok(()),
+            false => bail!(
+                "the following directives are specified both as a flag and in the configuration file: {}",
+                self.0.join(", ")
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+
+    fn settings(line: &str, file: &str) -> Result<Settings> {
+        let flags = Flags::try_parse_from(std::iter::once("d").chain(line.split_whitespace()))?;
+        let directory = tempfile::tempdir()?;
+        let path = directory.path().join("daemon.json");
+        std::fs::write(&path, file)?;
+        Settings::of(flags, File::read(&path, true)?)
+    }
+
+    fn refusal(line: &str, file: &str) -> String {
+        format!("{:#}", settings(line, file).unwrap_err())
+    }
+
+    #[test]
+    fn nothing_given_is_the_usual_engine() {
+        let settings = settings("", "{}").unwrap();
+        assert_eq!(settings.hosts, ["unix:///run/ferry/ferry.sock"]);
+        assert_eq!(settings.pidfile, Path::new("/run/ferry.pid"));
+        assert_eq!(settings.engine.data_root, Path::new("/var/lib/ferry"));
+        assert_eq!(settings.engine.cgroup_parent, "ferry");
+        assert_eq!(settings.engine.bridge.unwrap().name, "ferry0");
+        assert!(settings.idle_exit.is_none());
+    }
+
+    #[test]
+    fn another_run_directory_takes_socket_and_pid_file_along() {
+        let settings = settings("--exec-root /x --data-root /y -b none --idle-exit=7", "").unwrap();
+        assert_eq!(settings.hosts, ["unix:///x/ferry.sock"]);
+        assert_eq!(settings.pidfile, Path::new("/x/ferry.pid"));
+        assert!(settings.engine.bridge.is_none());
+        assert_eq!(settings.idle_exit, Some(Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn flags_and_file_add_up_and_never_overlap() {
+        let settings = settings(
+            "-H unix:///a -H unix:///b",
+            r#"{"debug":true,"mtu":1400,"labels":["a=b"]}"#,
+        )
+        .unwrap();
+        assert_eq!(settings.hosts.len(), 2);
+        assert!(settings.engine.debug && settings.log_level == LevelFilter::DEBUG);
+        assert_eq!(settings.engine.bridge.unwrap().mtu, Some(1400));
+        let message = refusal("-D", r#"{"debug":true}"#);
+        assert!(
+            message.contains("specified both as a flag and in the configuration file: debug"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn what_is_not_known_is_named() {
+        assert!(refusal("", r#"{"no-such":1}"#).contains("no-such"));
+        assert!(refusal("", r#"{"log-opts":{"max-size":"1m"}}"#).contains("log-opts"));
+        assert!(refusal("-l loud", "").contains("loud"));
+        assert!(refusal("--label x", "").contains("bad attribute format: x"));
+        for line in [
+            "--cgroup-parent /a/../b",
+            "--data-root rel",
+            "-b name-much-too-long",
+            "-b none --mtu 9",
+        ] {
+            assert!(settings(line, "").is_err(), "{line}");
+        }
+    }
+}

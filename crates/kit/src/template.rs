@@ -1,0 +1,89 @@
+//! Go's `text/template` over JSON values, with the functions docker/cli adds: what `--format` needs.
+//!
+//! Supported: text with trim markers and comments, field chains, variables, pipelines, parentheses, literals, `if`,
+//! `with`, `range` with `else`, `break`, `continue`, the built-in functions (not `html`, `js`, `urlquery`, `call`) and docker's.
+//! Not supported: `define`, `template`, `block`. Errors are worded as Go words them.
+//!
+//! JSON knows neither structs from maps nor nil slices from nil pointers; [`Options`] says what a caller knows.
+
+use serde_json::Value;
+
+use crate::{Error, Result};
+
+mod exec;
+mod functions;
+mod lex;
+mod parse;
+mod print;
+
+use parse::Node;
+
+/// The deepest nesting of parentheses and blocks.
+const DEPTH: usize = 100;
+/// No template makes more output than this, in bytes.
+const OUTPUT: usize = 256 << 20;
+
+#[derive(Debug, Clone)]
+pub struct Template {
+    source: String,
+    nodes: Vec<Node>,
+}
+
+/// What a field that is not there means.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Missing<'a> {
+    /// A Go map: `<no value>`.
+    #[default]
+    NoValue,
+    /// A Go map under `missingkey=error`: `map has no entry for key "X"`.
+    Error,
+    /// A field of the top level value, which is a Go struct of this type: `can't evaluate field X in type T`.
+    Type(&'a str),
+}
+
+/// Finds a method of the top level value and calls it: `None` when there is none of that name.
+pub type Methods<'a> = &'a dyn Fn(&str, &[Value]) -> Option<Result<Value, String>>;
+
+#[derive(Clone, Copy, Default)]
+pub struct Options<'a> {
+    pub missing: Missing<'a>,
+    /// Keys whose objects are Go maps: a missing entry prints `<no value>` whatever `missing` says, null prints `map[]`.
+    pub maps: &'a [&'a str],
+    /// Keys that are Go slices: null prints `[]`.
+    pub lists: &'a [&'a str],
+    pub methods: Option<Methods<'a>>,
+    /// The value holds column headings: `json`, `lower`, `upper`, `title`, `join`, `truncate` and `pad` give back their text.
+    pub header: bool,
+    /// `json` writes `<`, `>` and `&` as `\u003c` and so on, as encoding/json does for values that marshal themselves.
+    pub escape_html: bool,
+}
+
+impl std::fmt::Debug for Options<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field("missing", &self.missing)
+            .field("header", &self.header)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Template {
+    pub fn parse(source: &str) -> Result<Self> {
+        let nodes = parse::parse(source).map_err(Error::TemplateSyntax)?;
+        Ok(Self {
+            source: source.to_owned(),
+            nodes,
+        })
+    }
+
+    pub fn execute(&self, value: &Value) -> Result<String> {
+        self.execute_with(value, &Options::default())
+    }
+
+    pub fn execute_with(&self, value: &Value, options: &Options<'_>) -> Result<String> {
+        exec::execute(&self.source, &self.nodes, value, options).map_err(Error::TemplateExecution)
+    }
+}
+
+#[cfg(test)]
+mod tests;

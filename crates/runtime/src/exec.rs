@@ -1,0 +1,136 @@
+//! Another process in a running container: one clone, no new program in between.
+//!
+//! The child starts as a copy of the shim, joins the container's namespaces by the first process's pidfd, and becomes the
+//! program. Nothing of the host is open in it past `execve`, the shim is not dumpable, and its `/proc/PID/exe` is a
+//! read-only mount (CVE-2016-9962, CVE-2019-5736).
+
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use ferry_cgroup::Cgroup;
+use ferry_sys::clone::{self, Options};
+use ferry_sys::{Root, SingleThreaded, packet};
+use rustix::thread::ThreadNameSpaceType;
+
+use crate::failure::{During as _, Failure};
+use crate::init::TERMINAL;
+use crate::namespace::{CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER};
+use crate::plan::{Namespaces, Process};
+use crate::program::{self, Equipment, Streams};
+use crate::start::{Io, Started, outcome, report};
+use crate::terminal;
+
+/// What to run, and where.
+#[derive(Debug)]
+pub struct Exec<'a> {
+    pub process: &'a Process,
+    /// The container's first process.
+    pub target: BorrowedFd<'a>,
+    /// The container's, as it was started.
+    pub namespaces: &'a Namespaces,
+    pub cgroup: Option<&'a Cgroup>,
+    pub io: Io,
+    pub seccomp: Option<&'a [u8]>,
+}
+
+/// Starts the process and returns when its program runs; on failure the child is dead and reaped.
+///
+/// The calling process's own children are born in the container's PID namespace from then on.
+pub fn exec(proof: &SingleThreaded, exec: Exec<'_>) -> Result<Started, Failure> {
+    let spaces = exec.namespaces;
+    let flag = |flag: u64| ThreadNameSpaceType::from_bits_retain(u32::try_from(flag).unwrap_or(0));
+    let joined = spaces.join.iter().fold(0, |flags, (flag, _)| flags | flag);
+    let all = spaces.create | joined | CLONE_NEWNS | crate::namespace::CLONE_NEWNET;
+    let all = if spaces.cgroup {
+        all | crate::namespace::CLONE_NEWCGROUP
+    } else {
+        all
+    };
+    if all & CLONE_NEWPID != 0 {
+        rustix::thread::move_into_thread_name_spaces(exec.target, flag(CLONE_NEWPID))
+            .during(|| "enter the container's PID namespace")?;
+    }
+    let (ours, theirs) = packet::pair().during(|| "make a socket pair")?;
+    let into = exec.cgroup.and_then(Cgroup::v2_dir);
+    let tasks = match exec.cgroup {
+        Some(cgroup) if into.is_none() => crate::start::cgroup_tasks(cgroup)?,
+        _ => Vec::new(),
+    };
+    let options = Options {
+        namespaces: 0,
+        cgroup: into,
+        sibling: false,
+    };
+    let child = match clone::clone(proof, &options).during(|| "make a process")? {
+        Some(child) => child,
+        None => {
+            drop(ours);
+            let failure = match enter(exec.target, flag(all & !CLONE_NEWPID), all & CLONE_NEWUSER != 0, &tasks)
+                .and_then(|()| streams(exec.io, exec.process, &theirs))
+            {
+                Ok((streams, terminal)) => program::run(
+                    exec.process,
+                    &Equipment {
+                        streams,
+                        terminal,
+                        seccomp: exec.seccomp,
+                        init: None,
+                    },
+                ),
+                Err(failure) => failure,
+            };
+            report(&theirs, &failure);
+            clone::exit_now(1);
+        }
+    };
+    drop((theirs, exec.io));
+    match outcome(ours.as_fd()) {
+        Ok(terminal) => Ok(Started { child, terminal }),
+        Err(failure) => {
+            // It is on its way out by itself; without the reaping it would stay a zombie.
+            let _ = child.wait(true);
+            Err(failure)
+        }
+    }
+}
+
+fn enter(
+    target: BorrowedFd<'_>,
+    namespaces: ThreadNameSpaceType,
+    user: bool,
+    tasks: &[OwnedFd],
+) -> Result<(), Failure> {
+    for tasks in tasks {
+        rustix::io::write(tasks, b"0").during(|| "enter the cgroup")?;
+    }
+    rustix::thread::move_into_thread_name_spaces(target, namespaces).during(|| "join the container's namespaces")?;
+    if user {
+        let (uid, gid) = (rustix::fs::Uid::ROOT, rustix::fs::Gid::ROOT);
+        rustix::thread::set_thread_groups(&[]).during(|| "drop groups")?;
+        rustix::thread::set_thread_res_gid(gid, gid, gid).during(|| "become root of the user namespace")?;
+        rustix::thread::set_thread_res_uid(uid, uid, uid).during(|| "become root of the user namespace")?;
+    }
+    rustix::process::setsid().during(|| "start a session")?;
+    Ok(())
+}
+
+fn streams(io: Io, process: &Process, sync: &OwnedFd) -> Result<(Streams, bool), Failure> {
+    match io {
+        Io::Streams { stdin, stdout, stderr } => Ok((Streams { stdin, stdout, stderr }, false)),
+        Io::Terminal => {
+            let what = || "make the terminal";
+            let root = Root::open(Path::new("/")).during(what)?;
+            let terminal = terminal::open(&root, process.size).during(what)?;
+            packet::send(sync, &[TERMINAL], &[terminal.master.as_fd()]).during(what)?;
+            let copy = || terminal.slave.try_clone().during(what);
+            Ok((
+                Streams {
+                    stdin: copy()?,
+                    stdout: copy()?,
+                    stderr: copy()?,
+                },
+                true,
+            ))
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Ferry's OCI runtime: from a specification to a running first process.
+//!
+//! ```text
+//! oci_spec::runtime::Spec ──Plan::new──▶ Plan (pure, prints as text)
+//!                                          │ start::start: the shim opens what only the host may (layers, bind sources),
+//!                                          ▼               clones once
+//!                                        init::run in the child: mounts, pivot_root, identity, seccomp ──▶ execve
+//! ```
+//!
+//! Everything here runs in a single-threaded process without tokio. [`Plan`] decides; [`init`] is one straight-line script
+//! in which each system call carries its own error; nothing is decided there that could have been decided before.
+//!
+//! A failure in the child travels back as a [`Failure`] over a socket that `execve` closes, so `start` returns only when
+//! the program runs or the reason why it does not is known.
+
+pub mod caps;
+pub mod exec;
+mod failure;
+mod identity;
+mod init;
+pub mod namespace;
+pub mod pid1;
+pub mod plan;
+mod program;
+mod rootfs;
+pub mod start;
+mod terminal;
+
+pub use failure::{Failure, Kind};
+pub use plan::Plan;

@@ -1,0 +1,176 @@
+//! What a container's first process needs, decided before anything is done.
+//!
+//! A [`Plan`] is plain data: it travels to the shim as JSON and prints as text. It names host objects by path (bind
+//! sources, namespaces to join); descriptors come in beside it, in [`crate::start::Start`].
+
+mod from_spec;
+mod options;
+mod text;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use from_spec::Unsupported;
+pub use options::{Mode, parse as parse_options};
+
+use ferry_sys::mount::Attributes;
+
+/// Everything that [`crate::init`] does, in its order.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    pub namespaces: Namespaces,
+    /// Inside a new UTS namespace only.
+    pub hostname: Option<String>,
+    pub domainname: Option<String>,
+    pub mounts: Vec<Mount>,
+    pub devices: Vec<Device>,
+    /// Hidden: a directory under an empty read-only tmpfs, a file under /dev/null.
+    pub masked: Vec<PathBuf>,
+    pub readonly: Vec<PathBuf>,
+    pub readonly_root: bool,
+    /// Propagation of the root mount (`MS_*`), 0 for private.
+    pub root_propagation: u64,
+    /// `net.ipv4.ip_forward` style keys.
+    pub sysctls: Vec<(String, String)>,
+    pub process: Process,
+}
+
+/// Which namespaces are made and which are joined.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Namespaces {
+    /// `CLONE_NEW*` flags for `clone3`; without `CLONE_NEWCGROUP`, see `cgroup`.
+    pub create: u64,
+    /// Unshared after the process is in its cgroup, so that this becomes the namespace's root.
+    pub cgroup: bool,
+    /// Joined before anything else: the flag and the path of the namespace file.
+    pub join: Vec<(u64, PathBuf)>,
+    /// For a new user namespace: (inside, outside, count).
+    pub uids: Vec<(u32, u32, u32)>,
+    pub gids: Vec<(u32, u32, u32)>,
+}
+
+/// One mount inside the container.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Mount {
+    pub target: PathBuf,
+    pub source: Source,
+    #[serde(with = "attributes")]
+    pub attributes: Attributes,
+    /// Of the mount, `MS_*`; 0 for private.
+    pub propagation: u64,
+    /// Copy what the image has at the target into a new tmpfs.
+    pub copy_up: bool,
+}
+
+/// Where a mount's content comes from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Source {
+    /// A new instance of a file system.
+    New {
+        kind: String,
+        options: Vec<(String, String)>,
+    },
+    /// A host path, with what is mounted below it if `recursive`; opened by the shim with the host's credentials.
+    Bind { path: PathBuf, recursive: bool },
+    /// The container's own cgroups, laid out as this machine's hierarchy is.
+    Cgroup,
+}
+
+/// A device node in the container's /dev.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    pub path: PathBuf,
+    /// `c`, `b` or `p`.
+    pub kind: char,
+    pub major: u32,
+    pub minor: u32,
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// The program and who it is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Process {
+    pub args: Vec<String>,
+    pub env: Vec<String>,
+    pub cwd: PathBuf,
+    /// Make `cwd` if it is not there (Docker does, the OCI specification does not).
+    pub make_cwd: bool,
+    pub user: User,
+    pub capabilities: Capabilities,
+    pub no_new_privileges: bool,
+    pub rlimits: Vec<Rlimit>,
+    pub oom_score_adj: Option<i32>,
+    pub umask: Option<u32>,
+    /// Standard streams are a pseudo-terminal of the container's own devpts.
+    pub terminal: bool,
+    /// Rows and columns the terminal starts with.
+    pub size: Option<(u16, u16)>,
+    /// PID 1 is Ferry's own init, which reaps and forwards signals; the program is its child.
+    pub init: bool,
+}
+
+/// The credentials of a process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum User {
+    Ids {
+        uid: u32,
+        gid: u32,
+        groups: Vec<u32>,
+    },
+    /// `user[:group]` as Docker takes it, names or numbers, looked up in the container's own /etc/passwd and /etc/group.
+    Named {
+        user: String,
+        groups: Vec<String>,
+    },
+}
+
+impl Default for User {
+    fn default() -> Self {
+        Self::Ids {
+            uid: 0,
+            gid: 0,
+            groups: Vec::new(),
+        }
+    }
+}
+
+/// Masks by capability number.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capabilities {
+    pub bounding: u64,
+    pub effective: u64,
+    pub permitted: u64,
+    pub inheritable: u64,
+    pub ambient: u64,
+}
+
+/// A resource limit; `u64::MAX` is "unlimited".
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rlimit {
+    /// `nofile`, `nproc`, … without `RLIMIT_`, lower case.
+    pub name: String,
+    pub soft: u64,
+    pub hard: u64,
+}
+
+mod attributes {
+    use super::Attributes;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    pub fn serialize<S: Serializer>(value: &Attributes, serializer: S) -> Result<S::Ok, S::Error> {
+        (value.set, value.clear, value.propagation, value.recursive).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Attributes, D::Error> {
+        let (set, clear, propagation, recursive) = <(u64, u64, u64, bool)>::deserialize(deserializer)?;
+        Ok(Attributes {
+            set,
+            clear,
+            propagation,
+            recursive,
+        })
+    }
+}

@@ -1,0 +1,430 @@
+//! Building the container's view of the file system, from inside its new mount namespace.
+//!
+//! Invariants: a mount's target is a descriptor that `openat2` resolved inside the container's root, never a string; the
+//! targets of /proc, /sys and /dev are reached through no link at all (CVE-2023-27561, CVE-2026-41579); device nodes are
+//! made through the descriptor of the tmpfs that was just mounted, never through a path; what masks a file is the host's
+//! own null device, checked by number (CVE-2025-31133).
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use ferry_sys::Root;
+use ferry_sys::mount::{self, Attributes, Mount, NODEV, NOEXEC, NOSUID, PRIVATE, RDONLY, set_attributes};
+use rustix::fs::{FileType, Mode, OFlags, makedev};
+use rustix::io::Errno;
+use rustix::mount::{MountPropagationFlags, UnmountFlags};
+
+use crate::failure::{During as _, Failure, Kind};
+use crate::plan::{self, Device, Plan, Source};
+use crate::start::{CgroupView, Prepared};
+
+/// The container's root, attached in this process's mount namespace and not yet `/`.
+pub(crate) struct Rootfs {
+    pub root: Root,
+    /// The mount on /dev, if the plan makes one: where device nodes go.
+    pub dev: Option<OwnedFd>,
+    /// The host's /dev/null, for masks.
+    null: OwnedFd,
+}
+
+impl Rootfs {
+    /// Cuts the new mount namespace off from the host's and attaches the container's root on `/`, over the host's.
+    pub fn attach(root: &Mount) -> Result<Self, Failure> {
+        // pivot_root(2) refuses a shared parent, and nothing that is mounted from here on may reach the host.
+        let flags = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+        rustix::mount::mount_change("/", flags).during(|| "make the host's mounts private")?;
+        let null = open_null().during(|| "open the host's /dev/null")?;
+        let host = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).during(|| "open /")?;
+        root.attach(host.as_fd()).during(|| "attach the root file system")?;
+        let fd = root
+            .as_fd()
+            .try_clone_to_owned()
+            .during(|| "hold the root file system")?;
+        Ok(Self {
+            root: Root::from_fd(fd),
+            dev: None,
+            null,
+        })
+    }
+
+    /// Makes the plan's mounts, in its order.
+    pub fn mount(&mut self, plan: &Plan, prepared: &mut Prepared) -> Result<(), Failure> {
+        for (index, step) in plan.mounts.iter().enumerate() {
+            let what = || format!("mount {}", step.target.display());
+            match &step.source {
+                Source::New { kind, options } => {
+                    let options: Vec<_> = options.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+                    let mount = Mount::new(kind, &options, step.attributes.set).during(what)?;
+                    self.attach_directory(&mount, &step.target)?;
+                    if step.target == Path::new("/dev") && kind == "tmpfs" {
+                        self.dev = Some(mount.into_fd());
+                    }
+                }
+                Source::Bind { .. } => {
+                    let Some(mount) = prepared.sources.get_mut(index).and_then(Option::take) else {
+                        return Err(Failure::new(
+                            Kind::Setup,
+                            format!("{}: its source was not opened", what()),
+                        ));
+                    };
+                    self.attach_bind(&mount, &step.target)?;
+                }
+                Source::Cgroup => self.attach_cgroup(&prepared.cgroup, step)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn attach_directory(&self, mount: &Mount, target: &Path) -> Result<(), Failure> {
+        let fd = self.directory(target)?;
+        refuse_in_proc(fd.as_fd(), target)?;
+        mount
+            .attach(fd.as_fd())
+            .during(|| format!("mount {}", target.display()))
+    }
+
+    /// The directory a mount goes on, made if it is missing.
+    fn directory(&self, target: &Path) -> Result<OwnedFd, Failure> {
+        let what = || format!("make the mount point {}", target.display());
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        if !is_system(target) {
+            return self.root.mkdir_all(target, Mode::from(0o755)).during(what);
+        }
+        // Below /proc, /sys and /dev nothing of the image may redirect a mount.
+        match self.root.resolve_no_links(target, flags) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.root.mkdir_all(target, Mode::from(0o755)).during(what)?;
+                self.root.resolve_no_links(target, flags).during(what)
+            }
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENOTDIR)) => {
+                let target = target.display();
+                Err(Failure::new(
+                    Kind::Setup,
+                    format!("{target} in the image is not a directory: refusing to mount on it"),
+                ))
+            }
+            done => done.during(what),
+        }
+    }
+
+    fn attach_bind(&self, mount: &Mount, target: &Path) -> Result<(), Failure> {
+        let what = || format!("mount {}", target.display());
+        let stat = rustix::fs::fstat(mount).during(what)?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            return self.attach_directory(mount, target);
+        }
+        let fd = match self.root.resolve(target, OFlags::PATH) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.make_file(target)?,
+            done => done.during(what)?,
+        };
+        refuse_in_proc(fd.as_fd(), target)?;
+        mount.attach(fd.as_fd()).during(what)
+    }
+
+    /// An empty file for a mount to go on.
+    fn make_file(&self, target: &Path) -> Result<OwnedFd, Failure> {
+        let what = || format!("make the mount point {}", target.display());
+        if let Some(parent) = target.parent() {
+            self.root.mkdir_all(parent, Mode::from(0o755)).during(what)?;
+        }
+        self.root
+            .create(
+                target,
+                OFlags::RDONLY | OFlags::NOCTTY | OFlags::NONBLOCK,
+                Mode::from(0o644),
+            )
+            .during(what)?;
+        self.root.resolve(target, OFlags::PATH).during(what)
+    }
+
+    fn attach_cgroup(&self, view: &CgroupView, step: &plan::Mount) -> Result<(), Failure> {
+        let what = || format!("mount {}", step.target.display());
+        match view {
+            CgroupView::None => Ok(()),
+            CgroupView::Unified => {
+                let mount = Mount::new("cgroup2", &[], step.attributes.set).during(what)?;
+                self.attach_directory(&mount, &step.target)
+            }
+            CgroupView::Directory(mount) => {
+                mount
+                    .set(Attributes {
+                        set: step.attributes.set,
+                        ..Attributes::default()
+                    })
+                    .during(what)?;
+                self.attach_directory(mount, &step.target)
+            }
+            CgroupView::Controllers(controllers) => {
+                let tmpfs = Mount::new("tmpfs", &[("mode", "755")], NOSUID | NODEV | NOEXEC).during(what)?;
+                self.attach_directory(&tmpfs, &step.target)?;
+                for (name, mount) in controllers {
+                    mount
+                        .set(Attributes {
+                            set: step.attributes.set,
+                            ..Attributes::default()
+                        })
+                        .during(what)?;
+                    rustix::fs::mkdirat(&tmpfs, name, Mode::from(0o755)).during(what)?;
+                    let directory = open_below(tmpfs.as_fd(), name).during(what)?;
+                    mount.attach(directory.as_fd()).during(what)?;
+                }
+                tmpfs
+                    .set(Attributes {
+                        set: step.attributes.set,
+                        ..Attributes::default()
+                    })
+                    .during(what)
+            }
+        }
+    }
+
+    /// Makes the plan's device nodes and the links every /dev has.
+    pub fn devices(&self, devices: &[Device], in_user_namespace: bool) -> Result<(), Failure> {
+        let Some(dev) = &self.dev else { return Ok(()) };
+        let core = self.root.exists("proc/kcore").unwrap_or(false);
+        for device in devices {
+            let what = || format!("make the device {}", device.path.display());
+            let Ok(name) = device.path.strip_prefix("/dev") else {
+                return Err(Failure::new(Kind::Setup, format!("{}: it must lie below /dev", what())));
+            };
+            let below = Root::from_fd(dev.as_fd().try_clone_to_owned().during(what)?);
+            if let Some(parent) = name.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+                below.mkdir_all(parent, Mode::from(0o755)).during(what)?;
+            }
+            let (parent, name) = below.parent(name).during(what)?;
+            if in_user_namespace {
+                self.bind_device(&parent, Path::new(&name), device).during(what)?;
+            } else {
+                make_device(parent.as_fd(), Path::new(&name), device).during(what)?;
+            }
+        }
+        for (target, name) in LINKS {
+            // As runc: only where the kernel has one that is not masked away.
+            if name == "core" && !core {
+                continue;
+            }
+            match rustix::fs::symlinkat(target, dev, name) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => return Err(Failure::setup(format!("link /dev/{name}"), &error.into())),
+            }
+        }
+        Ok(())
+    }
+
+    /// mknod(2) is not for user namespaces: the host's own node is bound instead.
+    fn bind_device(&self, parent: &OwnedFd, name: &Path, device: &Device) -> io::Result<()> {
+        let host = rustix::fs::open(&device.path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        let mount = Mount::clone_of(host.as_fd(), Path::new(""), false)?;
+        let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        rustix::fs::openat(parent, name, flags, Mode::from(0o644))?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        mount.attach(rustix::fs::openat(parent, name, flags, Mode::empty())?.as_fd())
+    }
+
+    /// Puts the terminal's slave on /dev/console.
+    pub fn console(&self, slave: BorrowedFd<'_>) -> Result<(), Failure> {
+        let Some(dev) = &self.dev else { return Ok(()) };
+        let what = || "set up /dev/console";
+        let mount = Mount::clone_of(slave, Path::new(""), false).during(what)?;
+        let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        rustix::fs::openat(dev, "console", flags, Mode::from(0o620)).during(what)?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let target = rustix::fs::openat(dev, "console", flags, Mode::empty()).during(what)?;
+        mount.attach(target.as_fd()).during(what)
+    }
+
+    /// Hides `paths`; what is not there needs no hiding.
+    pub fn mask(&self, paths: &[PathBuf]) -> Result<(), Failure> {
+        for path in paths {
+            let what = || format!("mask {}", path.display());
+            let Some(target) = self.existing(path).during(what)? else {
+                continue;
+            };
+            let stat = rustix::fs::fstat(&target).during(what)?;
+            let cover = if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                Mount::new(
+                    "tmpfs",
+                    &[("size", "0"), ("nr_inodes", "2"), ("mode", "755")],
+                    RDONLY | NOSUID | NODEV | NOEXEC,
+                )
+            } else {
+                Mount::clone_of(self.null.as_fd(), Path::new(""), false)
+            };
+            cover.and_then(|cover| cover.attach(target.as_fd())).during(what)?;
+        }
+        Ok(())
+    }
+
+    /// Makes `paths` read-only, with all that is mounted below.
+    pub fn freeze(&self, paths: &[PathBuf]) -> Result<(), Failure> {
+        for path in paths {
+            let what = || format!("make {} read-only", path.display());
+            let Some(target) = self.existing(path).during(what)? else {
+                continue;
+            };
+            let mount = Mount::clone_of(target.as_fd(), Path::new(""), true).during(what)?;
+            mount
+                .set(Attributes {
+                    set: RDONLY,
+                    recursive: true,
+                    ..Attributes::default()
+                })
+                .during(what)?;
+            mount.attach(target.as_fd()).during(what)?;
+        }
+        Ok(())
+    }
+
+    fn existing(&self, path: &Path) -> io::Result<Option<OwnedFd>> {
+        match self.root.resolve(path, OFlags::PATH) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::EACCES)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes the container's root `/` and lets go of the host's.
+    pub fn pivot(self, plan: &Plan) -> Result<(), Failure> {
+        let what = || "make the root file system /";
+        if plan.readonly_root {
+            let attributes = Attributes {
+                set: RDONLY,
+                ..Attributes::default()
+            };
+            set_attributes(self.root.as_fd(), attributes, None).during(|| "make the root file system read-only")?;
+        }
+        rustix::process::fchdir(&self.root).during(what)?;
+        // With both names the same directory the old root ends up on top of the new one, and is then let go.
+        rustix::process::pivot_root(".", ".").during(what)?;
+        rustix::mount::unmount(".", UnmountFlags::DETACH).during(|| "let go of the host's file systems")?;
+        rustix::process::chdir("/").during(what)?;
+        if plan.root_propagation != 0 && plan.root_propagation != PRIVATE {
+            let propagation = plan.root_propagation;
+            let attributes = Attributes {
+                propagation,
+                recursive: true,
+                ..Attributes::default()
+            };
+            set_attributes(self.root.as_fd(), attributes, None).during(|| "set the root's propagation")?;
+        }
+        Ok(())
+    }
+}
+
+/// The links every /dev has (runtime-spec, config-linux.md "Dev symbolic links", and Docker's `core`).
+const LINKS: [(&str, &str); 6] = [
+    ("/proc/self/fd", "fd"),
+    ("/proc/self/fd/0", "stdin"),
+    ("/proc/self/fd/1", "stdout"),
+    ("/proc/self/fd/2", "stderr"),
+    ("/proc/kcore", "core"),
+    ("pts/ptmx", "ptmx"),
+];
+
+/// What may be mounted over inside /proc: what lxcfs and its like show there (runc `checkProcMount`).
+const IN_PROC: [&str; 11] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/loadavg",
+    "/proc/meminfo",
+    "/proc/net/dev",
+    "/proc/slabinfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/sys/crypto/fips_enabled",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/uptime",
+];
+
+/// Refuses a mount that would land inside the container's /proc, whatever path led there: what the runtime and others
+/// write through it could then be redirected (CVE-2019-16884, CVE-2019-19921).
+fn refuse_in_proc(target: BorrowedFd<'_>, path: &Path) -> Result<(), Failure> {
+    let what = || format!("look at the mount point {}", path.display());
+    let magic = rustix::fs::fstatfs(target).during(what)?.f_type;
+    if magic != PROC_SUPER_MAGIC || IN_PROC.iter().any(|allowed| Path::new(allowed) == path) {
+        return Ok(());
+    }
+    let path = path.display();
+    Err(Failure::new(
+        Kind::Setup,
+        format!("{path:?} cannot be mounted because it is inside /proc"),
+    ))
+}
+
+/// linux/magic.h
+const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+
+/// Whether `target` is /proc, /sys or /dev, or below one of them.
+fn is_system(target: &Path) -> bool {
+    let first = target.components().find_map(|component| match component {
+        Component::Normal(name) => Some(name),
+        _ => None,
+    });
+    first.is_some_and(|name| name == "proc" || name == "sys" || name == "dev")
+}
+
+fn open_below(dir: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(dir, name, flags, Mode::empty())?)
+}
+
+fn make_device(parent: BorrowedFd<'_>, name: &Path, device: &Device) -> io::Result<()> {
+    let kind = match device.kind {
+        'b' => FileType::BlockDevice,
+        'p' => FileType::Fifo,
+        _ => FileType::CharacterDevice,
+    };
+    let number = makedev(device.major, device.minor);
+    rustix::fs::mknodat(parent, name, kind, Mode::from_raw_mode(device.mode), number)?;
+    if device.uid != 0 || device.gid != 0 {
+        let (uid, gid) = (
+            rustix::fs::Uid::from_raw(device.uid),
+            rustix::fs::Gid::from_raw(device.gid),
+        );
+        rustix::fs::chownat(
+            parent,
+            name,
+            Some(uid),
+            Some(gid),
+            rustix::fs::AtFlags::SYMLINK_NOFOLLOW,
+        )?;
+    }
+    Ok(())
+}
+
+/// The host's null device, by number and not only by name.
+fn open_null() -> io::Result<OwnedFd> {
+    let fd = rustix::fs::open(
+        "/dev/null",
+        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    let stat = rustix::fs::fstat(&fd)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice || stat.st_rdev != makedev(1, 3) {
+        return Err(io::Error::other("it is not the null device"));
+    }
+    Ok(fd)
+}
+
+/// Opens what a bind mount shows, with the caller's (the host's) credentials and its final attributes.
+pub(crate) fn open_source(step: &plan::Mount, path: &Path, recursive: bool) -> Result<Mount, Failure> {
+    let what = || format!("mount {} from {}", step.target.display(), path.display());
+    let mount = Mount::clone_path(path, recursive).during(what)?;
+    let propagation = if step.propagation == 0 {
+        mount::PRIVATE
+    } else {
+        step.propagation
+    };
+    mount
+        .set(Attributes {
+            propagation,
+            recursive: true,
+            ..Attributes::default()
+        })
+        .during(what)?;
+    if step.attributes.set | step.attributes.clear != 0 {
+        mount.set(step.attributes).during(what)?;
+    }
+    Ok(mount)
+}

@@ -1,0 +1,285 @@
+//! The parent's side of a start: open what only the host may open, clone once, hear how it went.
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use ferry_cgroup::Cgroup;
+use ferry_sys::clone::{self, Options};
+use ferry_sys::mount::Mount;
+use ferry_sys::{Child, SingleThreaded, packet};
+use rustix::fs::{Mode, OFlags};
+
+use crate::failure::{During as _, Failure, Kind};
+use crate::init::{self, FAILURE, TERMINAL};
+use crate::namespace::{self, CLONE_NEWPID, CLONE_NEWUSER};
+use crate::plan::{Namespaces, Plan, Source};
+use crate::rootfs::open_source;
+
+/// The standard streams of a new process.
+#[derive(Debug)]
+pub enum Io {
+    Streams {
+        stdin: OwnedFd,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    },
+    /// A pseudo-terminal of the container's devpts; its master comes back in [`Started`].
+    Terminal,
+}
+
+/// What goes into a container beside its plan.
+#[derive(Debug)]
+pub struct Start<'a> {
+    pub plan: &'a Plan,
+    /// What becomes `/`: a detached mount.
+    pub root: Mount,
+    /// The network namespace to join, if one was made ahead.
+    pub network: Option<OwnedFd>,
+    pub cgroup: Option<&'a Cgroup>,
+    pub io: Io,
+    /// A compiled seccomp filter, an array of `struct sock_filter`.
+    pub seccomp: Option<Vec<u8>>,
+    /// Ferry's own binary, for `--init`.
+    pub init: Option<OwnedFd>,
+}
+
+/// A container's running first process.
+#[derive(Debug)]
+pub struct Started {
+    pub child: Child,
+    /// The terminal's master.
+    pub terminal: Option<OwnedFd>,
+}
+
+/// The descriptors the child starts with; all of them close on exec.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub root: Option<Mount>,
+    /// One a step of [`Plan::mounts`]; only bind mounts have one.
+    pub sources: Vec<Option<Mount>>,
+    pub cgroup: CgroupView,
+    /// cgroup v1: the `tasks` file of each hierarchy.
+    pub cgroup_tasks: Vec<OwnedFd>,
+    pub network: Option<OwnedFd>,
+    pub join: Vec<(&'static str, OwnedFd)>,
+    pub io: Io,
+    pub seccomp: Option<Vec<u8>>,
+    pub init: Option<OwnedFd>,
+    /// The child waits for a word of the parent before it goes on.
+    pub wait: bool,
+}
+
+/// What the container sees at /sys/fs/cgroup.
+#[derive(Debug)]
+pub(crate) enum CgroupView {
+    None,
+    /// cgroup v2 in a cgroup namespace.
+    Unified,
+    /// The container's own directory of cgroup v2, with the host's view of the hierarchy.
+    Directory(Mount),
+    /// One bind mount a controller, by the name of its directory.
+    Controllers(Vec<(String, Mount)>),
+}
+
+/// What the parent does while the child waits.
+pub type Ready<'a> = &'a mut dyn FnMut(&Child) -> Result<(), Failure>;
+
+/// Starts the container. `ready` runs when the child exists and, in a new user namespace, is mapped; the child goes on
+/// when it returns. Without `ready` and without a user namespace nobody waits for anybody.
+///
+/// Returns when the program runs. On failure the child is dead and reaped.
+pub fn start(proof: &SingleThreaded, start: Start<'_>, ready: Option<Ready<'_>>) -> Result<Started, Failure> {
+    let plan = start.plan;
+    let spaces = &plan.namespaces;
+    let (ours, theirs) = packet::pair().during(|| "make a socket pair")?;
+    let needs_mapping = !spaces.uids.is_empty() && spaces.create & CLONE_NEWUSER != 0;
+    let into = start.cgroup.and_then(Cgroup::v2_dir);
+    let prepared = Prepared {
+        root: Some(start.root),
+        sources: open_sources(plan)?,
+        cgroup: cgroup_view(plan, start.cgroup)?,
+        cgroup_tasks: match start.cgroup {
+            Some(cgroup) if into.is_none() => cgroup_tasks(cgroup)?,
+            _ => Vec::new(),
+        },
+        network: start.network,
+        join: open_namespaces(spaces)?,
+        io: start.io,
+        seccomp: start.seccomp,
+        init: start.init,
+        wait: needs_mapping || ready.is_some(),
+    };
+    let wait = prepared.wait;
+    let options = Options {
+        namespaces: spaces.create,
+        cgroup: into,
+        sibling: false,
+    };
+    let child = match clone::clone(proof, &options).during(|| "create the container's namespaces")? {
+        Some(child) => child,
+        None => {
+            drop(ours);
+            let failure = init::run(plan, prepared, &theirs);
+            report(&theirs, &failure);
+            clone::exit_now(1);
+        }
+    };
+    drop((prepared, theirs));
+    let guard = Guard(Some(child));
+    let child = guard.child()?;
+    if let Some(adjustment) = plan.process.oom_score_adj {
+        adjust_oom_score(child, adjustment);
+    }
+    if needs_mapping {
+        map_ids(child, spaces)?;
+    }
+    if let Some(ready) = ready {
+        ready(child)?;
+    }
+    if wait {
+        packet::send(&ours, b"g", &[]).during(|| "let the container go on")?;
+    }
+    let terminal = outcome(ours.as_fd())?;
+    Ok(Started {
+        child: guard.release()?,
+        terminal,
+    })
+}
+
+/// Kills and reaps the child unless it is released.
+struct Guard(Option<Child>);
+
+impl Guard {
+    fn child(&self) -> Result<&Child, Failure> {
+        self.0
+            .as_ref()
+            .ok_or_else(|| Failure::new(Kind::Setup, "the child is gone"))
+    }
+
+    fn release(mut self) -> Result<Child, Failure> {
+        self.0
+            .take()
+            .ok_or_else(|| Failure::new(Kind::Setup, "the child is gone"))
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(child) = self.0.take() {
+            // Both fail only if the child is gone already, which is what they are for.
+            let _ = child.signal(libc::SIGKILL);
+            let _ = child.wait(true);
+        }
+    }
+}
+
+/// Tells the parent why there will be no program.
+pub(crate) fn report(sync: &OwnedFd, failure: &Failure) {
+    let mut bytes = vec![FAILURE];
+    bytes.extend(failure.to_bytes());
+    // A parent that is gone cannot be told.
+    let _ = packet::send(sync, &bytes, &[]);
+}
+
+/// Waits until `execve` closes the child's end, or a failure arrives.
+pub(crate) fn outcome(sync: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Failure> {
+    let mut terminal = None;
+    let mut buffer = [0; 4096];
+    loop {
+        let (length, mut fds) = packet::receive(sync, &mut buffer).during(|| "hear from the container's process")?;
+        match &buffer[..length] {
+            [] => return Ok(terminal),
+            [TERMINAL, ..] => terminal = fds.pop(),
+            [FAILURE, rest @ ..] => return Err(Failure::from_bytes(rest)),
+            _ => {
+                return Err(Failure::new(
+                    Kind::Setup,
+                    "the container's process sent something unknown",
+                ));
+            }
+        }
+    }
+}
+
+fn open_sources(plan: &Plan) -> Result<Vec<Option<Mount>>, Failure> {
+    plan.mounts
+        .iter()
+        .map(|step| match &step.source {
+            Source::Bind { path, recursive } => open_source(step, path, *recursive).map(Some),
+            _ => Ok(None),
+        })
+        .collect()
+}
+
+pub(crate) fn cgroup_tasks(cgroup: &Cgroup) -> Result<Vec<OwnedFd>, Failure> {
+    cgroup
+        .enter_fds()
+        .map_err(|error| Failure::new(Kind::Setup, error.to_string()))
+}
+
+fn cgroup_view(plan: &Plan, cgroup: Option<&Cgroup>) -> Result<CgroupView, Failure> {
+    let (Some(cgroup), true) = (cgroup, plan.mounts.iter().any(|step| step.source == Source::Cgroup)) else {
+        return Ok(CgroupView::None);
+    };
+    if let Some(directory) = cgroup.v2_dir() {
+        if plan.namespaces.cgroup {
+            return Ok(CgroupView::Unified);
+        }
+        let mount = Mount::clone_of(directory, Path::new(""), false).during(|| "show the container its cgroup")?;
+        return Ok(CgroupView::Directory(mount));
+    }
+    let failed = |error: ferry_cgroup::Error| Failure::new(Kind::Setup, error.to_string());
+    let mut controllers = Vec::new();
+    for (name, directory) in cgroup.directories().map_err(failed)? {
+        let mount = Mount::clone_of(directory.as_fd(), Path::new(""), false)
+            .during(|| format!("show the container its {name} cgroup"))?;
+        controllers.push((name, mount));
+    }
+    Ok(CgroupView::Controllers(controllers))
+}
+
+fn open_namespaces(spaces: &Namespaces) -> Result<Vec<(&'static str, OwnedFd)>, Failure> {
+    let open = |(flag, path): &(u64, std::path::PathBuf)| {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
+        let fd =
+            rustix::fs::open(path, flags, Mode::empty()).during(|| format!("open the namespace {}", path.display()))?;
+        Ok((namespace::name(*flag), fd))
+    };
+    let mut namespaces = Vec::new();
+    for join in &spaces.join {
+        let (kind, fd) = open(join)?;
+        // Joining a PID namespace counts for children only, so it is the parent that joins.
+        if join.0 == CLONE_NEWPID {
+            rustix::thread::move_into_link_name_space(fd.as_fd(), None).during(|| "join the pid namespace")?;
+        } else {
+            namespaces.push((kind, fd));
+        }
+    }
+    Ok(namespaces)
+}
+
+/// Writes the id maps of a new user namespace; the host's root may map any range.
+fn map_ids(child: &Child, spaces: &Namespaces) -> Result<(), Failure> {
+    for (file, map) in [("uid_map", &spaces.uids), ("gid_map", &spaces.gids)] {
+        let lines: Vec<String> = map
+            .iter()
+            .map(|(inside, outside, count)| format!("{inside} {outside} {count}\n"))
+            .collect();
+        write_proc(child, file, &lines.concat()).during(|| format!("write the container's {file}"))?;
+    }
+    Ok(())
+}
+
+/// Lowering the score takes CAP_SYS_RESOURCE: an engine without it leaves the score, and says so in `info`.
+fn adjust_oom_score(child: &Child, adjustment: i32) {
+    let _ = write_proc(child, "oom_score_adj", &adjustment.to_string());
+}
+
+/// The child is not reaped while its handle lives, so its number cannot mean another process.
+fn write_proc(child: &Child, file: &str, text: &str) -> io::Result<()> {
+    let path = format!("/proc/{}/{file}", child.pid.as_raw_nonzero());
+    let fd = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::io::write(&fd, text.as_bytes())?;
+    Ok(())
+}

@@ -1,0 +1,236 @@
+//! Bodies: JSON that is read and written, and archives that stream through.
+
+use std::io::{self, Read};
+
+use axum::body::Body;
+use axum::response::{IntoResponse as _, Response};
+use bytes::{Buf as _, Bytes};
+use ferry_api::json;
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Limited};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use crate::failure::{Failure, Result};
+
+/// More than any request for a container needs.
+pub const JSON_MAX: usize = 16 * 1024 * 1024;
+
+/// An answer in JSON.
+pub fn answer<T: Serialize>(status: StatusCode, value: &T) -> Result<Response> {
+    let body = json::body(value).map_err(unwritable)?;
+    Ok((
+        status,
+        [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))],
+        body,
+    )
+        .into_response())
+}
+
+pub fn ok<T: Serialize>(value: &T) -> Result<Response> {
+    answer(StatusCode::OK, value)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape of map_err")]
+fn unwritable(error: serde_json::Error) -> Failure {
+    Failure::new(StatusCode::INTERNAL_SERVER_ERROR, format!("write the answer: {error}"))
+}
+
+/// A stream of `application/json`, whatever its lines are.
+pub fn stream(body: Body) -> Response {
+    (
+        [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))],
+        body,
+    )
+        .into_response()
+}
+
+/// The whole body, bounded; empty for a request without one.
+pub async fn collect(body: Body) -> Result<Bytes> {
+    match Limited::new(body, JSON_MAX).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Failure::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the request's body is larger than {JSON_MAX} bytes"),
+        )),
+        Err(error) => Err(Failure::invalid(format!("read the request's body: {error}"))),
+    }
+}
+
+/// A JSON body; nothing at all is the default, as in moby's `httputils.ReadJSON`.
+pub async fn read<T: DeserializeOwned + Default>(request: Request<Body>) -> Result<T> {
+    let (parts, body) = request.into_parts();
+    let bytes = collect(body).await?;
+    check_type(&parts.headers, bytes.is_empty())?;
+    if bytes.is_empty() {
+        return Ok(T::default());
+    }
+    // Go's decoder takes `null` for the zero value.
+    Ok(parse::<Option<T>>(&bytes)?.unwrap_or_default())
+}
+
+/// moby's `httputils.CheckForJSON`.
+pub fn check_type(headers: &HeaderMap, empty: bool) -> Result<()> {
+    let text = headers
+        .get(header::CONTENT_TYPE)
+        .map_or(Ok(""), HeaderValue::to_str)
+        .unwrap_or("?");
+    let media = text.split(';').next().unwrap_or_default().trim();
+    match media {
+        "" if empty => Ok(()),
+        "" => Err(Failure::invalid(format!(
+            "malformed Content-Type header ({text}): mime: no media type"
+        ))),
+        media if media.eq_ignore_ascii_case("application/json") => Ok(()),
+        _ => Err(Failure::invalid(format!(
+            "unsupported Content-Type header ({text}): must be 'application/json'"
+        ))),
+    }
+}
+
+/// One JSON value; errors as much in Go's words as serde knows.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Err(Failure::invalid("invalid JSON: got EOF while reading request body"));
+    }
+    let mut values = serde_json::Deserializer::from_slice(bytes).into_iter::<T>();
+    let value = match values.next() {
+        Some(Ok(value)) => value,
+        Some(Err(error)) if error.is_eof() => return Err(Failure::invalid("invalid JSON: unexpected EOF")),
+        Some(Err(error)) => return Err(Failure::invalid(format!("invalid JSON: {error}"))),
+        None => return Err(Failure::invalid("invalid JSON: got EOF while reading request body")),
+    };
+    match bytes[values.byte_offset()..].iter().all(u8::is_ascii_whitespace) {
+        true => Ok(value),
+        false => Err(Failure::invalid("unexpected content after JSON")),
+    }
+}
+
+/// A request's body for code that blocks: reading waits, off the runtime's workers, for what the client sends.
+#[derive(Debug)]
+pub struct Upload {
+    body: Body,
+    handle: Handle,
+    current: Bytes,
+}
+
+impl Upload {
+    /// Waits for the first bytes, so that a client that wants `100 Continue` gets it before the answer begins. To be read on a
+    /// blocking thread only.
+    pub async fn begin(mut body: Body) -> Result<Self> {
+        let current = match body.frame().await {
+            None => Bytes::new(),
+            Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+            Some(Err(error)) => return Err(Failure::invalid(format!("read the request's body: {error}"))),
+        };
+        Ok(Self {
+            body,
+            handle: Handle::current(),
+            current,
+        })
+    }
+}
+
+impl Read for Upload {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.current.is_empty() {
+            match self.handle.block_on(self.body.frame()) {
+                None => return Ok(0),
+                Some(Ok(frame)) => self.current = frame.into_data().unwrap_or_default(),
+                Some(Err(error)) => return Err(io::Error::other(error)),
+            }
+        }
+        let count = self.current.len().min(buffer.len());
+        self.current.copy_to_slice(&mut buffer[..count]);
+        Ok(count)
+    }
+}
+
+/// How many lines may wait for a client that reads slowly.
+const LINES: usize = 64;
+
+/// Lines of progress from code that blocks, as the answer's body.
+pub fn lines() -> (Lines, Body) {
+    let (sender, receiver) = mpsc::channel::<Bytes>(LINES);
+    let lines = futures_util::stream::unfold(receiver, |mut receiver| async move {
+        let line = receiver.recv().await?;
+        Some((Ok::<_, io::Error>(line), receiver))
+    });
+    (Lines { sender }, Body::from_stream(lines))
+}
+
+#[derive(Debug)]
+pub struct Lines {
+    sender: mpsc::Sender<Bytes>,
+}
+
+impl Lines {
+    /// One message, ending as docker ends those of load and import. A client that has gone misses it.
+    pub fn send(&self, message: &ferry_api::image::Message) {
+        let Ok(mut line) = json::message(message) else { return };
+        line.pop();
+        line.extend_from_slice(b"\r\n");
+        let _ = self.sender.blocking_send(line.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    fn message(text: &str) -> String {
+        parse::<Value>(text.as_bytes()).unwrap_err().message
+    }
+
+    #[test]
+    fn json_is_refused_in_dockers_words() {
+        assert_eq!(message(""), "invalid JSON: got EOF while reading request body");
+        assert_eq!(message(" \n"), "invalid JSON: got EOF while reading request body");
+        assert_eq!(message("{"), "invalid JSON: unexpected EOF");
+        assert_eq!(message("{}{}"), "unexpected content after JSON");
+        assert_eq!(message("{} x"), "unexpected content after JSON");
+        assert!(parse::<Value>(b"{} \n").is_ok());
+    }
+
+    #[test]
+    fn content_types_are_checked_as_docker_does() {
+        let check = |text: Option<&str>, empty| {
+            let mut headers = HeaderMap::new();
+            headers.extend(text.map(|text| (header::CONTENT_TYPE, text.parse().unwrap())));
+            check_type(&headers, empty).map_err(|failure| failure.message)
+        };
+        assert_eq!(check(None, true), Ok(()));
+        assert_eq!(check(Some("application/json; charset=utf-8"), false), Ok(()));
+        assert_eq!(
+            check(None, false),
+            Err("malformed Content-Type header (): mime: no media type".into())
+        );
+        let plain = "unsupported Content-Type header (text/plain): must be 'application/json'";
+        assert_eq!(check(Some("text/plain"), false), Err(plain.into()));
+    }
+
+    #[tokio::test]
+    async fn a_body_beyond_the_bound_is_refused() {
+        let failure = collect(Body::from(vec![b' '; JSON_MAX + 1])).await.unwrap_err();
+        assert_eq!(failure.status, StatusCode::PAYLOAD_TOO_LARGE);
+    }
+
+    #[tokio::test]
+    async fn an_upload_reads_in_pieces_of_any_size() {
+        let pieces = ["ab", "", "cde"].map(|piece| Ok::<_, io::Error>(Bytes::from(piece)));
+        let mut upload = Upload::begin(Body::from_stream(futures_util::stream::iter(pieces)))
+            .await
+            .unwrap();
+        let text = tokio::task::spawn_blocking(move || {
+            let mut first = [0; 1];
+            upload.read_exact(&mut first).unwrap();
+            let mut rest = String::new();
+            upload.read_to_string(&mut rest).unwrap();
+            (first, rest)
+        });
+        assert_eq!(text.await.unwrap(), ([b'a'], "bcde".to_owned()));
+    }
+}

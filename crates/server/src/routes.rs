@@ -1,0 +1,170 @@
+//! Paths and methods. Each file has the handlers of one subject.
+
+mod attach;
+mod containers;
+mod exec;
+mod images;
+mod logs;
+mod networks;
+mod system;
+mod uploads;
+
+use axum::Router;
+use axum::routing::{any, delete, get, post};
+use ferry_engine::Engine;
+use http::{Method, StatusCode};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::failure::Failure;
+use crate::{App, Identity, gate};
+
+/// The whole API. `closing` ends streams that would go on for ever.
+pub fn router(engine: Engine, identity: Identity, closing: CancellationToken) -> Router {
+    let app = App {
+        engine,
+        closing,
+        tasks: TaskTracker::new(),
+    };
+    let version = identity.version.clone();
+    let routes = Router::new()
+        .merge(system(identity))
+        .merge(containers())
+        .merge(images())
+        .merge(networks())
+        .merge(missing())
+        .with_state(app);
+    gate::guard(routes, &version)
+}
+
+fn system(identity: Identity) -> Router<App> {
+    let ping = move |method: Method| std::future::ready(system::ping(&identity, &method));
+    Router::new()
+        .route("/_ping", get(ping.clone()).head(ping))
+        .route("/version", get(system::version))
+        .route("/info", get(system::info))
+        .route("/events", get(system::events))
+}
+
+fn containers() -> Router<App> {
+    Router::new()
+        .route("/containers/json", get(containers::list))
+        .route("/containers/create", post(containers::create))
+        .route("/containers/{id}", delete(containers::remove))
+        .route("/containers/{id}/json", get(containers::inspect))
+        .route("/containers/{id}/top", get(containers::top))
+        .route("/containers/{id}/logs", get(logs::logs))
+        .route("/containers/{id}/start", post(containers::start))
+        .route("/containers/{id}/stop", post(containers::stop))
+        .route("/containers/{id}/restart", post(containers::restart))
+        .route("/containers/{id}/kill", post(containers::kill))
+        .route("/containers/{id}/wait", post(containers::wait))
+        .route("/containers/{id}/rename", post(containers::rename))
+        .route("/containers/{id}/pause", post(containers::pause))
+        .route("/containers/{id}/unpause", post(containers::unpause))
+        .route("/containers/{id}/resize", post(containers::resize))
+        .route("/containers/{id}/update", post(containers::update))
+        .route("/containers/{id}/attach", post(attach::attach))
+        .route("/containers/{id}/exec", post(exec::create))
+        .route("/exec/{id}/start", post(exec::start))
+        .route("/exec/{id}/json", get(exec::inspect))
+        .route("/exec/{id}/resize", post(exec::resize))
+}
+
+fn images() -> Router<App> {
+    Router::new()
+        .route("/images/json", get(images::list))
+        .route("/images/load", post(uploads::load))
+        .route("/images/create", post(uploads::create))
+        .route(
+            "/images/{*rest}",
+            get(images::get).post(images::post).delete(images::remove),
+        )
+}
+
+fn networks() -> Router<App> {
+    let user_networks = missing_as("user networks");
+    let volumes = missing_as("volumes");
+    Router::new()
+        .route("/networks", get(networks::list))
+        .route("/networks/{id}", get(networks::inspect).delete(user_networks.clone()))
+        .route("/networks/create", post(user_networks.clone()))
+        .route("/networks/prune", post(user_networks.clone()))
+        .route("/networks/{id}/connect", post(user_networks.clone()))
+        .route("/networks/{id}/disconnect", post(user_networks))
+        .route("/volumes", get(networks::volumes))
+        .route("/volumes/create", post(volumes.clone()))
+        .route("/volumes/prune", post(volumes.clone()))
+        .route(
+            "/volumes/{name}",
+            get(networks::volume).put(volumes.clone()).delete(volumes),
+        )
+        .route("/plugins", get(networks::plugins))
+}
+
+/// What Docker has and Ferry does not have yet: each is named in its answer.
+fn missing() -> Router<App> {
+    let routes = [
+        ("/auth", post(missing_as("registries (login)"))),
+        ("/build", post(missing_as("building images"))),
+        ("/build/prune", post(missing_as("the build cache"))),
+        ("/build/cancel", post(missing_as("building images"))),
+        ("/session", post(missing_as("build sessions"))),
+        ("/grpc", post(missing_as("build sessions (gRPC)"))),
+        ("/commit", post(missing_as("commit"))),
+        ("/system/df", get(missing_as("disk usage (system df)"))),
+        ("/containers/prune", post(missing_as("pruning containers"))),
+        (
+            "/containers/{id}/changes",
+            get(missing_as("changes of a container (diff)")),
+        ),
+        ("/containers/{id}/export", get(missing_as("exporting containers"))),
+        (
+            "/containers/{id}/stats",
+            get(missing_as("statistics of containers (stats)")),
+        ),
+        ("/containers/{id}/checkpoints", any(missing_as("checkpoints"))),
+        (
+            "/containers/{id}/checkpoints/{checkpoint}",
+            any(missing_as("checkpoints")),
+        ),
+        (
+            "/containers/{id}/attach/ws",
+            get(missing_as("attaching over a websocket")),
+        ),
+        ("/images/get", get(missing_as("saving images"))),
+        ("/images/search", get(missing_as("registries (search)"))),
+        ("/images/prune", post(missing_as("pruning images"))),
+        ("/swarm/init", post(missing_as("swarm mode"))),
+        ("/swarm/join", post(missing_as("swarm mode"))),
+    ];
+    let mut router = Router::new();
+    for (path, methods) in routes {
+        router = router.route(path, methods);
+    }
+    for path in ["/swarm", "/nodes", "/services", "/tasks", "/secrets", "/configs"] {
+        router = router
+            .route(path, get(no_swarm))
+            .route(&format!("{path}/{{*rest}}"), any(no_swarm));
+    }
+    let copying = missing_as("copying files (cp)");
+    router
+        .route(
+            "/containers/{id}/archive",
+            get(copying.clone()).head(copying.clone()).put(copying),
+        )
+        .route("/distribution/{*rest}", get(missing_as("registries (distribution)")))
+        .route("/plugins/{*rest}", any(missing_as("plugins")).get(networks::plugin))
+}
+
+fn missing_as(what: &'static str) -> impl Fn() -> std::future::Ready<Failure> + Clone + Send + Sync + 'static {
+    move || std::future::ready(Failure::missing(what))
+}
+
+async fn no_swarm() -> Failure {
+    Failure::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm \
+         and try again.",
+    )
+}

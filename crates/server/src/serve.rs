@@ -1,0 +1,193 @@
+//! Connections: accepted, counted, ended.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::UnixStream;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::listen::Listener;
+
+/// All headers of a request together.
+const HEADERS_MAX: usize = 64 * 1024;
+/// How long answers under way may take once the engine ends.
+const GRACE: Duration = Duration::from_secs(5);
+/// After an accept that failed for want of descriptors or memory.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How many clients are connected, and since when none is.
+#[derive(Debug, Clone)]
+pub struct Activity(Arc<Mutex<Clients>>);
+
+#[derive(Debug)]
+struct Clients {
+    connections: usize,
+    /// When the last one came or went.
+    changed: Instant,
+}
+
+impl Default for Activity {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Clients {
+            connections: 0,
+            changed: Instant::now(),
+        })))
+    }
+}
+
+impl Activity {
+    pub fn connections(&self) -> usize {
+        self.clients().connections
+    }
+
+    /// For how long nobody has been connected; zero while somebody is.
+    pub fn idle_for(&self) -> Duration {
+        let clients = self.clients();
+        match clients.connections {
+            0 => clients.changed.elapsed(),
+            _ => Duration::ZERO,
+        }
+    }
+
+    fn clients(&self) -> MutexGuard<'_, Clients> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self) -> Guard {
+        self.clients().connections += 1;
+        Guard(self.clone())
+    }
+}
+
+struct Guard(Activity);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let mut clients = self.0.clients();
+        clients.connections -= 1;
+        clients.changed = Instant::now();
+    }
+}
+
+/// Serves until `shutdown`; then takes no more connections, lets answers under way end, and cuts those that do not.
+pub async fn serve(listeners: Vec<Listener>, router: Router, shutdown: CancellationToken, activity: Activity) {
+    let tasks = TaskTracker::new();
+    let mut accepting = JoinSet::new();
+    for listener in listeners {
+        accepting.spawn(accept(
+            listener,
+            router.clone(),
+            shutdown.clone(),
+            activity.clone(),
+            tasks.clone(),
+        ));
+    }
+    while accepting.join_next().await.is_some() {}
+    tasks.close();
+    tasks.wait().await;
+}
+
+async fn accept(
+    listener: Listener,
+    router: Router,
+    shutdown: CancellationToken,
+    activity: Activity,
+    tasks: TaskTracker,
+) {
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => return,
+            accepted = listener.socket.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let connection = connection(stream, router.clone(), shutdown.clone(), activity.enter());
+                tasks.spawn(connection);
+            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                tracing::error!(%error, path = %listener.path.display(), "cannot accept a connection");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: UnixStream, router: Router, shutdown: CancellationToken, _guard: Guard) {
+    let mut builder = Builder::new(TokioExecutor::new());
+    // Docker's spelling of header names. A client that has hung up waits for nothing.
+    builder
+        .http1()
+        .title_case_headers(true)
+        .half_close(false)
+        .max_buf_size(HEADERS_MAX);
+    let service = TowerToHyperService::new(router);
+    let mut connection = std::pin::pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            match tokio::time::timeout(GRACE, connection).await {
+                Ok(ended) => ended,
+                Err(_) => return,
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(error = %error, "a connection ended early");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    #[tokio::test]
+    async fn a_vanished_client_cancels_what_it_waited_for_and_shutdown_ends_the_rest() {
+        let directory = tempfile::tempdir().unwrap();
+        let listener = Listener::bind(&format!("unix://{}/s", directory.path().display())).unwrap();
+        let path = listener.path.clone();
+        let (dropped, mut gone) = tokio::sync::mpsc::channel::<()>(1);
+        let router = Router::new().route(
+            "/wait",
+            get(move || {
+                let dropped = dropped.clone();
+                async move {
+                    dropped.send(()).await.unwrap();
+                    let _dropped = dropped;
+                    std::future::pending::<()>().await;
+                }
+            }),
+        );
+        let (shutdown, activity) = (CancellationToken::new(), Activity::default());
+        let served = tokio::spawn(serve(vec![listener], router, shutdown.clone(), activity.clone()));
+        let mut client = UnixStream::connect(&path).await.unwrap();
+        client
+            .write_all(b"GET /wait HTTP/1.1\r\nHost: d\r\n\r\n")
+            .await
+            .unwrap();
+        gone.recv().await.unwrap();
+        assert_eq!(activity.connections(), 1);
+        drop(client);
+        while activity.connections() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let mut idle = UnixStream::connect(&path).await.unwrap();
+        while activity.connections() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        shutdown.cancel();
+        assert_eq!(idle.read(&mut [0]).await.unwrap(), 0);
+        served.await.unwrap();
+        assert!(!path.exists());
+    }
+}

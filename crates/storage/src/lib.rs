@@ -1,0 +1,44 @@
+//! What Ferry keeps: records, blobs, layers, images, and the writable directories of containers.
+//!
+//! ```text
+//! <data root>/             one engine at a time (flock on `lock`), 0710
+//!   ferry.db               every record ([`db`])
+//!   blobs/sha256/<hex>     configurations and manifests exactly as they came, and layers that came compressed
+//!   layers/<hex>/fs        unpacked layers by chain id, shared read-only ([`layers`])
+//!   containers/<id>/       upper/ work/, and what the engine puts beside them ([`snapshots`])
+//!   volumes/               the engine's
+//!   tmp/                   everything is made here and renamed into place; everything is renamed here to be deleted
+//! ```
+//!
+//! Files come before the records that name them, and go after them: whatever is on disk without a record is the rest of
+//! something that did not finish, and [`Store::open`] collects it. Readers use an index in memory and do no I/O.
+//!
+//! Functions that are not `async` and touch the disk say so: call them from `spawn_blocking`.
+
+mod changes;
+pub mod db;
+mod error;
+mod images;
+mod import;
+mod layers;
+mod layout;
+mod load;
+mod names;
+mod reaper;
+mod remove;
+mod single;
+mod snapshots;
+mod store;
+mod stream;
+
+pub use db::{Batch, Db, Document, Durability, Quarantined};
+pub use error::{Error, Result};
+pub use images::{Image, Images, Loaded, Named};
+pub use import::ImportOptions;
+pub use layers::{Blob, Layer};
+pub use load::{LoadOptions, Progress};
+pub use remove::{RemoveOptions, Removed, User};
+pub use single::Single;
+pub use snapshots::{Snapshot, Snapshots, Usage};
+pub use store::{Problem, Store};
+pub use stream::Expansion;

@@ -1,0 +1,340 @@
+//! Opening the data root: lock, records, sweep.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, RwLock};
+
+use ferry_image::Digest;
+use rustix::fs::{FallocateFlags, FlockOperation};
+use rustix::io::Errno;
+
+use crate::db::{Batch, Db, Durability};
+use crate::error::Context as _;
+use crate::images::{self, Image, Images, Index};
+use crate::layers::{self, Layers};
+use crate::layout::Layout;
+use crate::reaper::Reaper;
+use crate::snapshots::{self, Snapshots};
+use crate::{Error, Result, names};
+
+/// The data root of one engine.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pub db: Db,
+    pub images: Images,
+    pub snapshots: Snapshots,
+    shared: Arc<Shared>,
+}
+
+/// Something on disk that cannot be used and was left alone.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    pub what: String,
+    pub why: String,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub layout: Layout,
+    pub db: Db,
+    pub layers: Arc<Layers>,
+    pub reaper: Reaper,
+    /// Replaced as a whole: a reader keeps what it has.
+    pub index: RwLock<Arc<Index>>,
+    /// Containers and the layers they hold.
+    pub held: Mutex<HashMap<String, snapshots::Record>>,
+    /// Held while the set of images changes: what is needed is decided and written as one.
+    pub change: Mutex<()>,
+    pub problems: Vec<Problem>,
+    /// Locked as long as this lives; after the database, which is closed first.
+    _lock: File,
+}
+
+/// Space that is given up when a full disk would keep us from removing things.
+const RESERVE: u64 = 4 << 20;
+
+impl Store {
+    /// Opens or creates a data root and clears away what a crash left. Blocks for a moment.
+    ///
+    /// Fails with [`Error::InUse`] while another engine has it, with [`Error::Newer`] if a newer Ferry wrote it.
+    pub fn open(root: &Path) -> Result<Self> {
+        // A thread of its own, because a caller on an asynchronous worker could not wait for the database.
+        let opened = std::thread::scope(|scope| scope.spawn(|| open(root)).join());
+        let shared = Arc::new(opened.map_err(|_| Error::Closed)??);
+        Ok(Self {
+            db: shared.db.clone(),
+            images: Images {
+                shared: Arc::clone(&shared),
+            },
+            snapshots: Snapshots {
+                shared: Arc::clone(&shared),
+            },
+            shared,
+        })
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.shared.layout.root
+    }
+
+    /// Where the engine keeps a container's files; `upper` and `work` in there are [`Snapshots`]'. Fails for an id that is
+    /// no plain name.
+    pub fn container_dir(&self, id: &str) -> Result<PathBuf> {
+        self.shared.layout.container(id)
+    }
+
+    pub fn volumes_dir(&self) -> PathBuf {
+        self.shared.layout.volumes()
+    }
+
+    /// The file of a blob, which need not exist.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.shared.layout.blob(digest)
+    }
+
+    /// Images that were recorded and cannot be used, and records that could not be read.
+    pub fn problems(&self) -> Vec<Problem> {
+        let bad = self.db.quarantined().into_iter();
+        let bad = bad.map(|bad| Problem {
+            what: format!("the record {} {}", bad.kind, bad.key),
+            why: bad.why,
+        });
+        self.shared.problems.iter().cloned().chain(bad).collect()
+    }
+}
+
+impl Shared {
+    pub fn index(&self) -> Arc<Index> {
+        Arc::clone(&self.index.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    pub fn publish(&self, index: Index) {
+        *self.index.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(index);
+    }
+
+    pub fn changing(&self) -> std::sync::MutexGuard<'_, ()> {
+        self.change.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Commits what frees space, giving up the reserve if the disk is too full even for that.
+    pub fn commit_removal(&self, batch: impl Fn() -> Result<Batch>, durability: Durability) -> Result<()> {
+        match self.db.commit_blocking(batch()?, durability) {
+            Err(Error::NoSpace { .. }) => {
+                self.layout.release_reserve();
+                self.db.commit_blocking(batch()?, durability)
+            }
+            done => done,
+        }
+    }
+
+    /// The layers that images or containers need, given an index.
+    pub fn needed(&self, index: &Index) -> HashSet<Digest> {
+        let held = self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let containers = held.values().flat_map(|record| record.layers.iter().cloned());
+        let images = index
+            .images
+            .values()
+            .flat_map(|image| image.layers.iter().map(|layer| layer.chain_id.clone()));
+        containers
+            .chain(images)
+            .chain(index.kept_layers.iter().cloned())
+            .collect()
+    }
+
+    /// Every blob that something in an index refers to.
+    pub fn needed_blobs(&self, index: &Index) -> HashSet<Digest> {
+        let images = index.images.values().flat_map(|image| {
+            let layers = image
+                .layers
+                .iter()
+                .filter_map(|layer| layer.blob.as_ref())
+                .map(|blob| blob.digest.clone());
+            layers.chain([image.id.clone()]).chain(image.manifest.clone())
+        });
+        images.chain(index.kept_blobs.iter().cloned()).collect()
+    }
+}
+
+fn open(root: &Path) -> Result<Shared> {
+    let layout = Layout { root: root.to_owned() };
+    layout.create()?;
+    let lock = lock(&layout)?;
+    let db = match Db::open(&layout.db()) {
+        // Even opening takes some room for the log.
+        Err(Error::NoSpace { .. }) => {
+            layout.release_reserve();
+            Db::open(&layout.db())
+        }
+        opened => opened,
+    }?;
+    let reaper = Reaper::start(&layout)?;
+    let layer_records = db.all_blocking::<layers::Record>()?;
+    let image_records = db.all_blocking::<images::Record>()?;
+    let names = db.all_blocking::<images::Name>()?;
+    let held = db.all_blocking::<snapshots::Record>()?;
+
+    let known: HashMap<_, _> = layer_records
+        .into_iter()
+        .map(|r| (r.layer.chain_id.clone(), r.layer))
+        .collect();
+    let mut index = Index::default();
+    let mut problems = Vec::new();
+    for record in image_records {
+        match Image::from_record(&layout, &record, &known) {
+            Ok(image) => {
+                index.images.insert(image.id.clone(), Arc::new(image));
+            }
+            Err(error) => {
+                problems.push(Problem {
+                    what: format!("the image {}", record.key),
+                    why: error.to_string(),
+                });
+                index.kept_layers.extend(record.layers);
+                index.kept_blobs.extend(record.manifest.into_iter().chain([record.id]));
+            }
+        }
+    }
+    let mut batch = Batch::default();
+    let mut references = BTreeMap::new();
+    for name in names {
+        match names::parse(&name.key) {
+            Ok(reference) if index.images.contains_key(&name.image) => {
+                references.insert(name.key, (reference, name.image));
+            }
+            _ if problems.is_empty() => batch.delete::<images::Name>(&name.key),
+            _ => {}
+        }
+    }
+    index.references = references;
+    index.relabel();
+
+    let shared = Shared {
+        layers: Arc::new(Layers::new(
+            layout.clone(),
+            reaper.clone(),
+            known.into_values().collect(),
+        )),
+        layout,
+        db,
+        reaper,
+        index: RwLock::new(Arc::new(index)),
+        held: Mutex::new(
+            held.into_iter()
+                .map(|record| (record.container.clone(), record))
+                .collect(),
+        ),
+        change: Mutex::default(),
+        problems,
+        _lock: lock,
+    };
+    sweep(&shared, batch)?;
+    reserve(&shared.layout);
+    Ok(shared)
+}
+
+fn lock(layout: &Layout) -> Result<File> {
+    let path = layout.lock();
+    let mut options = OpenOptions::new();
+    let file = options
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .at("open", &path)?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => Err(Error::InUse {
+            root: layout.root.clone(),
+        }),
+        locked => locked.at("lock", &path).map(|()| file),
+    }
+}
+
+/// Sets a few megabytes aside; a disk too full for that has other worries.
+fn reserve(layout: &Layout) {
+    let mut options = OpenOptions::new();
+    let file = options
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(layout.reserve());
+    if let Ok(file) = file {
+        let _ = rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, RESERVE);
+    }
+}
+
+/// Removes what no record names. When a record could not be read nothing is removed but `tmp/`: it may have named it.
+fn sweep(shared: &Shared, mut batch: Batch) -> Result<()> {
+    let layout = &shared.layout;
+    for path in entries(&layout.tmp())? {
+        shared.reaper.delete(path);
+    }
+    if !shared.db.quarantined().is_empty() {
+        return Ok(());
+    }
+    let index = shared.index();
+    let needed = shared.needed(&index);
+    let mut known = HashSet::new();
+    for record in shared.db.all_blocking::<layers::Record>()? {
+        if needed.contains(&record.layer.chain_id) {
+            known.insert(record.layer.chain_id.encoded().to_owned());
+        } else {
+            shared
+                .layers
+                .take(std::slice::from_ref(&record.layer.chain_id), &needed);
+            shared.layers.gone(std::slice::from_ref(&record.layer));
+            batch.delete::<layers::Record>(&record.key);
+        }
+    }
+    let unnamed = |path: &PathBuf, known: &HashSet<String>| {
+        !path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(|name| known.contains(name))
+    };
+    for path in entries(&layout.layers())?
+        .into_iter()
+        .filter(|path| unnamed(path, &known))
+    {
+        shared.reaper.remove(&path)?;
+    }
+    let blobs = shared
+        .needed_blobs(&index)
+        .iter()
+        .map(|digest| digest.encoded().to_owned())
+        .collect();
+    for path in entries(&layout.blobs())?
+        .into_iter()
+        .filter(|path| unnamed(path, &blobs))
+    {
+        shared.reaper.remove(&path)?;
+    }
+    let held: HashSet<_> = shared
+        .held
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .keys()
+        .cloned()
+        .collect();
+    for path in entries(&layout.containers())?
+        .into_iter()
+        .filter(|path| unnamed(path, &held))
+    {
+        shared.reaper.remove(&path)?;
+    }
+    if batch.is_empty() {
+        Ok(())
+    } else {
+        shared.db.commit_blocking(batch, Durability::Process)
+    }
+}
+
+fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(dir).at("read", dir)?;
+    entries
+        .map(|entry| entry.map(|entry| entry.path()).at("read", dir))
+        .collect()
+}

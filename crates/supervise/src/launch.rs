@@ -1,0 +1,88 @@
+//! What a shim needs to know to start its container.
+
+use std::path::PathBuf;
+
+use ferry_cgroup::Hierarchy;
+use ferry_runtime::Plan;
+use oci_spec::runtime::LinuxResources;
+use serde::{Deserialize, Serialize};
+
+use crate::wire::AttachRequest;
+
+/// Everything about one run of a container. Descriptors travel beside it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Launch {
+    /// 64 hex digits.
+    pub id: String,
+    /// The container's run directory: `shim.sock` lies in it.
+    pub run_dir: PathBuf,
+    /// Where the exit record goes.
+    pub exit_file: PathBuf,
+    pub plan: Plan,
+    /// A compiled filter, an array of `struct sock_filter`; empty for none.
+    pub seccomp: Vec<u8>,
+    pub rootfs: Rootfs,
+    pub hierarchy: Hierarchy,
+    /// Below the hierarchy's root, for instance `ferry/<id>`.
+    pub cgroup: String,
+    pub resources: LinuxResources,
+    pub stdin: Stdin,
+    pub log: Option<LogFile>,
+    pub network: Network,
+    /// Clients that see the container from its first byte. Their connections come after the network namespace.
+    #[serde(default)]
+    pub clients: Vec<AttachRequest>,
+}
+
+/// The layers of the container's root.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Rootfs {
+    /// Read-only, top first.
+    pub layers: Vec<PathBuf>,
+    pub upper: PathBuf,
+    pub work: PathBuf,
+    /// The writable layer goes with the container, so nothing of it need reach the disk.
+    pub volatile: bool,
+    /// Show the layers to the container's user namespace as its own.
+    pub idmap: Option<IdMap>,
+}
+
+/// A range of host ids that a container's ids 0 to `count` - 1 are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdMap {
+    pub start: u32,
+    pub count: u32,
+}
+
+/// What becomes of the container's standard input.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stdin {
+    /// /dev/null.
+    #[default]
+    Closed,
+    /// Open as long as the container runs.
+    Open,
+    /// Closed when the first attached client's input ends.
+    Once,
+}
+
+/// Docker's json-file log, rotated.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogFile {
+    pub path: PathBuf,
+    /// Bytes a file; 0 for no limit.
+    pub max_size: u64,
+    /// Files altogether, at least 1.
+    pub max_files: u32,
+}
+
+/// Where the container's network namespace comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Network {
+    /// The host's (or whatever the plan joins).
+    Host,
+    /// Made ahead; its descriptor comes with the launch.
+    Given,
+    /// Made with the container's user namespace and handed to the daemon, which sets it up before the container goes on.
+    New,
+}

@@ -1,0 +1,683 @@
+//! The shim: one thread, one `poll(2)` loop, no tokio. Small, because there is one for every container.
+//!
+//! ```text
+//!            Launch               first process runs            it ends              noted, streams flushed
+//! Starting ───────────▶ (failure: reply, exit)  Running ─────────────▶ Ended ──────────────────────────▶ exit
+//! ```
+//!
+//! The descriptors to wait for are computed anew for every `poll` from the state, so no registration can be stale. A shim
+//! has a handful of them; an attached client or a running exec adds one to four.
+//!
+//! Order at an end, for the container and for an exec alike: drain the output into log and clients, write the exit record,
+//! tell the daemon, wait until it has noted it (or is not there), end the clients' streams.
+
+mod client;
+mod detach;
+mod log;
+mod process;
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use ferry_cgroup::Cgroup;
+use ferry_runtime::exec::{Exec, exec};
+use ferry_runtime::namespace::CLONE_NEWUSER;
+use ferry_runtime::start::{Io, Start, start};
+use ferry_runtime::{Failure, Kind};
+use ferry_sys::clone::{self, Options};
+use ferry_sys::overlay::Overlay;
+use ferry_sys::{Child, Mount, SingleThreaded, packet};
+use jiff::Timestamp;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use self::client::Client;
+use self::log::Log;
+use self::process::{Ended, Process, Streams, pipes};
+use crate::exit::Exit;
+use crate::launch::{IdMap, Launch, Network, Stdin};
+use crate::wire::{self, AttachRequest, Call, ExecRequest, Message, Refusal, Reply, Request, State};
+
+/// The name of the shim's socket in the container's run directory.
+pub const SOCKET: &str = "shim.sock";
+/// How long a shim waits for the daemon to note an exit, and for slow clients to take the rest.
+const LINGER: Duration = Duration::from_secs(10);
+/// One read of output: what a pipe holds is 64 KiB.
+const CHUNK: usize = 32 * 1024;
+
+/// Runs a shim on the connection that is its standard input, to its end.
+pub fn run() -> io::Result<()> {
+    let proof = SingleThreaded::check()?;
+    let daemon = rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3)?;
+    // A group of its own, so that a terminal's Ctrl-C at the daemon does not reach it.
+    rustix::process::setsid()?;
+    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGTERM, libc::SIGPIPE] {
+        ferry_sys::exec::ignore_signal(signal);
+    }
+    // What it forks enters containers; until execve nobody in there may look into it (CVE-2016-9962).
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+    let mut buffer = vec![0; packet::MAX];
+    let Some((call, fds)) = wire::receive::<Call>(&daemon, &mut buffer)? else {
+        return Ok(());
+    };
+    let Request::Launch(launch) = call.request else {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the first request must be a launch",
+        ));
+    };
+    let exe = rustix::fs::open("/proc/self/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    match Shim::launch(proof, &daemon, *launch, fds, exe) {
+        Ok((mut shim, reply)) => {
+            wire::send(
+                &daemon,
+                &Message::Reply {
+                    id: call.id,
+                    result: Ok(reply),
+                },
+                &[],
+            )?;
+            rustix::io::ioctl_fionbio(&daemon, true)?;
+            shim.daemon = Some(daemon);
+            shim.serve(&mut buffer)
+        }
+        Err(failure) => wire::send(
+            &daemon,
+            &Message::Reply {
+                id: call.id,
+                result: Err(Refusal::Start(failure)),
+            },
+            &[],
+        ),
+    }
+}
+
+struct Shim {
+    proof: SingleThreaded,
+    launch: Launch,
+    cgroup: Cgroup,
+    listener: OwnedFd,
+    daemon: Option<OwnedFd>,
+    /// Ready when the kernel has killed for memory.
+    oom: Option<OwnedFd>,
+    /// The container's first process, then its execs.
+    processes: Vec<Process>,
+    /// Told or to be told, and not noted yet: told again to the next daemon.
+    untold: Vec<Message>,
+    /// Calls of the kernel's OOM killer seen so far.
+    oom_kills: u64,
+}
+
+/// What a ready descriptor belongs to.
+#[derive(Clone, Copy)]
+enum Source {
+    Listener,
+    Daemon,
+    Oom,
+    Child(usize),
+    Output(usize, usize),
+    Input(usize),
+    Client(usize, usize),
+}
+
+impl Shim {
+    fn launch(
+        proof: SingleThreaded,
+        daemon: &OwnedFd,
+        launch: Launch,
+        mut fds: Vec<OwnedFd>,
+        exe: OwnedFd,
+    ) -> Result<(Self, Reply), Failure> {
+        let setup = |what: &str, error: io::Error| Failure::setup(what, &error);
+        let network = match launch.network {
+            Network::Given if fds.is_empty() => {
+                return Err(Failure::new(Kind::Setup, "no network namespace came with the launch"));
+            }
+            Network::Given => Some(fds.remove(0)),
+            Network::Host | Network::New => None,
+        };
+        let listener = listen(&launch.run_dir).map_err(|error| setup("listen for the daemon", error))?;
+        let log = match &launch.log {
+            Some(spec) => Some(Log::open(spec.clone()).map_err(|error| setup("open the container's log", error))?),
+            None => None,
+        };
+        let (cgroup, warnings) = launch
+            .hierarchy
+            .create(&launch.cgroup, &launch.resources)
+            .map_err(|error| Failure::new(Kind::Setup, error.to_string()))?;
+        let cleanup = RemoveOnFailure(Some(&cgroup));
+        let root = mount_root(&proof, &launch)?;
+        let terminal = launch.plan.process.terminal;
+        let (io, stdin, outputs) = if terminal {
+            (Io::Terminal, None, [None, None])
+        } else {
+            pipes(launch.stdin != Stdin::Closed).map_err(|error| setup("make pipes", error.into()))?
+        };
+        let mut attach_network = |child: &Child| hand_over_network(daemon, child);
+        let started = start(
+            &proof,
+            Start {
+                plan: &launch.plan,
+                root,
+                network,
+                cgroup: Some(&cgroup),
+                io,
+                seccomp: (!launch.seccomp.is_empty()).then(|| launch.seccomp.clone()),
+                init: launch.plan.process.init.then_some(exe),
+            },
+            match launch.network {
+                Network::New => Some(&mut attach_network),
+                Network::Given | Network::Host => None,
+            },
+        )?;
+        let mut streams = match started.terminal {
+            Some(master) => Streams::of_terminal(master, launch.stdin != Stdin::Closed, log)
+                .map_err(|error| setup("set up the terminal", error.into()))?,
+            None => Streams::of_pipes(stdin, outputs, launch.stdin == Stdin::Once, log),
+        };
+        for (request, connection) in launch.clients.iter().zip(fds) {
+            // A client that is gone already is no reason not to run.
+            let _ = add_client(&mut streams, connection, request);
+        }
+        // What could fail is done: from here on the container's end is what removes its cgroup.
+        std::mem::forget(cleanup);
+        let pid = started.child.pid.as_raw_nonzero().get();
+        let first = Process {
+            exec: None,
+            child: started.child,
+            streams,
+            exit: None,
+        };
+        let oom = cgroup.oom_watch().ok();
+        let shim = Self {
+            proof,
+            launch,
+            cgroup,
+            listener,
+            daemon: None,
+            oom,
+            processes: vec![first],
+            untold: Vec::new(),
+            oom_kills: 0,
+        };
+        let warnings = warnings.iter().map(ToString::to_string).collect();
+        Ok((shim, Reply::Started { pid, warnings }))
+    }
+
+    fn serve(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        loop {
+            let (sources, ready) = self.wait()?;
+            for (source, flags) in sources.into_iter().zip(ready) {
+                if !flags.is_empty() {
+                    self.handle(source, flags, buffer);
+                }
+            }
+            for process in &mut self.processes {
+                process.streams.sweep();
+            }
+            if self.retire() {
+                break;
+            }
+        }
+        self.finish();
+        Ok(())
+    }
+
+    /// Waits until something is ready: what, and how.
+    fn wait<'s>(&'s self) -> io::Result<(Vec<Source>, Vec<PollFlags>)> {
+        let mut sources = Vec::with_capacity(8);
+        let mut fds: Vec<PollFd<'s>> = Vec::with_capacity(8);
+        let mut add = |source: Source, fd: BorrowedFd<'s>, flags: PollFlags| {
+            sources.push(source);
+            fds.push(PollFd::from_borrowed_fd(fd, flags));
+        };
+        add(Source::Listener, self.listener.as_fd(), PollFlags::IN);
+        if let Some(daemon) = &self.daemon {
+            add(Source::Daemon, daemon.as_fd(), PollFlags::IN);
+        }
+        if let Some(oom) = &self.oom {
+            add(Source::Oom, oom.as_fd(), PollFlags::IN);
+        }
+        for (index, process) in self.processes.iter().enumerate() {
+            let streams = &process.streams;
+            if process.exit.is_none() {
+                add(Source::Child(index), process.child.pidfd.as_fd(), PollFlags::IN);
+            }
+            for (stream, output) in streams.outputs.iter().enumerate() {
+                if let (Some(output), false) = (output, streams.is_blocked()) {
+                    add(Source::Output(index, stream), output.as_fd(), PollFlags::IN);
+                }
+            }
+            if let (Some(stdin), false) = (&streams.stdin, streams.input.is_empty()) {
+                add(Source::Input(index), stdin.as_fd(), PollFlags::OUT);
+            }
+            for (number, client) in streams.clients.iter().enumerate() {
+                let mut flags = PollFlags::empty();
+                if client.reading && streams.takes_input() {
+                    flags |= PollFlags::IN;
+                }
+                if client.is_behind() {
+                    flags |= PollFlags::OUT;
+                }
+                add(Source::Client(index, number), client.as_fd(), flags);
+            }
+        }
+        let timeout = self
+            .processes
+            .iter()
+            .any(|process| process.exit.is_some())
+            .then_some(rustix::time::Timespec { tv_sec: 1, tv_nsec: 0 });
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let ready = fds.iter().map(PollFd::revents).collect();
+        Ok((sources, ready))
+    }
+
+    fn handle(&mut self, source: Source, flags: PollFlags, buffer: &mut [u8]) {
+        match source {
+            Source::Listener => self.accept(),
+            Source::Daemon => self.hear(buffer),
+            Source::Oom => self.note_oom(),
+            Source::Child(index) => self.note_exit(index, buffer),
+            Source::Output(index, stream) => {
+                self.processes[index].streams.pump(stream, &mut buffer[..CHUNK]);
+            }
+            Source::Input(index) => self.processes[index].streams.feed(),
+            Source::Client(index, number) => self.handle_client(index, number, flags, buffer),
+        }
+    }
+
+    fn handle_client(&mut self, index: usize, number: usize, flags: PollFlags, buffer: &mut [u8]) {
+        let streams = &mut self.processes[index].streams;
+        let Some(client) = streams.clients.get_mut(number) else {
+            return;
+        };
+        if flags.contains(PollFlags::OUT) {
+            client.flush();
+        }
+        if flags.intersects(PollFlags::ERR) || (flags.contains(PollFlags::HUP) && !client.reading) {
+            client.gone = true;
+        } else if flags.intersects(PollFlags::IN | PollFlags::HUP)
+            && client.reading
+            && streams.read_client(number, &mut buffer[..CHUNK])
+        {
+            let exec = self.processes[index].exec.clone();
+            self.tell(Message::Detached { exec });
+        }
+    }
+
+    /// A new daemon; the one before is gone or about to be.
+    fn accept(&mut self) {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        if let Ok(connection) = rustix::net::accept_with(&self.listener, flags) {
+            self.daemon = Some(connection);
+        }
+    }
+
+    fn hear(&mut self, buffer: &mut [u8]) {
+        let Some(daemon) = &self.daemon else { return };
+        match wire::receive::<Call>(daemon, buffer) {
+            Ok(Some((call, fds))) => {
+                let result = self.answer(call.request, fds);
+                let tell_again = matches!(result, Ok(Reply::State(_)));
+                self.tell(Message::Reply { id: call.id, result });
+                if tell_again {
+                    for message in std::mem::take(&mut self.untold) {
+                        self.tell(message);
+                    }
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            // Gone, or not speaking this protocol: either way there is no daemon on this connection.
+            Ok(None) | Err(_) => self.daemon = None,
+        }
+    }
+
+    fn answer(&mut self, request: Request, fds: Vec<OwnedFd>) -> Result<Reply, Refusal> {
+        match request {
+            Request::State => Ok(Reply::State(self.state())),
+            Request::Exec(request) => self.exec(*request, fds),
+            Request::Attach(request) => self.attach(&request, fds),
+            Request::Kill { exec, signal } => {
+                let process = self.process(exec.as_deref()).filter(|process| process.exit.is_none());
+                let process = process.ok_or(Refusal::Gone)?;
+                match process.child.signal(signal) {
+                    Ok(()) => Ok(Reply::Done),
+                    Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Err(Refusal::Gone),
+                    Err(error) => Err(Refusal::Other(error.to_string())),
+                }
+            }
+            Request::Resize { exec, rows, columns } => {
+                let process = self.process(exec.as_deref()).ok_or(Refusal::Gone)?;
+                match process.streams.resize(rows, columns) {
+                    Ok(()) => Ok(Reply::Done),
+                    Err(error) => Err(Refusal::Other(error.to_string())),
+                }
+            }
+            Request::Noted { exec } => {
+                self.untold.retain(|message| match (message, &exec) {
+                    (Message::Exited(_), None) => false,
+                    (Message::ExecExited { exec: told, .. }, Some(noted)) => told != noted,
+                    _ => true,
+                });
+                if let Some(end) = self.process(exec.as_deref()).and_then(|process| process.exit.as_mut()) {
+                    end.noted = true;
+                }
+                Ok(Reply::Done)
+            }
+            Request::Launch(_) | Request::NetworkReady(_) => Err(Refusal::Other("the container runs already".into())),
+        }
+    }
+
+    fn state(&self) -> State {
+        let number = |process: &Process| process.child.pid.as_raw_nonzero().get();
+        let exit = self.untold.iter().find_map(|message| match message {
+            Message::Exited(exit) => Some(exit.clone()),
+            _ => None,
+        });
+        let running = self.processes.iter().filter(|process| process.exit.is_none());
+        State {
+            version: wire::VERSION,
+            pid: self.processes.first().map_or(0, number),
+            exit,
+            execs: running
+                .filter_map(|process| Some((process.exec.clone()?, number(process))))
+                .collect(),
+        }
+    }
+
+    fn process(&mut self, exec: Option<&str>) -> Option<&mut Process> {
+        self.processes
+            .iter_mut()
+            .find(|process| process.exec.as_deref() == exec)
+    }
+
+    fn attach(&mut self, request: &AttachRequest, mut fds: Vec<OwnedFd>) -> Result<Reply, Refusal> {
+        let fd = fds
+            .pop()
+            .ok_or_else(|| Refusal::Other("no connection came with the request".into()))?;
+        let exec = request.exec.clone();
+        let process = self.process(exec.as_deref()).ok_or(Refusal::Gone)?;
+        let detached = add_client(&mut process.streams, fd, request)?;
+        if detached {
+            self.tell(Message::Detached { exec });
+        }
+        Ok(Reply::Done)
+    }
+
+    fn exec(&mut self, request: ExecRequest, mut fds: Vec<OwnedFd>) -> Result<Reply, Refusal> {
+        let first = self
+            .processes
+            .first()
+            .filter(|first| first.exit.is_none())
+            .ok_or(Refusal::Gone)?;
+        let failed = |error: rustix::io::Errno| Refusal::Start(Failure::setup("make pipes", &error.into()));
+        let terminal = request.process.terminal;
+        let (io, stdin, outputs) = if terminal {
+            (Io::Terminal, None, [None, None])
+        } else {
+            pipes(request.stdin).map_err(failed)?
+        };
+        let started = exec(
+            &self.proof,
+            Exec {
+                process: &request.process,
+                target: first.child.pidfd.as_fd(),
+                namespaces: &self.launch.plan.namespaces,
+                cgroup: Some(&self.cgroup),
+                io,
+                seccomp: (!request.seccomp.is_empty()).then_some(request.seccomp.as_slice()),
+            },
+        )
+        .map_err(Refusal::Start)?;
+        let pid = started.child.pid.as_raw_nonzero().get();
+        let mut streams = match started.terminal {
+            Some(master) => Streams::of_terminal(master, request.stdin, None).map_err(failed)?,
+            None => Streams::of_pipes(stdin, outputs, true, None),
+        };
+        if let (Some(attach), Some(fd)) = (&request.attach, fds.pop()) {
+            add_client(&mut streams, fd, attach)?;
+        }
+        self.processes.push(Process {
+            exec: Some(request.id),
+            child: started.child,
+            streams,
+            exit: None,
+        });
+        Ok(Reply::Started {
+            pid,
+            warnings: Vec::new(),
+        })
+    }
+
+    fn note_oom(&mut self) {
+        if let Some(oom) = &self.oom {
+            // Both kinds of watch are emptied by reading.
+            let _ = rustix::io::read(oom, &mut [0; 512]);
+        }
+        let kills = self.cgroup.oom_kills().unwrap_or(0);
+        if kills > self.oom_kills {
+            self.oom_kills = kills;
+            self.tell(Message::Oom);
+        }
+    }
+
+    fn note_exit(&mut self, index: usize, buffer: &mut [u8]) {
+        let process = &mut self.processes[index];
+        let code = match process.child.wait(false) {
+            Ok(Some(exit)) => exit.code(),
+            Ok(None) => return,
+            // Nobody else reaps our children; if it is gone all the same, it did not end well.
+            Err(_) => 255,
+        };
+        process.streams.drain(&mut buffer[..CHUNK]);
+        process.exit = Some(Ended {
+            since: Instant::now(),
+            noted: false,
+        });
+        let message = match process.exec.clone() {
+            Some(exec) => Message::ExecExited { exec, code },
+            None => {
+                let kills = self.cgroup.oom_kills().unwrap_or(0);
+                if kills > self.oom_kills {
+                    self.oom_kills = kills;
+                    self.tell(Message::Oom);
+                }
+                let exit = Exit {
+                    code,
+                    oom_killed: kills > 0,
+                    at: Timestamp::now(),
+                    reason: None,
+                };
+                // A disk that takes no record must not keep the daemon from hearing of the exit.
+                let _ = exit.write(&self.launch.exit_file);
+                Message::Exited(exit)
+            }
+        };
+        self.tell(message);
+    }
+
+    /// Drops processes that are done with; true when the container itself is.
+    fn retire(&mut self) -> bool {
+        let daemon = self.daemon.is_some();
+        let done = |process: &Process| {
+            process.exit.as_ref().is_some_and(|end| {
+                let overdue = end.since.elapsed() > LINGER;
+                (end.noted || !daemon || overdue) && (!process.streams.is_blocked() || overdue)
+            })
+        };
+        if self.processes.first().is_none_or(done) {
+            return true;
+        }
+        self.processes
+            .retain(|process| process.exec.is_none() || !done(process));
+        false
+    }
+
+    /// The container is over: nothing of it is left.
+    fn finish(&mut self) {
+        // Only a container that shares a PID namespace can have processes left.
+        let _ = self.cgroup.kill(libc::SIGKILL);
+        self.processes.clear();
+        let _ = self.cgroup.remove();
+        let _ = std::fs::remove_file(self.launch.run_dir.join(SOCKET));
+    }
+
+    fn tell(&mut self, message: Message) {
+        let kept = matches!(message, Message::Exited(_) | Message::ExecExited { .. });
+        if let Some(daemon) = &self.daemon {
+            match wire::send(daemon, &message, &[]) {
+                Ok(()) => {}
+                // A daemon that does not read its socket is as good as none; the next one is told what matters.
+                Err(_) => self.daemon = None,
+            }
+        }
+        if kept {
+            self.untold.push(message);
+        }
+    }
+}
+
+fn add_client(streams: &mut Streams, fd: OwnedFd, request: &AttachRequest) -> Result<bool, Refusal> {
+    let mut client = Client::new(fd, request, streams.terminal).map_err(|error| Refusal::Other(error.to_string()))?;
+    if !request.stdin {
+        client.reading = false;
+    }
+    streams.clients.push(client);
+    if request.stdin && !request.already_read.is_empty() {
+        return Ok(streams.give_client(streams.clients.len() - 1, &request.already_read));
+    }
+    Ok(false)
+}
+
+/// Removes a cgroup whose container did not come to run.
+struct RemoveOnFailure<'a>(Option<&'a Cgroup>);
+
+impl Drop for RemoveOnFailure<'_> {
+    fn drop(&mut self) {
+        if let Some(cgroup) = self.0 {
+            // A container that runs already, and cannot be served, goes too.
+            let _ = cgroup.kill(libc::SIGKILL);
+            let _ = cgroup.remove();
+        }
+    }
+}
+
+/// The container's root as a detached mount: made with the host's credentials, attached by the child.
+fn mount_root(proof: &SingleThreaded, launch: &Launch) -> Result<Mount, Failure> {
+    let rootfs = &launch.rootfs;
+    let failed = |error: io::Error| Failure::setup("mount the root file system", &error);
+    let user_namespace = rootfs
+        .idmap
+        .map(|map| user_namespace(proof, map))
+        .transpose()
+        .map_err(failed)?;
+    if rootfs.volatile {
+        // Left by an earlier mount of this boot; an overlay refuses to be mounted over it.
+        match std::fs::remove_dir_all(rootfs.work.join("work/incompat")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+    }
+    let overlay = Overlay {
+        lower: &rootfs.layers,
+        upper: &rootfs.upper,
+        work: &rootfs.work,
+        volatile: rootfs.volatile,
+        idmap: user_namespace.as_ref().map(OwnedFd::as_fd),
+    };
+    overlay.mount(proof).map_err(failed)
+}
+
+/// A user namespace with the given ids, to map the layers' owners by. The process that makes it is gone again at once.
+fn user_namespace(proof: &SingleThreaded, map: IdMap) -> io::Result<OwnedFd> {
+    let options = Options {
+        namespaces: CLONE_NEWUSER,
+        ..Options::default()
+    };
+    let Some(child) = clone::clone(proof, &options)? else {
+        // Lives until it is killed.
+        loop {
+            let _ = rustix::thread::nanosleep(&rustix::time::Timespec {
+                tv_sec: 3600,
+                tv_nsec: 0,
+            });
+        }
+    };
+    let number = child.pid.as_raw_nonzero();
+    let line = format!("0 {} {}\n", map.start, map.count);
+    let opened = std::fs::write(format!("/proc/{number}/uid_map"), &line)
+        .and_then(|()| std::fs::write(format!("/proc/{number}/gid_map"), &line))
+        .and_then(|()| {
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+            Ok(rustix::fs::open(
+                format!("/proc/{number}/ns/user"),
+                flags,
+                Mode::empty(),
+            )?)
+        });
+    child.signal(libc::SIGKILL)?;
+    child.wait(true)?;
+    opened
+}
+
+/// Gives the daemon the new network namespace and waits until it is set up.
+fn hand_over_network(daemon: &OwnedFd, child: &Child) -> Result<(), Failure> {
+    let failed = |error: io::Error| Failure::setup("set up the network", &error);
+    let path = format!("/proc/{}/ns/net", child.pid.as_raw_nonzero());
+    let namespace = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|error| failed(error.into()))?;
+    wire::send(daemon, &Message::Network, &[namespace.as_fd()]).map_err(failed)?;
+    let mut buffer = vec![0; packet::MAX];
+    match wire::receive::<Call>(daemon, &mut buffer).map_err(failed)? {
+        Some((
+            Call {
+                request: Request::NetworkReady(Ok(())),
+                ..
+            },
+            _,
+        )) => Ok(()),
+        Some((
+            Call {
+                request: Request::NetworkReady(Err(reason)),
+                ..
+            },
+            _,
+        )) => Err(Failure::new(Kind::Setup, reason)),
+        _ => Err(Failure::new(
+            Kind::Setup,
+            "the daemon gave up while it set up the network",
+        )),
+    }
+}
+
+/// A socket for the next daemon. Bound through the directory's descriptor, since a socket's path is at most 107 bytes.
+fn listen(run_dir: &Path) -> io::Result<OwnedFd> {
+    let address = socket_address(run_dir)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    match std::fs::remove_file(run_dir.join(SOCKET)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    rustix::net::bind(&socket, &address.0)?;
+    rustix::net::listen(&socket, 4)?;
+    Ok(socket)
+}
+
+/// The address of the shim's socket, and the directory's descriptor it goes through, to be held while it is used.
+pub(crate) fn socket_address(run_dir: &Path) -> io::Result<(SocketAddrUnix, OwnedFd)> {
+    use std::os::fd::AsRawFd as _;
+    let dir = rustix::fs::open(
+        run_dir,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    let path = format!("/proc/self/fd/{}/{SOCKET}", dir.as_raw_fd());
+    Ok((SocketAddrUnix::new(path)?, dir))
+}

@@ -1,0 +1,156 @@
+//! Starting shims and finding them again.
+
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ferry_sys::{exe, packet};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use tokio::sync::mpsc;
+
+use crate::error::Error;
+use crate::launch::Launch;
+use crate::shim::socket_address;
+use crate::task::{Attach, Event, Task, attach_request};
+use crate::wire::{Reply, Request, State};
+
+/// Starts shims from the daemon's own binary, through a read-only mount of it.
+#[derive(Debug, Clone)]
+pub struct Supervisor {
+    exe: Arc<OwnedFd>,
+    /// A shim that waits for the next container, so that no start waits for a program to be loaded.
+    spare: Arc<Mutex<Option<OwnedFd>>>,
+}
+
+/// A shim without a container; dropped, it ends.
+#[derive(Debug)]
+pub struct Shim(OwnedFd);
+
+impl Shim {
+    /// Starts a container. `network` is its namespace if one was made ahead; `configure` is called with the namespace that
+    /// is made with a user namespace. `clients` see the container from its first byte. What happens to it later arrives
+    /// on `events`.
+    ///
+    /// Returns when the container's program runs, with the cgroup's warnings.
+    pub async fn launch(
+        self,
+        mut launch: Launch,
+        network: Option<OwnedFd>,
+        clients: Vec<(Attach, OwnedFd)>,
+        configure: impl AsyncFnOnce(OwnedFd) -> Result<(), String>,
+        events: mpsc::Sender<Event>,
+    ) -> Result<(Task, Vec<String>), Error> {
+        let (task, mut networks) = Task::connect(self.0, events)?;
+        let (attaches, connections): (Vec<_>, Vec<_>) = clients.into_iter().unzip();
+        launch.clients = attaches
+            .into_iter()
+            .map(|attach| attach_request(attach, None))
+            .collect();
+        let fds: Vec<_> = network.iter().chain(&connections).map(OwnedFd::as_fd).collect();
+        let request = Request::Launch(Box::new(launch));
+        let reply = task.call(&request, &fds);
+        let configured = async {
+            if let Some(namespace) = networks.recv().await {
+                let result = configure(namespace).await;
+                task.tell(&Request::NetworkReady(result)).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        let reply = tokio::select! {
+            reply = reply => reply?,
+            () = configured => return Err(Error::Lost),
+        };
+        match reply {
+            Reply::Started { pid, warnings } => {
+                task.started(pid);
+                Ok((task, warnings))
+            }
+            _ => Err(Error::Lost),
+        }
+    }
+}
+
+/// What an adopted shim says of its container.
+pub(crate) type Adopted = (Task, State);
+
+impl Supervisor {
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            exe: Arc::new(exe::protected()?),
+            spare: Arc::default(),
+        })
+    }
+
+    /// Starts a shim that waits for its container: the part of a start that needs nothing known of it.
+    pub async fn shim(&self) -> Result<Shim, Error> {
+        if let Some(spare) = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Ok(Shim(spare));
+        }
+        let supervisor = self.clone();
+        supervisor.blocking(|supervisor| supervisor.spawn().map(Shim)).await
+    }
+
+    /// Has a shim ready for the next start. It ends with the daemon if it gets no container.
+    pub fn prepare(&self) {
+        let supervisor = self.clone();
+        tokio::spawn(supervisor.blocking(|supervisor| {
+            let spare = || supervisor.spare.lock().unwrap_or_else(PoisonError::into_inner);
+            if spare().is_none() {
+                let ready = supervisor.spawn()?;
+                spare().get_or_insert(ready);
+            }
+            Ok(())
+        }));
+    }
+
+    /// Loading a program takes a millisecond that no other container shall wait for.
+    async fn blocking<T: Send + 'static>(
+        self,
+        work: impl FnOnce(&Self) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let runtime = tokio::runtime::Handle::current();
+        let done = tokio::task::spawn_blocking(move || {
+            let _runtime = runtime.enter();
+            work(&self)
+        });
+        done.await.map_err(io::Error::other)?
+    }
+    /// Connects to the shim of a container that an earlier daemon started. [`Error::Lost`] if there is none.
+    pub async fn adopt(&self, run_dir: &Path, events: mpsc::Sender<Event>) -> Result<Adopted, Error> {
+        let socket = connect(run_dir).map_err(|_| Error::Lost)?;
+        let (task, _) = Task::connect(socket, events)?;
+        match task.call(&Request::State, &[]).await? {
+            Reply::State(state) => {
+                task.started(state.pid);
+                Ok((task, state))
+            }
+            _ => Err(Error::Lost),
+        }
+    }
+
+    fn spawn(&self) -> Result<OwnedFd, Error> {
+        let (ours, theirs) = packet::pair()?;
+        let mut command = tokio::process::Command::new(exe::path_of(&self.exe));
+        command.arg0("ferry").arg("shim").env_clear().current_dir("/");
+        command
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(false);
+        let mut child = command.spawn()?;
+        // Reaped whenever it ends; a daemon that is gone by then leaves that to init.
+        tokio::spawn(async move { child.wait().await });
+        rustix::io::ioctl_fionbio(&ours, true).map_err(io::Error::from)?;
+        Ok(ours)
+    }
+}
+
+fn connect(run_dir: &Path) -> io::Result<OwnedFd> {
+    let (address, _directory) = socket_address(run_dir)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    rustix::net::connect(&socket, &address)?;
+    Ok(socket)
+}

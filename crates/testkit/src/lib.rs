@@ -1,0 +1,63 @@
+//! What tests stand on: an isolated daemon, image fixtures, a terminal, and the real Docker Engine to compare with.
+//!
+//! ```text
+//! Engine ─┬─ TestDaemon   ferry in a network namespace, data root, run directory and control group of its own
+//!         └─ peer::Docker the shared real engine (`FERRY_TEST_ENGINE=docker`, or side by side)
+//!    └─ both are a `Client`: a socket, and the command lines that talk to it
+//! ```
+//!
+//! Everything a daemon could leave behind carries its mark, `ferry-test-…`. Dropping a [`TestDaemon`] ends it and fails
+//! the test when anything with the mark is still there, so every test is also a test of cleaning up.
+//!
+//! Panics are how this crate reports: it is never part of the binary.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    clippy::missing_panics_doc,
+    reason = "test support: a panic is the report"
+)]
+
+mod client;
+pub mod command;
+mod daemon;
+mod engine;
+pub mod http;
+pub mod images;
+mod leftovers;
+pub mod peer;
+mod pty;
+pub mod tools;
+
+pub use client::{Client, Program};
+pub use command::{Output, Run, Running};
+pub use daemon::{Builder, TestDaemon};
+pub use engine::{Engine, Kind};
+pub use pty::Pty;
+
+use std::time::{Duration, Instant};
+
+/// Calls `check` until it is true, or panics with `what` after ten seconds.
+#[track_caller]
+pub fn wait_until(what: &str, check: impl FnMut() -> bool) {
+    wait_within(Duration::from_secs(10), what, check);
+}
+
+/// As [`wait_until`], with a time of one's own.
+#[track_caller]
+pub fn wait_within(time: Duration, what: &str, mut check: impl FnMut() -> bool) {
+    let end = Instant::now() + time;
+    while !check() {
+        assert!(Instant::now() < end, "waited {time:?} in vain: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Signals by name, so that tests need no crate for them.
+pub mod signal {
+    use rustix::process::Signal;
+
+    pub const INT: Signal = Signal::INT;
+    pub const TERM: Signal = Signal::TERM;
+    pub const KILL: Signal = Signal::KILL;
+}

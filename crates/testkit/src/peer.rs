@@ -1,0 +1,113 @@
+//! The real Docker Engine, through the project's `peers` script, which is not part of this repository: where it is not
+//! set up, what compares with it is skipped. One engine is shared by all tests of a run, one test at a time; `cargo
+//! xtask test` ends it.
+
+use std::fs::{self, File};
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::client::{Client, Program};
+use crate::command::Run;
+
+const NAME: &str = "ferry-e2e";
+
+/// Exclusive use of the shared engine. Dropped, its containers are removed; it runs on for the next test.
+#[derive(Debug)]
+pub struct Docker {
+    client: Client,
+    holder: String,
+    share: PathBuf,
+    _lock: File,
+}
+
+impl Deref for Docker {
+    type Target = Client;
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Docker {
+    /// `None`, saying so, where the peers are not set up.
+    #[track_caller]
+    pub fn get() -> Option<Self> {
+        let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
+        let home = variable("HOME").unwrap_or_default();
+        let root = variable("PEERS_ROOT").unwrap_or_else(|| home.join(".cache/ferry-peers/root"));
+        let share = variable("PEERS_SHARE").unwrap_or_else(|| home.join(".cache/ferry-peers/host"));
+        let run = variable("PEERS_RUN").unwrap_or_else(|| PathBuf::from("/run/ferry-peers"));
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let script = variable("FERRY_PEERS").unwrap_or_else(|| workspace.join("../shared/peers/peers"));
+        if !script.is_file() || !root.join("usr/sbin/dockerd").is_file() {
+            eprintln!(
+                "skipped: no real Docker Engine to compare with (`{} setup` makes one)",
+                script.display()
+            );
+            return None;
+        }
+        fs::create_dir_all(&run).unwrap();
+        let lock = File::create(run.join(format!("{NAME}.lock"))).unwrap();
+        flock(&lock, FlockOperation::LockExclusive).unwrap();
+        let pid_file = run.join(format!("{NAME}.pid"));
+        let holder = || {
+            let pid = fs::read_to_string(&pid_file).ok()?.trim().to_owned();
+            Path::new("/proc")
+                .join(&pid)
+                .join("root/run/docker.sock")
+                .exists()
+                .then_some(pid)
+        };
+        if holder().is_none() {
+            Run::new(&script).args(["up", NAME, "dockerd"]).output().ok();
+        }
+        let holder = holder().expect("peers up makes one");
+        let socket = format!("/proc/{holder}/root/run/docker.sock");
+        let docker = Self {
+            client: Client::new(socket, Program::Docker),
+            holder,
+            share,
+            _lock: lock,
+        };
+        docker.clear();
+        Some(docker)
+    }
+
+    /// A fresh directory on this host, and the path by which the engine knows it.
+    pub fn share(&self, name: &str) -> (PathBuf, String) {
+        let dir = self.share.join(name);
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(&dir).unwrap();
+        (dir, format!("/host/{name}"))
+    }
+
+    #[track_caller]
+    pub fn in_namespace(&self, line: &[&str]) -> Run {
+        Run::new("nsenter")
+            .args(["-t", &self.holder, "-m", "-n", "-i", "-u", "-r", "-w", "--"])
+            .args(line)
+    }
+
+    /// Removes all containers, and all images but busybox.
+    fn clear(&self) {
+        let ids = |args: &[&str]| self.client.docker(args).stdout;
+        for id in ids(&["ps", "-aq"]).split_whitespace() {
+            self.client.docker(["rm", "-f", id]);
+        }
+        for line in ids(&["images", "--all", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}"]).lines() {
+            let (reference, id) = line.split_once(' ').unwrap_or_default();
+            if reference != crate::images::BUSYBOX {
+                let target = if reference.contains("<none>") { id } else { reference };
+                self.client.docker(["rmi", "-f", target]);
+            }
+        }
+    }
+}
+
+impl Drop for Docker {
+    fn drop(&mut self) {
+        // A test that fails is already unwinding: a second panic must not leave this drop.
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.clear()));
+    }
+}

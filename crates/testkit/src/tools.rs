@@ -1,0 +1,64 @@
+//! Where the programs are that tests run.
+
+use std::path::{Path, PathBuf};
+
+/// Cargo's target directory: the highest one with the cache tag above this very test.
+pub fn target() -> PathBuf {
+    let exe = std::env::current_exe().unwrap();
+    exe.ancestors()
+        .filter(|dir| dir.join("CACHEDIR.TAG").is_file())
+        .last()
+        .unwrap_or_else(|| panic!("{} is in no target directory", exe.display()))
+        .to_owned()
+}
+
+/// The `ferry` binary of the profile this test was built in (`FERRY_BIN` says otherwise).
+#[track_caller]
+pub fn ferry() -> PathBuf {
+    if let Some(path) = std::env::var_os("FERRY_BIN") {
+        return path.into();
+    }
+    // …/<profile>/deps/<test> → …/<profile>/ferry
+    let exe = std::env::current_exe().unwrap();
+    let path = exe.parent().and_then(Path::parent).unwrap().join("ferry");
+    assert!(
+        path.is_file(),
+        "{} is not built: run `cargo xtask test`",
+        path.display()
+    );
+    path
+}
+
+/// Docker's own command line: what set-up unpacked (`FERRY_TEST_DOCKER` says otherwise).
+#[track_caller]
+pub fn docker() -> PathBuf {
+    if let Some(path) = std::env::var_os("FERRY_TEST_DOCKER") {
+        return path.into();
+    }
+    let path = target().join("tools/docker/usr/bin/docker");
+    assert!(
+        path.is_file(),
+        "no docker CLI in {}: run `cargo xtask setup`",
+        path.display()
+    );
+    path
+}
+
+/// A Python that has docker-py.
+#[track_caller]
+pub fn python() -> PathBuf {
+    let path = target().join("tools/python/bin/python");
+    assert!(
+        path.exists(),
+        "no Python in {}: run `cargo xtask setup`",
+        path.display()
+    );
+    path
+}
+
+/// A directory for what is expensive to make, kept between runs.
+pub fn fixtures() -> PathBuf {
+    let dir = target().join("fixtures");
+    std::fs::create_dir_all(&dir).unwrap();
+    dir
+}

@@ -1,0 +1,22 @@
+//! Whole-program tests, one file a theme. `Engine::start()` is a fresh Ferry, or with `FERRY_TEST_ENGINE=docker` the
+//! real Docker Engine: that is how an expectation is proven before Ferry is held to it. Tests that only make sense on
+//! Ferry start a `TestDaemon`.
+
+mod attach;
+mod badinput;
+mod cleanup;
+mod clients;
+mod compat;
+mod exec;
+mod hostile;
+mod images;
+mod isolation;
+mod layers;
+mod lifecycle;
+mod limits;
+mod logs;
+mod network;
+mod run;
+mod survive;
+mod tty;
+mod userns;

@@ -1,0 +1,152 @@
+//! `cargo xtask bench`: Ferry beside Docker Engine, in pairs, in one run. Each engine with its own command line, from
+//! outside its namespaces, over its unix socket; the same root file system; A B A B …, so that a noisy moment of the
+//! machine hits both.
+
+mod engine;
+mod memory;
+mod table;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::peer::Peer;
+use crate::shell;
+use crate::workspace::{Workspace, mebibytes};
+use engine::{Engine, IMAGE};
+use table::{Bar, Row, Unit};
+
+const PEER: &str = "ferry-bench";
+
+pub fn run(workspace: &Workspace, quick: bool, write: bool) -> Result<bool> {
+    let binary = workspace.build_dist()?;
+    let rounds = if quick { 5 } else { 21 };
+    let mut engines = vec![Engine::ferry(&binary)?];
+    match Peer::start(workspace, PEER)? {
+        Some(peer) => engines.push(Engine::docker(workspace, peer)?),
+        None => println!("no Docker Engine to compare with: the peers are not set up"),
+    }
+    for engine in &engines {
+        engine.import_image()?;
+    }
+    let mut rows = Vec::new();
+    // Both warm up once, so that no first time is in a sample.
+    for engine in &engines {
+        engine.time(&["run", "--rm", IMAGE, "true"])?;
+    }
+    rows.push(memory::at_rest(&engines)?);
+    let on_bridge = ["run", "--rm", IMAGE, "true"];
+    rows.push(timed(
+        "`run --rm IMAGE true`, default bridge",
+        Bar::Times(20.0),
+        &engines,
+        rounds,
+        |e| e.time(&on_bridge),
+    )?);
+    let alone = ["run", "--rm", "--network", "none", IMAGE, "true"];
+    rows.push(timed(
+        "`run --rm IMAGE true`, `--network none`",
+        Bar::Times(20.0),
+        &engines,
+        rounds,
+        |e| e.time(&alone),
+    )?);
+    for engine in &engines {
+        engine.time(&["run", "-d", "--name", "box", IMAGE, "sleep", "100000"])?;
+    }
+    rows.push(timed("`exec true`", Bar::Times(20.0), &engines, rounds, |e| {
+        e.time(&["exec", "box", "true"])
+    })?);
+    rows.push(memory::of_a_shim(&engines)?);
+    for engine in &engines {
+        engine.time(&["rm", "-f", "box"])?;
+    }
+    let removal = |engine: &Engine| {
+        engine.time(&["run", "-d", "--name", "victim", IMAGE, "sleep", "100000"])?;
+        engine.time(&["rm", "-f", "victim"])
+    };
+    rows.push(timed(
+        "`rm -f` of a running container",
+        Bar::Times(15.0),
+        &engines,
+        rounds,
+        removal,
+    )?);
+    let (starts, total) = hundred_starts(&engines, if quick { 1 } else { 3 })?;
+    rows.push(starts);
+    rows.extend(total);
+    let size = mebibytes(&binary)?;
+    rows.push(Row::new("the binary", Unit::MiB, Bar::Most(25.0), vec![vec![size]]));
+
+    let page = table::page(&rows, &heading()?);
+    println!("\n{page}");
+    if write {
+        table::write(&workspace.root.join("docs/benchmarks.md"), &page)?;
+    }
+    for engine in engines {
+        engine.stop()?;
+    }
+    Ok(true)
+}
+
+/// Milliseconds of every engine, taken in turns.
+fn timed(
+    what: &str,
+    bar: Bar,
+    engines: &[Engine],
+    rounds: usize,
+    once: impl Fn(&Engine) -> Result<Duration>,
+) -> Result<Row> {
+    let mut samples = vec![Vec::new(); engines.len()];
+    for _ in 0..rounds {
+        for (engine, samples) in engines.iter().zip(&mut samples) {
+            let time = once(engine).with_context(|| format!("{what} on {}", engine.name))?;
+            samples.push(time.as_secs_f64() * 1000.0);
+        }
+    }
+    let row = Row::new(what, Unit::Milliseconds, bar, samples);
+    println!("{}", row.line());
+    Ok(row)
+}
+
+/// `run -d` a hundred times, sixteen at a time; while they run, what the engines and their shims weigh.
+fn hundred_starts(engines: &[Engine], rounds: usize) -> Result<(Row, Vec<Row>)> {
+    let mut samples = vec![Vec::new(); engines.len()];
+    let mut weights = Vec::new();
+    for _ in 0..rounds {
+        for (engine, samples) in engines.iter().zip(&mut samples) {
+            let started = Instant::now();
+            engine.start_many(100, 16)?;
+            samples.push(started.elapsed().as_secs_f64() * 1000.0);
+        }
+        weights = memory::with_containers(engines)?;
+        for engine in engines {
+            engine.remove_all()?;
+        }
+    }
+    let row = Row::new(
+        "100 × `run -d`, 16 at a time",
+        Unit::Milliseconds,
+        Bar::Times(10.0),
+        samples,
+    );
+    println!("{}", row.line());
+    Ok((row, weights))
+}
+
+/// Date, kernel and processor of the table.
+fn heading() -> Result<String> {
+    let date = shell::output(std::process::Command::new("date").args(["-u", "+%Y-%m-%d"]))?;
+    let kernel = shell::output(std::process::Command::new("uname").arg("-r"))?;
+    let processors = std::fs::read_to_string("/proc/cpuinfo").context("read /proc/cpuinfo")?;
+    let model = processors
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
+    let count = processors.lines().filter(|line| line.starts_with("processor")).count();
+    Ok(format!(
+        "{}, Linux {}, {count} × {}",
+        date.trim(),
+        kernel.trim(),
+        model.unwrap_or("?")
+    ))
+}

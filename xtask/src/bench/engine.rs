@@ -1,0 +1,242 @@
+//! The two engines under measurement, and the few commands a measurement needs.
+
+use std::fs;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use crate::peer::Peer;
+use crate::shell;
+use crate::sweep;
+use crate::workspace::Workspace;
+
+pub const IMAGE: &str = "bench:latest";
+
+pub struct Engine {
+    pub name: &'static str,
+    /// Process ids of the engine itself: Docker's is two processes.
+    pub processes: Vec<u32>,
+    cli: PathBuf,
+    host: String,
+    owned: Owned,
+}
+
+enum Owned {
+    Ferry { daemon: Child, holder: Child, dir: PathBuf },
+    Docker(Peer),
+}
+
+impl Engine {
+    /// A daemon in namespaces of its own, as the peer has them.
+    pub fn ferry(binary: &Path) -> Result<Self> {
+        let mark = format!("{}bench-{}", sweep::MARK, std::process::id());
+        let dir = Path::new("/var/tmp").join(&mark);
+        fs::create_dir_all(&dir)?;
+        let script = "mount --make-rprivate /; ip link set lo up; exec sleep infinity";
+        let holder = Command::new("unshare")
+            .args(["-m", "-n", "-i", "-u", "--", "sh", "-ec", script])
+            .stdin(Stdio::null())
+            .spawn()
+            .context("unshare")?;
+        thread::sleep(Duration::from_millis(500));
+        let socket = dir.join("ferry.sock");
+        let host = format!("unix://{}", socket.display());
+        let log = fs::File::create(dir.join("log"))?;
+        let mut daemon = Command::new("nsenter")
+            .args(["-t", &holder.id().to_string(), "-m", "-n", "-i", "-u", "--"])
+            .arg(binary)
+            .args(["daemon", "--host", &host, "--cgroup-parent", &format!("/{mark}")])
+            .arg("--data-root")
+            .arg(dir.join("data"))
+            .arg("--exec-root")
+            .arg(dir.join("run"))
+            .arg("--pidfile")
+            .arg(dir.join("pid"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("start the daemon")?;
+        let end = Instant::now() + Duration::from_secs(15);
+        while UnixStream::connect(&socket).is_err() {
+            if daemon.try_wait()?.is_some() || Instant::now() > end {
+                bail!(
+                    "the daemon does not come up: {}",
+                    fs::read_to_string(dir.join("log")).unwrap_or_default()
+                );
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        let processes = vec![daemon.id()];
+        Ok(Self {
+            name: "Ferry",
+            processes,
+            cli: binary.to_owned(),
+            host,
+            owned: Owned::Ferry { daemon, holder, dir },
+        })
+    }
+
+    pub fn docker(workspace: &Workspace, peer: Peer) -> Result<Self> {
+        let cli = workspace.tools().join("docker/usr/bin/docker");
+        if !cli.is_file() {
+            bail!("no docker CLI: run `cargo xtask setup`");
+        }
+        let engine = peer.engine_pid().ok_or_else(|| anyhow!("the peer has no dockerd"))?;
+        let host = format!("unix://{}", peer.socket());
+        let mut processes = vec![engine];
+        processes.extend(children(engine, "containerd"));
+        Ok(Self {
+            name: "Docker Engine",
+            processes,
+            cli,
+            host,
+            owned: Owned::Docker(peer),
+        })
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.cli);
+        command
+            .args(args)
+            .env("DOCKER_HOST", &self.host)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        command
+    }
+
+    /// How long one command takes; it must succeed.
+    pub fn time(&self, args: &[&str]) -> Result<Duration> {
+        let mut command = self.command(args);
+        let started = Instant::now();
+        let status = command
+            .status()
+            .with_context(|| format!("start {}", self.cli.display()))?;
+        let time = started.elapsed();
+        if !status.success() {
+            bail!("{}: `{}` failed: {status}", self.name, args.join(" "));
+        }
+        Ok(time)
+    }
+
+    pub fn output(&self, args: &[&str]) -> Result<String> {
+        shell::output(self.command(args).stdout(Stdio::piped()))
+    }
+
+    /// A root of one static busybox, the same for both.
+    pub fn import_image(&self) -> Result<()> {
+        let script = "d=$(mktemp -d); mkdir $d/bin; cp /bin/busybox $d/bin; \
+                      for a in sh true sleep; do ln -s busybox $d/bin/$a; done; \
+                      tar -C $d --sort=name --mtime=@0 -c bin; rm -r $d";
+        let tar = Command::new("sh")
+            .args(["-ec", script])
+            .output()
+            .context("make a root")?
+            .stdout;
+        let file = std::env::temp_dir().join(format!("{}bench-{}.tar", sweep::MARK, std::process::id()));
+        fs::write(&file, tar)?;
+        let done = self.time(&["import", &file.to_string_lossy(), IMAGE]);
+        fs::remove_file(&file)?;
+        done.map(drop)
+    }
+
+    /// `run -d` a number of times, so many at once.
+    pub fn start_many(&self, count: usize, at_once: usize) -> Result<()> {
+        let left = Mutex::new(count);
+        let next = || {
+            left.lock()
+                .is_ok_and(|mut left| left.checked_sub(1).map(|fewer| *left = fewer).is_some())
+        };
+        thread::scope(|scope| {
+            let workers: Vec<_> = (0..at_once)
+                .map(|_| {
+                    scope.spawn(|| {
+                        while next() {
+                            self.time(&["run", "-d", IMAGE, "sleep", "100000"])?;
+                        }
+                        Ok(())
+                    })
+                })
+                .collect();
+            workers
+                .into_iter()
+                .try_for_each(|worker| worker.join().map_err(|_| anyhow!("a worker panicked"))?)
+        })
+    }
+
+    pub fn containers(&self) -> Result<Vec<String>> {
+        Ok(self
+            .output(&["ps", "-aq"])?
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect())
+    }
+
+    pub fn remove_all(&self) -> Result<()> {
+        let ids = self.containers()?;
+        let args: Vec<&str> = ["rm", "-f"].into_iter().chain(ids.iter().map(String::as_str)).collect();
+        if !ids.is_empty() {
+            self.time(&args)?;
+        }
+        Ok(())
+    }
+
+    /// The parents of the containers' first processes: their shims.
+    pub fn shims(&self) -> Result<Vec<u32>> {
+        let ids = self.containers()?;
+        let args: Vec<&str> = ["inspect", "-f", "{{.State.Pid}}"]
+            .into_iter()
+            .chain(ids.iter().map(String::as_str))
+            .collect();
+        let pids = self.output(&args)?;
+        let mut shims: Vec<u32> = pids.split_whitespace().filter_map(parent).collect();
+        shims.sort_unstable();
+        shims.dedup();
+        Ok(shims)
+    }
+
+    pub fn stop(self) -> Result<()> {
+        self.remove_all()?;
+        match self.owned {
+            Owned::Docker(peer) => peer.stop(),
+            Owned::Ferry {
+                mut daemon,
+                mut holder,
+                dir,
+            } => {
+                shell::run(Command::new("kill").arg(daemon.id().to_string()))?;
+                daemon.wait()?;
+                holder.kill()?;
+                holder.wait()?;
+                sweep::remove_groups(&dir.file_name().unwrap_or_default().to_string_lossy());
+                fs::remove_dir_all(&dir).context("remove the data root")
+            }
+        }
+    }
+}
+
+fn parent(pid: &str) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok())
+}
+
+/// Children of a process by that name.
+fn children(of: u32, name: &str) -> Vec<u32> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let pids = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok());
+    pids.filter(|pid| parent(pid) == Some(of))
+        .filter(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name))
+        .filter_map(|pid| pid.parse().ok())
+        .collect()
+}

@@ -1,0 +1,158 @@
+//! The Markdown table that goes into docs/benchmarks.md. The first engine is Ferry, the second, if any, Docker.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+const BEGIN: &str = "<!-- bench:begin -->";
+const END: &str = "<!-- bench:end -->";
+
+/// What the project asks of itself.
+#[derive(Clone, Copy)]
+pub enum Bar {
+    /// So many times faster than Docker.
+    Times(f64),
+    /// No more than this.
+    Most(f64),
+    None,
+}
+
+#[derive(Clone, Copy)]
+pub enum Unit {
+    Milliseconds,
+    MiB,
+    MB,
+}
+
+pub struct Row {
+    what: String,
+    unit: Unit,
+    bar: Bar,
+    samples: Vec<Vec<f64>>,
+}
+
+impl Row {
+    /// `samples`: those of Ferry first.
+    pub fn new(what: &str, unit: Unit, bar: Bar, mut samples: Vec<Vec<f64>>) -> Self {
+        for engine in &mut samples {
+            engine.sort_by(f64::total_cmp);
+        }
+        Self {
+            what: what.to_owned(),
+            unit,
+            bar,
+            samples,
+        }
+    }
+
+    /// The row as a line of the table.
+    pub fn line(&self) -> String {
+        let ferry = self
+            .samples
+            .first()
+            .map_or_else(String::new, |samples| self.cell(samples));
+        let docker = self
+            .samples
+            .get(1)
+            .map_or_else(|| "not measured".to_owned(), |samples| self.cell(samples));
+        let ratio = self
+            .ratio()
+            .map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.1}"));
+        let (bar, verdict) = match self.bar {
+            Bar::None => ("–".to_owned(), "–"),
+            Bar::Times(times) => (
+                format!("{times:.0} ×"),
+                self.ratio().map_or("–", |ratio| verdict(ratio >= times)),
+            ),
+            Bar::Most(most) => {
+                let met = self.samples.first().map(|samples| median(samples) <= most);
+                (format!("≤ {most:.0} {}", self.unit()), met.map_or("–", verdict))
+            }
+        };
+        format!("| {} | {ferry} | {docker} | {ratio} | {bar} | {verdict} |", self.what)
+    }
+
+    /// How many times more Docker takes.
+    fn ratio(&self) -> Option<f64> {
+        Some(median(self.samples.get(1)?) / median(self.samples.first()?))
+    }
+
+    fn cell(&self, sorted: &[f64]) -> String {
+        let (unit, middle) = (self.unit(), median(sorted));
+        match sorted {
+            [] | [_] => format!("{middle:.1} {unit}"),
+            [least, .., most] => format!("**{middle:.1}** {unit} ({least:.1}–{most:.1})"),
+        }
+    }
+
+    fn unit(&self) -> &'static str {
+        match self.unit {
+            Unit::Milliseconds => "ms",
+            Unit::MiB => "MiB",
+            Unit::MB => "MB",
+        }
+    }
+}
+
+fn verdict(met: bool) -> &'static str {
+    if met { "met" } else { "**missed**" }
+}
+
+fn median(sorted: &[f64]) -> f64 {
+    let middle = sorted.len() / 2;
+    match sorted.len() {
+        0 => f64::NAN,
+        even if even % 2 == 0 => f64::midpoint(sorted[middle - 1], sorted[middle]),
+        _ => sorted[middle],
+    }
+}
+
+pub fn page(rows: &[Row], heading: &str) -> String {
+    let mut page = format!("Measured {heading}. Median (least–most).\n\n");
+    page += "| what | Ferry | Docker Engine | Docker ÷ Ferry | asked for | |\n|---|---|---|---|---|---|\n";
+    for row in rows {
+        let _ = writeln!(page, "{}", row.line());
+    }
+    page
+}
+
+/// Replaces what is between the two markers.
+pub fn write(path: &Path, page: &str) -> Result<()> {
+    let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    let Some((before, rest)) = text.split_once(BEGIN) else {
+        bail!("{} has no {BEGIN}", path.display())
+    };
+    let Some((_, after)) = rest.split_once(END) else {
+        bail!("{} has no {END}", path.display())
+    };
+    fs::write(path, format!("{before}{BEGIN}\n{page}{END}{after}")).with_context(|| format!("write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Bar, Row, Unit, median};
+
+    #[test]
+    fn medians_of_even_and_odd_numbers() {
+        assert!((median(&[1.0, 2.0, 9.0]) - 2.0).abs() < 1e-9);
+        assert!((median(&[1.0, 2.0, 4.0, 9.0]) - 3.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_line_says_whether_the_bar_is_met() {
+        let row = Row::new(
+            "x",
+            Unit::Milliseconds,
+            Bar::Times(20.0),
+            vec![vec![3.0, 1.0, 2.0], vec![30.0, 50.0, 40.0]],
+        );
+        assert_eq!(
+            row.line(),
+            "| x | **2.0** ms (1.0–3.0) | **40.0** ms (30.0–50.0) | 20.0 | 20 × | met |"
+        );
+        let row = Row::new("y", Unit::MiB, Bar::Most(1.0), vec![vec![1.5]]);
+        assert_eq!(row.line(), "| y | 1.5 MiB | not measured | – | ≤ 1 MiB | **missed** |");
+    }
+}

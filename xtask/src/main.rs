@@ -1,0 +1,67 @@
+//! `cargo xtask`: every task of the repository that is more than one command.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a terminal program")]
+
+mod bench;
+mod peer;
+mod setup;
+mod shell;
+mod sweep;
+mod test;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use workspace::Workspace;
+
+const USAGE: &str = "\
+cargo xtask TASK
+
+  test [--ci] [FILTER...]   set up, build once in the release profile, run every test (or those that match);
+                            --ci adds the format check, tidy and clippy
+  setup                     install what the tests need (Debian packages, docker CLI, docker-py, cargo-nextest)
+  tidy                      the repository's rules: layers, unsafe, file lengths, links, the binary's shape
+  bench [--quick] [--write] measure beside Docker Engine; --write puts the table into docs/benchmarks.md
+  dist                      build the binary that is shipped
+  sweep [--remove]          list (or remove) what test runs left on this machine
+";
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    let task = args.next().unwrap_or_default();
+    let rest: Vec<String> = args.collect();
+    match run(&task, &rest) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: &str, rest: &[String]) -> anyhow::Result<bool> {
+    let flag = |name: &str| rest.iter().any(|arg| arg == name);
+    match task {
+        "test" => test::run(
+            &Workspace::find()?,
+            flag("--ci"),
+            rest.iter().filter(|arg| *arg != "--ci"),
+        ),
+        "setup" => setup::run(&Workspace::find()?).map(|()| true),
+        "tidy" => tidy::run(&Workspace::find()?),
+        "bench" => bench::run(&Workspace::find()?, flag("--quick"), flag("--write")),
+        "dist" => {
+            let workspace = Workspace::find()?;
+            let binary = workspace.build_dist()?;
+            println!("{} ({:.1} MiB)", binary.display(), workspace::mebibytes(&binary)?);
+            Ok(true)
+        }
+        "sweep" => sweep::run(flag("--remove")),
+        "" | "help" | "--help" | "-h" => {
+            print!("{USAGE}");
+            Ok(true)
+        }
+        other => anyhow::bail!("no task '{other}'\n\n{USAGE}"),
+    }
+}
