@@ -17,7 +17,7 @@ use crate::init::TERMINAL;
 use crate::namespace::{CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER};
 use crate::plan::{Namespaces, Process};
 use crate::program::{self, Equipment, Streams};
-use crate::start::{Io, Started, outcome, report};
+use crate::start::{Channel, Io, Notify, Started, outcome, report};
 use crate::terminal;
 
 /// What to run, and where.
@@ -31,12 +31,35 @@ pub struct Exec<'a> {
     pub cgroup: Option<&'a Cgroup>,
     pub io: Io,
     pub seccomp: Option<&'a [u8]>,
+    /// What only the OCI runtime's command line asks for.
+    pub extra: Extra<'a>,
+}
+
+/// The parts of an exec that Ferry's own engine has no use for.
+#[derive(Default)]
+pub struct Extra<'a> {
+    /// `SECCOMP_FILTER_FLAG_*`.
+    pub seccomp_flags: u32,
+    /// Takes the descriptor for seccomp notifications, where the filter has any.
+    pub notify: Option<Notify<'a>>,
+    /// Descriptors from 3 on that the program keeps.
+    pub keep_fds: u32,
+    /// Outlive the caller.
+    pub detached: bool,
+    /// Paths below the container's cgroup in which the process goes instead: files to write `0` to.
+    pub tasks: Option<Vec<OwnedFd>>,
+}
+
+impl std::fmt::Debug for Extra<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Extra").finish_non_exhaustive()
+    }
 }
 
 /// Starts the process and returns when its program runs; on failure the child is dead and reaped.
 ///
 /// The calling process's own children are born in the container's PID namespace from then on.
-pub fn exec(proof: &SingleThreaded, exec: Exec<'_>) -> Result<Started, Failure> {
+pub fn exec(proof: &SingleThreaded, mut exec: Exec<'_>) -> Result<Started, Failure> {
     let spaces = exec.namespaces;
     let flag = |flag: u64| ThreadNameSpaceType::from_bits_retain(u32::try_from(flag).unwrap_or(0));
     let joined = spaces.join.iter().fold(0, |flags, (flag, _)| flags | flag);
@@ -51,9 +74,11 @@ pub fn exec(proof: &SingleThreaded, exec: Exec<'_>) -> Result<Started, Failure> 
             .during(|| "enter the container's PID namespace")?;
     }
     let (ours, theirs) = packet::pair().during(|| "make a socket pair")?;
-    let into = exec.cgroup.and_then(Cgroup::v2_dir);
-    let tasks = match exec.cgroup {
-        Some(cgroup) if into.is_none() => crate::start::cgroup_tasks(cgroup)?,
+    let given = exec.extra.tasks.take();
+    let into = exec.cgroup.filter(|_| given.is_none()).and_then(Cgroup::v2_dir);
+    let tasks = match (given, exec.cgroup) {
+        (Some(tasks), _) => tasks,
+        (None, Some(cgroup)) if into.is_none() => crate::start::cgroup_tasks(cgroup)?,
         _ => Vec::new(),
     };
     let options = Options {
@@ -65,29 +90,40 @@ pub fn exec(proof: &SingleThreaded, exec: Exec<'_>) -> Result<Started, Failure> 
         Some(child) => child,
         None => {
             drop(ours);
-            let failure = match enter(exec.target, flag(all & !CLONE_NEWPID), all & CLONE_NEWUSER != 0, &tasks)
-                .and_then(|()| streams(exec.io, exec.process, &theirs))
-            {
-                Ok((streams, terminal)) => program::run(
+            let mut channel = Channel::new(&theirs);
+            let others = flag(all & !CLONE_NEWPID);
+            let entered = enter(exec.target, others, all & CLONE_NEWUSER != 0, &tasks)
+                .and_then(|()| crate::labels::open(&exec.process.kernel))
+                .and_then(|label| Ok((label, streams(exec.io, exec.process, &theirs)?)));
+            let failure = match entered {
+                Ok((label, (streams, terminal))) => program::run(
                     exec.process,
-                    &Equipment {
+                    Equipment {
                         streams,
                         terminal,
                         seccomp: exec.seccomp,
+                        seccomp_flags: exec.extra.seccomp_flags,
                         init: None,
+                        label,
+                        keep_fds: exec.extra.keep_fds,
+                        follow: !exec.extra.detached,
+                        gate: None,
                     },
+                    &mut channel,
                 ),
                 Err(failure) => failure,
             };
-            report(&theirs, &failure);
+            report(channel.fd(), &failure);
             clone::exit_now(1);
         }
     };
     drop((theirs, exec.io));
-    match outcome(ours.as_fd()) {
+    let notify = exec.extra.notify.map(|notify| (child.pidfd.as_fd(), notify));
+    match outcome(ours.as_fd(), None, notify) {
         Ok(terminal) => Ok(Started { child, terminal }),
         Err(failure) => {
             // It is on its way out by itself; without the reaping it would stay a zombie.
+            let _ = child.signal(libc::SIGKILL);
             let _ = child.wait(true);
             Err(failure)
         }

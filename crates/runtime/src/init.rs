@@ -4,31 +4,44 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
 use ferry_sys::mount::Mount;
-use ferry_sys::{Root, packet};
+use ferry_sys::{Root, SingleThreaded, packet};
 use rustix::fs::{Mode, OFlags};
 use rustix::thread::LinkNameSpaceType;
 
 use crate::failure::{During as _, Failure, Kind, reason};
+use crate::namespace::CLONE_NEWUSER;
 use crate::plan::Plan;
 use crate::program::{self, Equipment, Streams};
 use crate::rootfs::Rootfs;
-use crate::start::{Io, Prepared};
-use crate::terminal;
+use crate::start::{Channel, Io, Prepared};
+use crate::{hooks, labels, terminal};
 
 /// Sent to the parent with the terminal's master.
 pub(crate) const TERMINAL: u8 = b't';
 /// Sent to the parent with a [`Failure`].
 pub(crate) const FAILURE: u8 = b'f';
+/// The mounts are made, the root is not yet changed: the parent answers when its hooks are through.
+pub(crate) const MOUNTED: u8 = b'm';
+/// Everything is ready but the program.
+pub(crate) const READY: u8 = b'r';
+/// Sent with the number of the descriptor for seccomp notifications, which the parent takes over and then answers.
+pub(crate) const LISTENER: u8 = b'l';
 
 /// Runs in the child. Ends in the program, or in the reason why not.
-pub(crate) fn run(plan: &Plan, prepared: Prepared, sync: &OwnedFd) -> Failure {
-    match script(plan, prepared, sync) {
+pub(crate) fn run(proof: &SingleThreaded, plan: &Plan, prepared: Prepared, channel: &mut Channel<'_>) -> Failure {
+    match script(proof, plan, prepared, channel) {
         Ok(failure) | Err(failure) => failure,
     }
 }
 
-fn script(plan: &Plan, mut prepared: Prepared, sync: &OwnedFd) -> Result<Failure, Failure> {
-    let in_user_namespace = !plan.namespaces.uids.is_empty();
+fn script(
+    proof: &SingleThreaded,
+    plan: &Plan,
+    mut prepared: Prepared,
+    channel: &mut Channel<'_>,
+) -> Result<Failure, Failure> {
+    let joins_user = plan.namespaces.join.iter().any(|(flag, _)| *flag == CLONE_NEWUSER);
+    let in_user_namespace = joins_user || !plan.namespaces.uids.is_empty();
 
     // Into the cgroup first, so that everything from here on is accounted and limited. A thread that moves itself is
     // spared the grace period that moving another process costs.
@@ -39,12 +52,16 @@ fn script(plan: &Plan, mut prepared: Prepared, sync: &OwnedFd) -> Result<Failure
         ferry_sys::ns::unshare_cgroup().during(|| "make a cgroup namespace")?;
     }
     if prepared.wait {
-        wait_for_parent(sync)?;
+        wait_for_parent(channel)?;
     }
     if in_user_namespace {
         // Root of the new user namespace, now that its ids are mapped.
         let (uid, gid) = (rustix::fs::Uid::ROOT, rustix::fs::Gid::ROOT);
-        rustix::thread::set_thread_groups(&[]).during(|| "drop groups")?;
+        match rustix::thread::set_thread_groups(&[]) {
+            // In somebody else's namespace that may be denied for good (user_namespaces(7), "setgroups").
+            Err(rustix::io::Errno::PERM) if joins_user => {}
+            done => done.during(|| "drop groups")?,
+        }
         rustix::thread::set_thread_res_gid(gid, gid, gid).during(|| "become root of the user namespace")?;
         rustix::thread::set_thread_res_uid(uid, uid, uid).during(|| "become root of the user namespace")?;
     }
@@ -55,6 +72,17 @@ fn script(plan: &Plan, mut prepared: Prepared, sync: &OwnedFd) -> Result<Failure
         join(namespace, kind)?;
     }
     rustix::process::setsid().during(|| "start a session")?;
+    if let Some(name) = &plan.lifecycle.keyring {
+        let name = crate::identity::c_string(name)?;
+        match ferry_sys::process::join_session_keyring(&name) {
+            // A kernel without keys, and filters that hide them: then there are none to keep apart. A quota that is used
+            // up by other containers is no reason either (runc).
+            Err(error) if !matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM | libc::EDQUOT)) => {
+                return Err(Failure::setup("make a session keyring", &error));
+            }
+            _ => {}
+        }
+    }
     if let Some(name) = &plan.hostname {
         rustix::system::sethostname(name.as_bytes()).during(|| format!("set the host name {name}"))?;
     }
@@ -64,40 +92,70 @@ fn script(plan: &Plan, mut prepared: Prepared, sync: &OwnedFd) -> Result<Failure
 
     // Modes are given as they shall be.
     rustix::process::umask(Mode::empty());
-    // A /proc of our own: what is written through it cannot be redirected by anything in the image (CVE-2025-52881).
-    if !plan.sysctls.is_empty() {
-        sysctls(&plan.sysctls)?;
-    }
     let Some(root) = prepared.root.take() else {
         return Err(Failure::new(Kind::Setup, "no root file system was prepared"));
     };
     let mut rootfs = Rootfs::attach(&root)?;
     rootfs.mount(plan, &mut prepared)?;
+    if plan.lifecycle.own_dev {
+        rootfs.use_own_dev()?;
+    }
     rootfs.devices(&plan.devices, in_user_namespace)?;
+    if prepared.gate.is_some() {
+        rootfs.make_cwd(&plan.process.cwd)?;
+    }
     let (streams, terminal) = match prepared.io {
         Io::Streams { stdin, stdout, stderr } => (Streams { stdin, stdout, stderr }, false),
-        Io::Terminal => (open_terminal(&rootfs, plan, sync)?, true),
+        Io::Terminal => (open_terminal(&rootfs, plan, channel)?, true),
     };
+    rootfs.finish_dev()?;
+    if prepared.wait_mounted {
+        packet::send(channel.fd(), &[MOUNTED], &[]).during(|| "wait for the hooks")?;
+        wait_for_parent(channel)?;
+    }
+    let lifecycle = &plan.lifecycle;
+    if !lifecycle.create_container.is_empty() {
+        let state = lifecycle.creating.with_pid(rustix::process::getpid().as_raw_pid());
+        hooks::run(proof, "createContainer", &lifecycle.create_container, &state)?;
+    }
+    // A /proc of our own: what is written through it cannot be redirected by anything in the image (CVE-2025-52881).
+    // After the hooks, which may have made the interfaces that net.* keys are about.
+    if !plan.sysctls.is_empty() {
+        sysctls(&plan.sysctls)?;
+    }
+    let label = labels::open(&plan.process.kernel)?;
     rootfs.mask(&plan.masked)?;
     rootfs.freeze(&plan.readonly)?;
     rootfs.pivot(plan)?;
 
     let init = prepared.init.as_ref().map(OwnedFd::as_fd);
     let seccomp = prepared.seccomp.as_deref();
+    let gate = prepared.gate.as_ref();
     Ok(program::run(
         &plan.process,
-        &Equipment {
+        Equipment {
             streams,
             terminal,
             seccomp,
+            seccomp_flags: gate.map_or(0, |gate| gate.seccomp_flags),
             init,
+            label,
+            keep_fds: gate.map_or(0, |gate| gate.keep_fds),
+            follow: gate.is_none(),
+            gate: gate.map(|gate| program::AtGate {
+                proof,
+                listener: &gate.listener,
+                hooks: &plan.lifecycle.start_container,
+                state: &plan.lifecycle.created,
+            }),
         },
+        channel,
     ))
 }
 
-fn wait_for_parent(sync: &OwnedFd) -> Result<(), Failure> {
+fn wait_for_parent(channel: &Channel<'_>) -> Result<(), Failure> {
     let mut byte = [0; 1];
-    match packet::receive(sync, &mut byte).during(|| "wait for the supervisor")? {
+    match packet::receive(channel.fd(), &mut byte).during(|| "wait for the supervisor")? {
         (1, _) => Ok(()),
         _ => Err(Failure::new(Kind::Setup, "the supervisor gave up")),
     }
@@ -108,11 +166,11 @@ fn join(namespace: &OwnedFd, kind: &str) -> Result<(), Failure> {
     rustix::thread::move_into_link_name_space(namespace.as_fd(), any).during(|| format!("join the {kind} namespace"))
 }
 
-fn open_terminal(rootfs: &Rootfs, plan: &Plan, sync: &OwnedFd) -> Result<Streams, Failure> {
+fn open_terminal(rootfs: &Rootfs, plan: &Plan, channel: &Channel<'_>) -> Result<Streams, Failure> {
     let what = || "make the terminal";
     let terminal = terminal::open(&rootfs.root, plan.process.size).during(what)?;
     rootfs.console(terminal.slave.as_fd())?;
-    packet::send(sync, &[TERMINAL], &[terminal.master.as_fd()]).during(what)?;
+    packet::send(channel.fd(), &[TERMINAL], &[terminal.master.as_fd()]).during(what)?;
     let copy = || terminal.slave.try_clone().during(what);
     Ok(Streams {
         stdin: copy()?,

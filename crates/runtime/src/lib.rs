@@ -13,11 +13,16 @@
 //! A failure in the child travels back as a [`Failure`] over a socket that `execve` closes, so `start` returns only when
 //! the program runs or the reason why it does not is known.
 
+mod birth;
 pub mod caps;
+mod copy;
 pub mod exec;
 mod failure;
+pub mod gate;
+pub mod hooks;
 mod identity;
 mod init;
+mod labels;
 pub mod namespace;
 pub mod pid1;
 pub mod plan;

@@ -16,6 +16,8 @@ pub use options::{Mode, parse as parse_options};
 
 use ferry_sys::mount::Attributes;
 
+use crate::hooks::{self, Hook};
+
 /// Everything that [`crate::init`] does, in its order.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
@@ -34,6 +36,27 @@ pub struct Plan {
     /// `net.ipv4.ip_forward` style keys.
     pub sysctls: Vec<(String, String)>,
     pub process: Process,
+    /// What only the OCI runtime's command line asks for.
+    #[serde(default)]
+    pub lifecycle: Lifecycle,
+}
+
+/// The parts of a start that Ferry's own engine has no use for.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Lifecycle {
+    /// Run in the container's namespaces before the root changes, by paths of the host.
+    pub create_container: Vec<Hook>,
+    /// Run in the container just before the program, by paths of the container.
+    pub start_container: Vec<Hook>,
+    /// What those hooks read.
+    pub creating: hooks::State,
+    pub created: hooks::State,
+    /// A name for a new session keyring; without one the caller's is kept.
+    pub keyring: Option<String>,
+    /// Move the root over the host's and chroot(2), for hosts that run from a ramdisk (rootfs), where pivot_root fails.
+    pub no_pivot: bool,
+    /// Make the devices in the image's own /dev when no mount covers it.
+    pub own_dev: bool,
 }
 
 /// Which namespaces are made and which are joined.
@@ -48,6 +71,9 @@ pub struct Namespaces {
     /// For a new user namespace: (inside, outside, count).
     pub uids: Vec<(u32, u32, u32)>,
     pub gids: Vec<(u32, u32, u32)>,
+    /// For a new time namespace: the clock's name, seconds, nanoseconds.
+    #[serde(default)]
+    pub time_offsets: Vec<(String, i64, u32)>,
 }
 
 /// One mount inside the container.
@@ -61,6 +87,21 @@ pub struct Mount {
     pub propagation: u64,
     /// Copy what the image has at the target into a new tmpfs.
     pub copy_up: bool,
+    /// Attributes of this mount and of all below it (`rro`, `rnosuid`, …), set after `attributes`.
+    #[serde(default, with = "attributes")]
+    pub below: Attributes,
+    /// Shows a bind mount's files with other owners (Linux 5.12).
+    #[serde(default)]
+    pub idmap: Option<IdMap>,
+}
+
+/// Which owners an id-mapped mount shows: (inside, outside, count), as in a user namespace.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdMap {
+    pub uids: Vec<(u32, u32, u32)>,
+    pub gids: Vec<(u32, u32, u32)>,
+    /// What is mounted below, too (`ridmap`).
+    pub recursive: bool,
 }
 
 /// Where a mount's content comes from.
@@ -110,6 +151,36 @@ pub struct Process {
     pub size: Option<(u16, u16)>,
     /// PID 1 is Ferry's own init, which reaps and forwards signals; the program is its child.
     pub init: bool,
+    #[serde(default)]
+    pub kernel: Attached,
+}
+
+/// What the kernel keeps with a process, and few containers set.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attached {
+    pub scheduler: Option<Scheduler>,
+    /// Class (`IOPRIO_CLASS_*`) and priority, 0 to 7.
+    pub io_priority: Option<(u32, u32)>,
+    /// `PER_*`.
+    pub personality: Option<u64>,
+    /// The CPUs it may run on, once it is in the container.
+    pub cpus: Vec<u32>,
+    /// Profile that `execve` changes to.
+    pub apparmor: Option<String>,
+    /// Label that `execve` changes to.
+    pub selinux: Option<String>,
+}
+
+/// As sched_setattr(2) takes it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scheduler {
+    pub policy: u32,
+    pub flags: u64,
+    pub nice: i32,
+    pub priority: u32,
+    pub runtime: u64,
+    pub deadline: u64,
+    pub period: u64,
 }
 
 /// The credentials of a process.

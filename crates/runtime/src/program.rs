@@ -4,18 +4,24 @@
 
 use std::ffi::{CString, OsStr};
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use ferry_sys::{Root, exec, seccomp};
+use ferry_sys::process::SchedulerAttributes;
+use ferry_sys::{Root, SingleThreaded, exec, packet, seccomp};
 use rustix::fs::{Access, AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::failure::{During as _, Failure, Kind, reason};
+use crate::hooks::{self, Hook};
 use crate::identity::{self, Identity};
+use crate::init::{LISTENER, READY};
+use crate::labels::Label;
 use crate::plan::{self, Process};
+use crate::start::Channel;
+use crate::gate;
 
 /// What stands at descriptors 0, 1 and 2.
 #[derive(Debug)]
@@ -32,19 +38,39 @@ pub(crate) struct Equipment<'a> {
     pub terminal: bool,
     /// A compiled filter, an array of `struct sock_filter`.
     pub seccomp: Option<&'a [u8]>,
+    /// `SECCOMP_FILTER_FLAG_*`.
+    pub seccomp_flags: u32,
     /// Ferry's own binary: PID 1 becomes it instead of the program (`--init`).
     pub init: Option<BorrowedFd<'a>>,
+    pub label: Option<Label>,
+    /// Descriptors from 3 on that stay open.
+    pub keep_fds: u32,
+    /// Die with the parent.
+    pub follow: bool,
+    pub gate: Option<AtGate<'a>>,
+}
+
+/// Where the first process of a start in two steps waits.
+pub(crate) struct AtGate<'a> {
+    pub proof: &'a SingleThreaded,
+    pub listener: &'a OwnedFd,
+    pub hooks: &'a [Hook],
+    pub state: &'a hooks::State,
 }
 
 /// Ends in the program or in the reason why not.
-pub(crate) fn run(process: &Process, equipment: &Equipment<'_>) -> Failure {
-    match prepare_and_exec(process, equipment) {
+pub(crate) fn run(process: &Process, equipment: Equipment<'_>, channel: &mut Channel<'_>) -> Failure {
+    match prepare_and_exec(process, &equipment, channel) {
         Ok(never) => match never {},
         Err(failure) => failure,
     }
 }
 
-fn prepare_and_exec(process: &Process, equipment: &Equipment<'_>) -> Result<std::convert::Infallible, Failure> {
+fn prepare_and_exec(
+    process: &Process,
+    equipment: &Equipment<'_>,
+    channel: &mut Channel<'_>,
+) -> Result<std::convert::Infallible, Failure> {
     let root = Root::open(Path::new("/")).during(|| "open /")?;
     let identity = identity::resolve(&root, &process.user)?;
     let env = identity::environment(&process.env, &identity.home)?;
@@ -53,13 +79,17 @@ fn prepare_and_exec(process: &Process, equipment: &Equipment<'_>) -> Result<std:
         .iter()
         .map(|arg| identity::c_string(arg))
         .collect::<Result<Vec<_>, _>>()?;
+    attach(&process.kernel)?;
     limits(&process.rlimits)?;
     streams(equipment, &identity)?;
-    exec::close_on_exec_from(3).during(|| "close descriptors")?;
+    exec::close_on_exec_from(3 + equipment.keep_fds).during(|| "close descriptors")?;
 
-    // A filter without no-new-privileges takes CAP_SYS_ADMIN, which may be about to go.
-    if let (Some(program), false) = (equipment.seccomp, process.no_new_privileges) {
-        seccomp::load(program, 0).during(|| "load the seccomp filter")?;
+    // A filter without no-new-privileges takes CAP_SYS_ADMIN, which may be about to go. The wait comes before any filter,
+    // so that none has to allow what the wait takes.
+    let early_filter = equipment.seccomp.is_some() && !process.no_new_privileges;
+    if early_filter {
+        pass_gate(equipment, channel)?;
+        filter(equipment, channel)?;
     }
     let in_cwd = enter_cwd(&root, process)?;
     drop(root);
@@ -71,17 +101,34 @@ fn prepare_and_exec(process: &Process, equipment: &Equipment<'_>) -> Result<std:
     rustix::process::umask(Mode::from_raw_mode(process.umask.unwrap_or(0o022)));
     if process.no_new_privileges {
         rustix::thread::set_no_new_privs(true).during(|| "set no-new-privileges")?;
-        if let Some(program) = equipment.seccomp {
-            seccomp::load(program, 0).during(|| "load the seccomp filter")?;
-        }
     }
-    // Should the supervisor die, so shall this. Last, because a change of credentials takes it back.
-    let kill = Some(rustix::process::Signal::KILL);
-    rustix::process::set_parent_process_death_signal(kill).during(|| "follow the supervisor")?;
-    exec::reset_signals().during(|| "reset signals")?;
     let Some(name) = process.args.first().filter(|name| !name.is_empty()) else {
         return Err(Failure::new(Kind::Setup, "no command specified"));
     };
+    // Said at create and not at start, where it can be.
+    let path = match equipment.init {
+        Some(_) => None,
+        None => Some(find(name, &process.env)?),
+    };
+    if !early_filter {
+        pass_gate(equipment, channel)?;
+    }
+    if let Some(gate) = equipment.gate.as_ref().filter(|gate| !gate.hooks.is_empty()) {
+        let state = gate.state.with_pid(rustix::process::getpid().as_raw_pid());
+        hooks::run(gate.proof, "startContainer", gate.hooks, &state)?;
+    }
+    if let Some(label) = &equipment.label {
+        label.apply()?;
+    }
+    if !early_filter && equipment.seccomp.is_some() {
+        filter(equipment, channel)?;
+    }
+    if equipment.follow {
+        // Should the supervisor die, so shall this. Last, because a change of credentials takes it back.
+        let kill = Some(rustix::process::Signal::KILL);
+        rustix::process::set_parent_process_death_signal(kill).during(|| "follow the supervisor")?;
+    }
+    exec::reset_signals().during(|| "reset signals")?;
     if let Some(binary) = equipment.init {
         let args: Vec<_> = [c"/sbin/docker-init".into(), c"--".into()]
             .into_iter()
@@ -92,9 +139,75 @@ fn prepare_and_exec(process: &Process, equipment: &Equipment<'_>) -> Result<std:
             &exec::fexecve(binary, &args, &env),
         ));
     }
-    let path = find(name, &process.env)?;
+    let path = match path {
+        Some(path) => path,
+        None => find(name, &process.env)?,
+    };
     let error = exec::execve(&path, &args, &env);
     Err(refusal(&path, &error))
+}
+
+/// Says that all is ready and waits to be started, if this is a start in two steps.
+fn pass_gate(equipment: &Equipment<'_>, channel: &mut Channel<'_>) -> Result<(), Failure> {
+    let Some(gate) = &equipment.gate else { return Ok(()) };
+    packet::send(channel.fd(), &[READY], &[]).during(|| "say that the container is ready")?;
+    channel.hand_over(gate::wait(gate.listener)?);
+    Ok(())
+}
+
+/// Loads the filter. Its listener, if it has one, is taken over by the parent from this very process (`pidfd_getfd`): no
+/// call that the filter may ask about is made before somebody can answer, but for write(2), which it may not ask about.
+fn filter(equipment: &Equipment<'_>, channel: &Channel<'_>) -> Result<(), Failure> {
+    const NEW_LISTENER: u32 = 1 << 3;
+    let what = || "load the seccomp filter";
+    let Some(program) = equipment.seccomp else { return Ok(()) };
+    let flags = u64::from(equipment.seccomp_flags);
+    if equipment.seccomp_flags & NEW_LISTENER == 0 {
+        return seccomp::load(program, flags).during(what);
+    }
+    let listener = seccomp::load_with_listener(program, flags).during(what)?;
+    let mut message = vec![LISTENER];
+    message.extend(listener.as_raw_fd().to_ne_bytes());
+    rustix::io::write(channel.fd(), &message).during(what)?;
+    let mut byte = [0; 1];
+    match rustix::io::read(channel.fd(), &mut byte) {
+        Ok(1) => Ok(()),
+        _ => Err(Failure::new(Kind::Setup, "nobody took the seccomp listener")),
+    }
+}
+
+/// Scheduling, I/O priority, personality and CPUs: while there are privileges for them.
+fn attach(kernel: &plan::Attached) -> Result<(), Failure> {
+    if let Some(domain) = kernel.personality {
+        ferry_sys::process::set_personality(domain).during(|| "set the personality")?;
+    }
+    if let Some(scheduler) = &kernel.scheduler {
+        ferry_sys::process::set_scheduler(SchedulerAttributes {
+            size: 0,
+            policy: scheduler.policy,
+            flags: scheduler.flags,
+            nice: scheduler.nice,
+            priority: scheduler.priority,
+            runtime: scheduler.runtime,
+            deadline: scheduler.deadline,
+            period: scheduler.period,
+        })
+        .during(|| "error setting scheduler")?;
+    }
+    if let Some((class, priority)) = kernel.io_priority {
+        ferry_sys::process::set_io_priority(class, priority).during(|| "set the I/O priority")?;
+    }
+    if !kernel.cpus.is_empty() {
+        let mut set = rustix::thread::CpuSet::new();
+        for &cpu in &kernel.cpus {
+            let cpu = usize::try_from(cpu).unwrap_or(usize::MAX);
+            if cpu < rustix::thread::CpuSet::MAX_CPU {
+                set.set(cpu);
+            }
+        }
+        rustix::thread::sched_setaffinity(None, &set).during(|| "set the CPU affinity")?;
+    }
+    Ok(())
 }
 
 fn limits(limits: &[plan::Rlimit]) -> Result<(), Failure> {

@@ -24,6 +24,8 @@ pub(crate) struct Rootfs {
     pub root: Root,
     /// The mount on /dev, if the plan makes one: where device nodes go.
     pub dev: Option<OwnedFd>,
+    /// It becomes read-only when it is complete.
+    dev_is_read_only: bool,
     /// The host's /dev/null, for masks.
     null: OwnedFd,
 }
@@ -44,6 +46,7 @@ impl Rootfs {
         Ok(Self {
             root: Root::from_fd(fd),
             dev: None,
+            dev_is_read_only: false,
             null,
         })
     }
@@ -54,11 +57,11 @@ impl Rootfs {
             let what = || format!("mount {}", step.target.display());
             match &step.source {
                 Source::New { kind, options } => {
-                    let options: Vec<_> = options.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-                    let mount = Mount::new(kind, &options, step.attributes.set).during(what)?;
+                    let mount = self.new_mount(step, kind, options)?;
                     self.attach_directory(&mount, &step.target)?;
-                    if step.target == Path::new("/dev") && kind == "tmpfs" {
+                    if is_dev(step, kind) {
                         self.dev = Some(mount.into_fd());
+                        self.dev_is_read_only = step.attributes.set & RDONLY != 0;
                     }
                 }
                 Source::Bind { .. } => {
@@ -74,6 +77,50 @@ impl Rootfs {
             }
         }
         Ok(())
+    }
+
+    fn new_mount(&self, step: &plan::Mount, kind: &str, options: &[(String, String)]) -> Result<Mount, Failure> {
+        let what = || format!("mount {}", step.target.display());
+        let mut options: Vec<_> = options.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        let mut mode = String::new();
+        // A tmpfs takes the mode of the directory it covers, as with runc, unless it is given one.
+        if kind == "tmpfs" && !options.iter().any(|(key, _)| *key == "mode") {
+            let stat = rustix::fs::fstat(self.directory(&step.target)?).during(what)?;
+            mode = format!("{:o}", stat.st_mode & 0o7777);
+            options.push(("mode", &mode));
+        }
+        let read_only = step.attributes.set & RDONLY;
+        let early = if step.copy_up || is_dev(step, kind) {
+            step.attributes.set & !RDONLY
+        } else {
+            step.attributes.set
+        };
+        let mount = Mount::new(kind, &options, early).during(what)?;
+        drop(mode);
+        if step.copy_up {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+            let covered = self.root.resolve(&step.target, flags).during(what)?;
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let inside = rustix::fs::openat(&mount, ".", flags, Mode::empty()).during(what)?;
+            crate::copy::tree(covered.as_fd(), inside.as_fd())
+                .during(|| format!("copy the image's {} into its tmpfs", step.target.display()))?;
+            let attributes = Attributes {
+                set: read_only,
+                ..Attributes::default()
+            };
+            mount.set(attributes).during(what)?;
+        }
+        if step.propagation != 0 {
+            let attributes = Attributes {
+                propagation: step.propagation,
+                ..Attributes::default()
+            };
+            mount.set(attributes).during(what)?;
+        }
+        if step.below.set | step.below.clear != 0 {
+            mount.set(step.below).during(what)?;
+        }
+        Ok(mount)
     }
 
     fn attach_directory(&self, mount: &Mount, target: &Path) -> Result<(), Failure> {
@@ -179,16 +226,48 @@ impl Rootfs {
         }
     }
 
+    /// Takes the image's own /dev for device nodes when no mount covers it.
+    pub fn use_own_dev(&mut self) -> Result<(), Failure> {
+        if self.dev.is_none() {
+            self.dev = Some(self.directory(Path::new("/dev"))?);
+        }
+        Ok(())
+    }
+
+    /// Nothing more goes into /dev.
+    pub fn finish_dev(&self) -> Result<(), Failure> {
+        let (Some(dev), true) = (&self.dev, self.dev_is_read_only) else {
+            return Ok(());
+        };
+        let attributes = Attributes {
+            set: RDONLY,
+            ..Attributes::default()
+        };
+        set_attributes(dev.as_fd(), attributes, None).during(|| "make /dev read-only")
+    }
+
+    /// Makes the working directory where it is missing, while the root can still be written.
+    pub fn make_cwd(&self, cwd: &Path) -> Result<(), Failure> {
+        match self.root.mkdir_all(cwd, Mode::from(0o755)) {
+            // Whether the program can go there is found out as its user; a read-only root is one more reason not to.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENOENT | libc::ENOTDIR)) => Ok(()),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EACCES | libc::EROFS)) => Ok(()),
+            done => done.map(drop).during(|| format!("mkdir {}", cwd.display())),
+        }
+    }
+
     /// Makes the plan's device nodes and the links every /dev has.
     pub fn devices(&self, devices: &[Device], in_user_namespace: bool) -> Result<(), Failure> {
         let Some(dev) = &self.dev else { return Ok(()) };
         let core = self.root.exists("proc/kcore").unwrap_or(false);
         for device in devices {
             let what = || format!("make the device {}", device.path.display());
-            let Ok(name) = device.path.strip_prefix("/dev") else {
-                return Err(Failure::new(Kind::Setup, format!("{}: it must lie below /dev", what())));
+            // Below /dev through the mount that was just made; elsewhere inside the root.
+            let (name, directory) = match device.path.strip_prefix("/dev") {
+                Ok(name) => (name, dev.as_fd()),
+                Err(_) => (device.path.as_path(), self.root.as_fd()),
             };
-            let below = Root::from_fd(dev.as_fd().try_clone_to_owned().during(what)?);
+            let below = Root::from_fd(directory.try_clone_to_owned().during(what)?);
             if let Some(parent) = name.parent().filter(|parent| !parent.as_os_str().is_empty()) {
                 below.mkdir_all(parent, Mode::from(0o755)).during(what)?;
             }
@@ -196,7 +275,13 @@ impl Rootfs {
             if in_user_namespace {
                 self.bind_device(&parent, Path::new(&name), device).during(what)?;
             } else {
-                make_device(parent.as_fd(), Path::new(&name), device).during(what)?;
+                match make_device(parent.as_fd(), Path::new(&name), device) {
+                    // Where mknod(2) is refused (an engine in a container), the host's own node is bound.
+                    Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+                        self.bind_device(&parent, Path::new(&name), device).during(what)?;
+                    }
+                    done => done.during(what)?,
+                }
             }
         }
         for (target, name) in LINKS {
@@ -228,9 +313,17 @@ impl Rootfs {
         let what = || "set up /dev/console";
         let mount = Mount::clone_of(slave, Path::new(""), false).during(what)?;
         let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        rustix::fs::openat(dev, "console", flags, Mode::from(0o620)).during(what)?;
+        match rustix::fs::openat(dev, "console", flags, Mode::from(0o620)) {
+            // In an image's own /dev; what it is does not matter, so long as it is no link.
+            Ok(_) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(Failure::setup(what(), &error.into())),
+        }
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let target = rustix::fs::openat(dev, "console", flags, Mode::empty()).during(what)?;
+        let kind = FileType::from_raw_mode(rustix::fs::fstat(&target).during(what)?.st_mode);
+        if kind == FileType::Symlink {
+            return Err(Failure::new(Kind::Setup, "/dev/console in the image is a symbolic link"));
+        }
         mount.attach(target.as_fd()).during(what)
     }
 
@@ -295,10 +388,20 @@ impl Rootfs {
             set_attributes(self.root.as_fd(), attributes, None).during(|| "make the root file system read-only")?;
         }
         rustix::process::fchdir(&self.root).during(what)?;
+        if plan.lifecycle.no_pivot {
+            // The root is mounted over `/` already: "." is on top of it.
+            rustix::process::chroot(".").during(what)?;
+            rustix::process::chdir("/").during(what)?;
+            return self.propagate(plan);
+        }
         // With both names the same directory the old root ends up on top of the new one, and is then let go.
         rustix::process::pivot_root(".", ".").during(what)?;
         rustix::mount::unmount(".", UnmountFlags::DETACH).during(|| "let go of the host's file systems")?;
         rustix::process::chdir("/").during(what)?;
+        self.propagate(plan)
+    }
+
+    fn propagate(&self, plan: &Plan) -> Result<(), Failure> {
         if plan.root_propagation != 0 && plan.root_propagation != PRIVATE {
             let propagation = plan.root_propagation;
             let attributes = Attributes {
@@ -310,6 +413,10 @@ impl Rootfs {
         }
         Ok(())
     }
+}
+
+fn is_dev(step: &plan::Mount, kind: &str) -> bool {
+    step.target == Path::new("/dev") && kind == "tmpfs"
 }
 
 /// The links every /dev has (runtime-spec, config-linux.md "Dev symbolic links", and Docker's `core`).
@@ -376,7 +483,16 @@ fn make_device(parent: BorrowedFd<'_>, name: &Path, device: &Device) -> io::Resu
         _ => FileType::CharacterDevice,
     };
     let number = makedev(device.major, device.minor);
-    rustix::fs::mknodat(parent, name, kind, Mode::from_raw_mode(device.mode), number)?;
+    match rustix::fs::mknodat(parent, name, kind, Mode::from_raw_mode(device.mode), number) {
+        // An image's own /dev may have it already: fine if it is the very device.
+        Err(Errno::EXIST) => {
+            let stat = rustix::fs::statat(parent, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?;
+            if FileType::from_raw_mode(stat.st_mode) != kind || (kind != FileType::Fifo && stat.st_rdev != number) {
+                return Err(io::Error::other("something else is there already"));
+            }
+        }
+        done => done?,
+    }
     if device.uid != 0 || device.gid != 0 {
         let (uid, gid) = (
             rustix::fs::Uid::from_raw(device.uid),
@@ -425,6 +541,9 @@ pub(crate) fn open_source(step: &plan::Mount, path: &Path, recursive: bool) -> R
         .during(what)?;
     if step.attributes.set | step.attributes.clear != 0 {
         mount.set(step.attributes).during(what)?;
+    }
+    if step.below.set | step.below.clear != 0 {
+        mount.set(step.below).during(what)?;
     }
     Ok(mount)
 }

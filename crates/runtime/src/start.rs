@@ -1,7 +1,7 @@
 //! The parent's side of a start: open what only the host may open, clone once, hear how it went.
 
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use ferry_cgroup::Cgroup;
@@ -11,8 +11,9 @@ use ferry_sys::{Child, SingleThreaded, packet};
 use rustix::fs::{Mode, OFlags};
 
 use crate::failure::{During as _, Failure, Kind};
-use crate::init::{self, FAILURE, TERMINAL};
-use crate::namespace::{self, CLONE_NEWPID, CLONE_NEWUSER};
+use crate::birth;
+use crate::init::{self, FAILURE, LISTENER, MOUNTED, READY, TERMINAL};
+use crate::namespace::{self, CLONE_NEWTIME, CLONE_NEWUSER};
 use crate::plan::{Namespaces, Plan, Source};
 use crate::rootfs::open_source;
 
@@ -42,6 +43,26 @@ pub struct Start<'a> {
     pub seccomp: Option<Vec<u8>>,
     /// Ferry's own binary, for `--init`.
     pub init: Option<OwnedFd>,
+    /// Start in two steps, as an OCI runtime does: [`start()`] then returns when everything is ready but the program.
+    pub gate: Option<Gate<'a>>,
+}
+
+/// The second step of a start, [`open`](crate::gate::open)ed by another process later.
+pub struct Gate<'a> {
+    /// A listening `SOCK_SEQPACKET` socket on which the first process waits.
+    pub listener: OwnedFd,
+    /// Runs when the container's mounts are made and its root is not yet `/`: where the host's hooks belong.
+    pub mounted: Option<Ready<'a>>,
+    /// Descriptors from 3 on that the program keeps.
+    pub keep_fds: u32,
+    /// `SECCOMP_FILTER_FLAG_*`.
+    pub seccomp_flags: u32,
+}
+
+impl std::fmt::Debug for Gate<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gate").field("listener", &self.listener).finish_non_exhaustive()
+    }
 }
 
 /// A container's running first process.
@@ -68,6 +89,17 @@ pub(crate) struct Prepared {
     pub init: Option<OwnedFd>,
     /// The child waits for a word of the parent before it goes on.
     pub wait: bool,
+    /// It waits for another one when its mounts are made.
+    pub wait_mounted: bool,
+    pub gate: Option<Waiting>,
+}
+
+/// The child's part of a [`Gate`].
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub listener: OwnedFd,
+    pub keep_fds: u32,
+    pub seccomp_flags: u32,
 }
 
 /// What the container sees at /sys/fs/cgroup.
@@ -95,9 +127,20 @@ pub fn start(proof: &SingleThreaded, start: Start<'_>, ready: Option<Ready<'_>>)
     let (ours, theirs) = packet::pair().during(|| "make a socket pair")?;
     let needs_mapping = !spaces.uids.is_empty() && spaces.create & CLONE_NEWUSER != 0;
     let into = start.cgroup.and_then(Cgroup::v2_dir);
-    let prepared = Prepared {
+    let (gate, mut mounted) = match start.gate {
+        Some(gate) => {
+            let waiting = Waiting {
+                listener: gate.listener,
+                keep_fds: gate.keep_fds,
+                seccomp_flags: gate.seccomp_flags,
+            };
+            (Some(waiting), gate.mounted)
+        }
+        None => (None, None),
+    };
+    let mut prepared = Prepared {
         root: Some(start.root),
-        sources: open_sources(plan)?,
+        sources: open_sources(proof, plan)?,
         cgroup: cgroup_view(plan, start.cgroup)?,
         cgroup_tasks: match start.cgroup {
             Some(cgroup) if into.is_none() => cgroup_tasks(cgroup)?,
@@ -109,21 +152,21 @@ pub fn start(proof: &SingleThreaded, start: Start<'_>, ready: Option<Ready<'_>>)
         seccomp: start.seccomp,
         init: start.init,
         wait: needs_mapping || ready.is_some(),
+        wait_mounted: mounted.is_some(),
+        gate,
     };
     let wait = prepared.wait;
     let options = Options {
-        namespaces: spaces.create,
+        namespaces: spaces.create & !CLONE_NEWTIME,
         cgroup: into,
         sibling: false,
     };
-    let child = match clone::clone(proof, &options).during(|| "create the container's namespaces")? {
-        Some(child) => child,
-        None => {
-            drop(ours);
-            let failure = init::run(plan, prepared, &theirs);
-            report(&theirs, &failure);
-            clone::exit_now(1);
-        }
+    let Some(child) = birth::child(proof, spaces, &mut prepared, &options)? else {
+        drop(ours);
+        let mut channel = Channel::new(&theirs);
+        let failure = init::run(proof, plan, prepared, &mut channel);
+        report(channel.fd(), &failure);
+        clone::exit_now(1);
     };
     drop((prepared, theirs));
     let guard = Guard(Some(child));
@@ -140,7 +183,11 @@ pub fn start(proof: &SingleThreaded, start: Start<'_>, ready: Option<Ready<'_>>)
     if wait {
         packet::send(&ours, b"g", &[]).during(|| "let the container go on")?;
     }
-    let terminal = outcome(ours.as_fd())?;
+    let mut at_mounts = || match mounted.as_mut() {
+        Some(mounted) => mounted(child),
+        None => Ok(()),
+    };
+    let terminal = outcome(ours.as_fd(), Some(&mut at_mounts), None)?;
     Ok(Started {
         child: guard.release()?,
         terminal,
@@ -174,23 +221,67 @@ impl Drop for Guard {
     }
 }
 
+/// Whom the child tells how it goes: its parent, and from the start on whoever asked for that.
+pub(crate) struct Channel<'a> {
+    parent: &'a OwnedFd,
+    starter: Option<OwnedFd>,
+}
+
+impl<'a> Channel<'a> {
+    pub fn new(parent: &'a OwnedFd) -> Self {
+        Self { parent, starter: None }
+    }
+
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.starter.as_ref().unwrap_or(self.parent).as_fd()
+    }
+
+    /// From here on the parent may be gone.
+    pub fn hand_over(&mut self, starter: OwnedFd) {
+        self.starter = Some(starter);
+    }
+}
+
 /// Tells the parent why there will be no program.
-pub(crate) fn report(sync: &OwnedFd, failure: &Failure) {
+pub(crate) fn report(to: BorrowedFd<'_>, failure: &Failure) {
     let mut bytes = vec![FAILURE];
     bytes.extend(failure.to_bytes());
     // A parent that is gone cannot be told.
-    let _ = packet::send(sync, &bytes, &[]);
+    let _ = packet::send(to, &bytes, &[]);
 }
 
-/// Waits until `execve` closes the child's end, or a failure arrives.
-pub(crate) fn outcome(sync: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Failure> {
+/// Hands on the descriptor by which notified system calls are answered: the child's pidfd number for it comes along.
+pub type Notify<'a> = &'a mut dyn FnMut(OwnedFd) -> Result<(), Failure>;
+
+/// Waits until `execve` closes the child's end, or it waits at its gate, or a failure arrives.
+pub(crate) fn outcome(
+    sync: BorrowedFd<'_>,
+    mut mounted: Option<&mut dyn FnMut() -> Result<(), Failure>>,
+    mut notify: Option<(BorrowedFd<'_>, Notify<'_>)>,
+) -> Result<Option<OwnedFd>, Failure> {
     let mut terminal = None;
     let mut buffer = [0; 4096];
     loop {
         let (length, mut fds) = packet::receive(sync, &mut buffer).during(|| "hear from the container's process")?;
         match &buffer[..length] {
-            [] => return Ok(terminal),
+            [] | [READY, ..] => return Ok(terminal),
             [TERMINAL, ..] => terminal = fds.pop(),
+            [MOUNTED, ..] => {
+                if let Some(mounted) = mounted.as_mut() {
+                    mounted()?;
+                }
+                packet::send(sync, b"g", &[]).during(|| "let the container go on")?;
+            }
+            [LISTENER, number @ ..] => {
+                let what = || "take over the seccomp listener";
+                let number = <[u8; 4]>::try_from(number).map_or(-1, i32::from_ne_bytes);
+                let Some((pidfd, notify)) = notify.as_mut() else {
+                    return Err(Failure::new(Kind::Setup, "nobody expects a seccomp listener"));
+                };
+                let flags = rustix::process::PidfdGetfdFlags::empty();
+                notify(rustix::process::pidfd_getfd(*pidfd, number, flags).during(what)?)?;
+                packet::send(sync, b"g", &[]).during(what)?;
+            }
             [FAILURE, rest @ ..] => return Err(Failure::from_bytes(rest)),
             _ => {
                 return Err(Failure::new(
@@ -202,11 +293,19 @@ pub(crate) fn outcome(sync: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Failure> 
     }
 }
 
-fn open_sources(plan: &Plan) -> Result<Vec<Option<Mount>>, Failure> {
+fn open_sources(proof: &SingleThreaded, plan: &Plan) -> Result<Vec<Option<Mount>>, Failure> {
     plan.mounts
         .iter()
         .map(|step| match &step.source {
-            Source::Bind { path, recursive } => open_source(step, path, *recursive).map(Some),
+            Source::Bind { path, recursive } => {
+                let mount = open_source(step, path, *recursive)?;
+                if let Some(map) = &step.idmap {
+                    let what = || format!("map the owners of {}", step.target.display());
+                    let namespace = birth::user_namespace(proof, &map.uids, &map.gids)?;
+                    mount.idmap(namespace.as_fd(), map.recursive).during(what)?;
+                }
+                Ok(Some(mount))
+            }
             _ => Ok(None),
         })
         .collect()
@@ -239,22 +338,26 @@ fn cgroup_view(plan: &Plan, cgroup: Option<&Cgroup>) -> Result<CgroupView, Failu
     Ok(CgroupView::Controllers(controllers))
 }
 
+/// Checked to be of their kind, which setns(2) without a flag would not.
 fn open_namespaces(spaces: &Namespaces) -> Result<Vec<(&'static str, OwnedFd)>, Failure> {
     let open = |(flag, path): &(u64, std::path::PathBuf)| {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
         let fd =
             rustix::fs::open(path, flags, Mode::empty()).during(|| format!("open the namespace {}", path.display()))?;
-        Ok((namespace::name(*flag), fd))
+        let kind = namespace::name(*flag);
+        // "net:[4026531840]", "time:[…]".
+        let link = rustix::fs::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new())
+            .during(|| format!("look at the namespace {}", path.display()))?;
+        if !link.to_bytes().starts_with(format!("{kind}:[").as_bytes()) {
+            let text = format!("{} is not a {kind} namespace", path.display());
+            return Err(Failure::new(Kind::Setup, text));
+        }
+        Ok((kind, fd))
     };
     let mut namespaces = Vec::new();
     for join in &spaces.join {
         let (kind, fd) = open(join)?;
-        // Joining a PID namespace counts for children only, so it is the parent that joins.
-        if join.0 == CLONE_NEWPID {
-            rustix::thread::move_into_link_name_space(fd.as_fd(), None).during(|| "join the pid namespace")?;
-        } else {
-            namespaces.push((kind, fd));
-        }
+        namespaces.push((kind, fd));
     }
     Ok(namespaces)
 }
@@ -262,13 +365,17 @@ fn open_namespaces(spaces: &Namespaces) -> Result<Vec<(&'static str, OwnedFd)>, 
 /// Writes the id maps of a new user namespace; the host's root may map any range.
 fn map_ids(child: &Child, spaces: &Namespaces) -> Result<(), Failure> {
     for (file, map) in [("uid_map", &spaces.uids), ("gid_map", &spaces.gids)] {
-        let lines: Vec<String> = map
-            .iter()
-            .map(|(inside, outside, count)| format!("{inside} {outside} {count}\n"))
-            .collect();
-        write_proc(child, file, &lines.concat()).during(|| format!("write the container's {file}"))?;
+        write_proc(child, file, &map_text(map)).during(|| format!("write the container's {file}"))?;
     }
     Ok(())
+}
+
+pub(crate) fn map_text(map: &[(u32, u32, u32)]) -> String {
+    let lines: Vec<String> = map
+        .iter()
+        .map(|(inside, outside, count)| format!("{inside} {outside} {count}\n"))
+        .collect();
+    lines.concat()
 }
 
 /// Lowering the score takes CAP_SYS_RESOURCE: an engine without it leaves the score, and says so in `info`.
@@ -277,7 +384,7 @@ fn adjust_oom_score(child: &Child, adjustment: i32) {
 }
 
 /// The child is not reaped while its handle lives, so its number cannot mean another process.
-fn write_proc(child: &Child, file: &str, text: &str) -> io::Result<()> {
+pub(crate) fn write_proc(child: &Child, file: &str, text: &str) -> io::Result<()> {
     let path = format!("/proc/{}/{file}", child.pid.as_raw_nonzero());
     let fd = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
     rustix::io::write(&fd, text.as_bytes())?;

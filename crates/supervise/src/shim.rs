@@ -167,6 +167,7 @@ impl Shim {
                 io,
                 seccomp: (!launch.seccomp.is_empty()).then(|| launch.seccomp.clone()),
                 init: launch.plan.process.init.then_some(exe),
+                gate: None,
             },
             match launch.network {
                 Network::New => Some(&mut attach_network),
@@ -432,6 +433,7 @@ impl Shim {
                 cgroup: Some(&self.cgroup),
                 io,
                 seccomp: (!request.seccomp.is_empty()).then_some(request.seccomp.as_slice()),
+                extra: ferry_runtime::exec::Extra::default(),
             },
         )
         .map_err(Refusal::Start)?;

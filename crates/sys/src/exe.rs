@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, StatVfsMountFlags};
 
 use crate::mount::{Attributes, Mount, RDONLY};
 
@@ -28,4 +28,26 @@ pub fn protected() -> io::Result<OwnedFd> {
 pub fn path_of(fd: &OwnedFd) -> String {
     use std::os::fd::AsRawFd as _;
     format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+/// Whether this process already runs from a mount, or a copy, that nobody can write to through `/proc/PID/exe`.
+pub fn is_protected() -> io::Result<bool> {
+    let exe = rustix::fs::open("/proc/self/exe", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let read_only = rustix::fs::fstatvfs(&exe)?.f_flag.contains(StatVfsMountFlags::RDONLY);
+    Ok(read_only || rustix::fs::fcntl_get_seals(&exe).is_ok_and(|seals| seals.contains(SealFlags::WRITE)))
+}
+
+/// A descriptor to start this binary again by, which a container that reaches its `/proc/PID/exe` cannot write through:
+/// a read-only mount, or, where mounts are refused, a sealed copy in memory.
+pub fn protected_or_copy() -> io::Result<OwnedFd> {
+    if let Ok(fd) = protected() {
+        return Ok(fd);
+    }
+    let mut exe = std::fs::File::open("/proc/self/exe")?;
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let mut copy = std::fs::File::from(rustix::fs::memfd_create("ferry", flags)?);
+    std::io::copy(&mut exe, &mut copy)?;
+    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+    rustix::fs::fcntl_add_seals(&copy, seals)?;
+    Ok(copy.into())
 }

@@ -13,6 +13,7 @@ pub mod mount;
 pub mod ns;
 pub mod overlay;
 pub mod packet;
+pub mod process;
 pub mod root;
 pub mod seccomp;
 

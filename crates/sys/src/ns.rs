@@ -20,6 +20,14 @@ pub fn unshare_cgroup() -> io::Result<()> {
     Ok(())
 }
 
+/// Gives the children of the calling thread a new time namespace, whose offsets can be set through
+/// `/proc/self/timens_offsets` until the first of them is born (unshare(2), `CLONE_NEWTIME`, Linux 5.6).
+pub fn unshare_time() -> io::Result<()> {
+    // SAFETY: as above; only CLONE_NEWTIME is passed, and the caller itself stays where it is.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWTIME) }?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::linux::fs::MetadataExt as _;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use ferry_api::exec::Create as ExecCreate;
 use ferry_api::volume::mount_type;
 use ferry_runtime::Plan;
-use ferry_runtime::plan::{Mount, Process, Rlimit, Source, User, parse_options};
+use ferry_runtime::plan::{Attached, Lifecycle, Mount, Process, Rlimit, Source, User, parse_options};
 use ferry_sys::mount::{Attributes, NODEV, NOEXEC, NOSUID, RDONLY, STRICTATIME};
 
 use super::files;
@@ -67,6 +67,7 @@ pub(crate) fn build(record: &Record, world: &World) -> Result<Plan> {
         root_propagation: 0,
         sysctls: sysctls(record, own_network),
         process: process(record, world)?,
+        lifecycle: Lifecycle::default(),
     })
 }
 
@@ -116,6 +117,8 @@ fn new_fs(target: &str, kind: &str, options: &[(&str, &str)], set: u64) -> Mount
         },
         propagation: 0,
         copy_up: false,
+        below: Attributes::default(),
+        idmap: None,
     }
 }
 
@@ -163,6 +166,8 @@ fn standard_mounts(record: &Record, own_network: bool) -> Vec<Mount> {
             },
             propagation: 0,
             copy_up: false,
+            below: Attributes::default(),
+            idmap: None,
         },
         new_fs("/dev/mqueue", "mqueue", &[("source", "mqueue")], nothing),
     ];
@@ -200,6 +205,8 @@ fn bind(target: &str, source: impl Into<PathBuf>, recursive: bool, set: u64) -> 
         },
         propagation: 0,
         copy_up: false,
+        below: Attributes::default(),
+        idmap: None,
     }
 }
 
@@ -327,6 +334,7 @@ fn process(record: &Record, world: &World) -> Result<Process> {
         terminal: config.tty,
         size: (config.tty && size.0 > 0 && size.1 > 0).then_some(size),
         init: host.init.unwrap_or(false) && host.pid_mode.is_empty(),
+        kernel: Attached::default(),
     })
 }
 

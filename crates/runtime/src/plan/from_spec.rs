@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime as oci;
 
-use super::{Capabilities, Device, Mount, Namespaces, Plan, Process, Rlimit, Source, User, options};
+use super::{Attached, Capabilities, Device, Mount, Namespaces, Plan, Process, Rlimit, Source, User, options};
 use crate::caps;
 use crate::namespace::{
     CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWTIME, CLONE_NEWUSER, CLONE_NEWUTS,
@@ -125,6 +125,8 @@ fn mount(mount: &oci::Mount) -> Mount {
         attributes: mode.attributes,
         propagation: mode.propagation,
         copy_up: mode.copy_up,
+        below: mode.below,
+        idmap: None,
     }
 }
 
@@ -209,6 +211,7 @@ fn process(process: &oci::Process) -> Process {
             .console_size()
             .and_then(|size| Some((u16::try_from(size.height()).ok()?, u16::try_from(size.width()).ok()?))),
         init: false,
+        kernel: Attached::default(),
     }
 }
 

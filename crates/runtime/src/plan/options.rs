@@ -14,6 +14,10 @@ pub struct Mode {
     pub bind: bool,
     pub recursive: bool,
     pub copy_up: bool,
+    /// What the recursive forms (`rro`, …) say.
+    pub below: Attributes,
+    /// `idmap` (false) or `ridmap` (true).
+    pub idmap: Option<bool>,
     /// What is left for the file system itself, `key=value` split.
     pub data: Vec<(String, String)>,
 }
@@ -32,62 +36,75 @@ pub fn parse<'a>(options: impl IntoIterator<Item = &'a str>) -> Mode {
 
 impl Mode {
     fn flag(&mut self, option: &str) -> bool {
-        // The recursive forms (`rro`, `rnosuid`, …) change every mount below too.
-        let (name, recursive) = match option.strip_prefix('r') {
-            Some(name)
-                if matches!(
-                    name,
-                    "ro" | "rw" | "nosuid" | "suid" | "nodev" | "dev" | "noexec" | "exec"
-                ) =>
-            {
-                (name, true)
-            }
-            _ => (option, false),
-        };
-        match name {
-            "ro" => self.set(RDONLY),
-            "rw" => self.clear(RDONLY),
-            "nosuid" => self.set(NOSUID),
-            "suid" => self.clear(NOSUID),
-            "nodev" => self.set(NODEV),
-            "dev" => self.clear(NODEV),
-            "noexec" => self.set(NOEXEC),
-            "exec" => self.clear(NOEXEC),
-            "nosymfollow" => self.set(NOSYMFOLLOW),
-            "symfollow" => self.clear(NOSYMFOLLOW),
-            "nodiratime" => self.set(NODIRATIME),
-            "diratime" => self.clear(NODIRATIME),
-            "noatime" => self.atime(NOATIME),
-            "strictatime" => self.atime(STRICTATIME),
-            "relatime" | "norelatime" | "atime" | "nostrictatime" => self.atime(RELATIME),
+        if let Some(name) = option.strip_prefix('r')
+            && attribute(name, &mut self.below)
+        {
+            self.below.recursive = true;
+            return true;
+        }
+        if attribute(option, &mut self.attributes) {
+            return true;
+        }
+        match option {
             "bind" => self.bind = true,
             "rbind" => (self.bind, self.recursive) = (true, true),
-            "private" | "rprivate" => self.propagation = PRIVATE,
-            "slave" | "rslave" => self.propagation = SLAVE,
-            "shared" | "rshared" => self.propagation = SHARED,
-            "unbindable" | "runbindable" => self.propagation = UNBINDABLE,
+            "private" | "slave" | "shared" | "unbindable" | "rprivate" | "rslave" | "rshared" | "runbindable" => {
+                self.propagation = match option.trim_start_matches('r') {
+                    "private" => PRIVATE,
+                    "slave" => SLAVE,
+                    "shared" => SHARED,
+                    _ => UNBINDABLE,
+                };
+            }
             "tmpcopyup" => self.copy_up = true,
-            "defaults" | "async" | "sync" | "nomand" | "mand" | "remount" => {}
+            "idmap" => self.idmap = Some(false),
+            "ridmap" => self.idmap = Some(true),
+            // Of the file system, not of the mount.
+            "sync" | "dirsync" | "lazytime" | "mand" => self.data.push((option.to_owned(), String::new())),
+            "defaults" | "async" | "nolazytime" | "nomand" | "remount" | "loud" | "silent" | "iversion"
+            | "noiversion" => {}
             _ => return false,
         }
-        self.attributes.recursive |= recursive;
         true
     }
+}
 
-    fn set(&mut self, flag: u64) {
-        self.attributes.set |= flag;
-        self.attributes.clear &= !flag;
+/// Applies an option that is an attribute of a mount.
+fn attribute(option: &str, attributes: &mut Attributes) -> bool {
+    let (flag, on) = match option {
+        "ro" => (RDONLY, true),
+        "rw" => (RDONLY, false),
+        "nosuid" => (NOSUID, true),
+        "suid" => (NOSUID, false),
+        "nodev" => (NODEV, true),
+        "dev" => (NODEV, false),
+        "noexec" => (NOEXEC, true),
+        "exec" => (NOEXEC, false),
+        "nosymfollow" => (NOSYMFOLLOW, true),
+        "symfollow" => (NOSYMFOLLOW, false),
+        "nodiratime" => (NODIRATIME, true),
+        "diratime" => (NODIRATIME, false),
+        // One setting of three values, which mount_setattr(2) wants cleared before it is set.
+        "noatime" | "strictatime" | "relatime" | "norelatime" | "atime" | "nostrictatime" => {
+            let value = match option {
+                "noatime" => NOATIME,
+                "strictatime" => STRICTATIME,
+                _ => RELATIME,
+            };
+            attributes.set = attributes.set & !ATIME | value;
+            attributes.clear |= ATIME;
+            return true;
+        }
+        _ => return false,
+    };
+    if on {
+        attributes.set |= flag;
+        attributes.clear &= !flag;
+    } else {
+        attributes.clear |= flag;
+        attributes.set &= !flag;
     }
-
-    fn clear(&mut self, flag: u64) {
-        self.attributes.clear |= flag;
-        self.attributes.set &= !flag;
-    }
-
-    fn atime(&mut self, flag: u64) {
-        self.attributes.set = self.attributes.set & !ATIME | flag;
-        self.attributes.clear |= ATIME;
-    }
+    true
 }
 
 #[cfg(test)]
@@ -118,8 +135,11 @@ mod tests {
     #[test]
     fn recursive_forms_reach_below() {
         let mode = parse(["rbind", "rro", "rslave"]);
-        assert!(mode.bind && mode.recursive && mode.attributes.recursive);
-        assert_eq!((mode.attributes.set, mode.propagation), (RDONLY, SLAVE));
-        assert!(!parse(["rbind", "ro"]).attributes.recursive);
+        assert!(mode.bind && mode.recursive && mode.below.recursive);
+        assert_eq!((mode.attributes.set, mode.below.set, mode.propagation), (0, RDONLY, SLAVE));
+        let mode = parse(["rbind", "ro", "rnosuid", "rrw", "rrelatime"]);
+        assert_eq!((mode.attributes.set, mode.below.set), (RDONLY, NOSUID));
+        assert_eq!(mode.below.clear, RDONLY | ATIME);
+        assert!(mode.data.is_empty());
     }
 }

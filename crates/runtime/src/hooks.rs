@@ -1,0 +1,157 @@
+//! Hooks (config.md, "POSIX-platform Hooks"): programs that are told about a container at set points of its life.
+//!
+//! A hook gets the container's state on its standard input and has its output kept for the error message. It is waited
+//! for as long as its time-out allows, by its own end and not by that of its streams: a hook that leaves a process behind
+//! delays nobody. One that runs too long is killed with its process group.
+
+use std::ffi::CString;
+use std::io::{Read as _, Seek as _, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+
+use ferry_sys::clone::{self, Exit, Options};
+use ferry_sys::{Child, SingleThreaded, exec, packet};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::MemfdFlags;
+use rustix::time::Timespec;
+use serde::{Deserialize, Serialize};
+
+use crate::failure::{During as _, Failure, Kind, reason};
+use crate::identity::c_string;
+
+/// One hook.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hook {
+    /// Absolute.
+    pub path: PathBuf,
+    /// With the program's name first; empty: only the path.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<String>,
+    /// Seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<i64>,
+}
+
+/// The container's state as JSON, but for the pid, which differs with who asks: the text before and after it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    pub before: String,
+    pub after: String,
+}
+
+impl State {
+    pub fn with_pid(&self, pid: i32) -> String {
+        format!("{}{pid}{}", self.before, self.after)
+    }
+}
+
+/// The most of a hook's output that is kept.
+const OUTPUT: u64 = 64 * 1024;
+
+/// Runs `hooks` one after the other; the first that fails ends it. `kind` is their name in the specification.
+pub fn run(proof: &SingleThreaded, kind: &str, hooks: &[Hook], state: &str) -> Result<(), Failure> {
+    for (index, hook) in hooks.iter().enumerate() {
+        run_one(proof, hook, state).map_err(|failure| {
+            let message = failure.message;
+            Failure::new(Kind::Setup, format!("error running {kind} hook #{index}: {message}"))
+        })?;
+    }
+    Ok(())
+}
+
+fn run_one(proof: &SingleThreaded, hook: &Hook, state: &str) -> Result<(), Failure> {
+    let what = || "prepare the hook";
+    let path = CString::new(hook.path.as_os_str().as_bytes())
+        .map_err(|_| Failure::new(Kind::Setup, "the path has a null byte in it"))?;
+    let strings = |texts: &[String]| texts.iter().map(|text| c_string(text)).collect::<Result<Vec<_>, _>>();
+    let args = match hook.args.as_slice() {
+        [] => vec![path.clone()],
+        args => strings(args)?,
+    };
+    let env = strings(&hook.env)?;
+    // Files, not pipes: nobody has to read while the hook writes, and what it leaves behind holds nothing open.
+    let mut input = memory("hook state").during(what)?;
+    input
+        .write_all(state.as_bytes())
+        .and_then(|()| input.rewind())
+        .during(what)?;
+    let mut output = memory("hook stdout").during(what)?;
+    let mut errors = memory("hook stderr").during(what)?;
+    let (ours, theirs) = packet::pair().during(what)?;
+    let Some(child) = clone::clone(proof, &Options::default()).during(what)? else {
+        let error = become_hook(&path, &args, &env, [input.into(), output.into(), errors.into()]);
+        let _ = packet::send(&theirs, &error.raw_os_error().unwrap_or(0).to_ne_bytes(), &[]);
+        clone::exit_now(127);
+    };
+    drop(theirs);
+    let mut code = [0; 4];
+    if let Ok((4, _)) = packet::receive(&ours, &mut code) {
+        let _ = child.wait(true);
+        let error = std::io::Error::from_raw_os_error(i32::from_ne_bytes(code));
+        let text = format!("fork/exec {}: {}", hook.path.display(), reason(&error));
+        return Err(Failure::new(Kind::Setup, text));
+    }
+    let exit = wait(&child, hook.timeout)?;
+    let status = match exit {
+        Exit::Code(0) => return Ok(()),
+        Exit::Code(code) => format!("exit status {code}"),
+        Exit::Signal(signal) => format!("signal: {signal}"),
+    };
+    let (stdout, stderr) = (text(&mut output), text(&mut errors));
+    Err(Failure::new(
+        Kind::Setup,
+        format!("{status}, stdout: {stdout}, stderr: {stderr}"),
+    ))
+}
+
+fn become_hook(path: &CString, args: &[CString], env: &[CString], streams: [OwnedFd; 3]) -> std::io::Error {
+    let prepare = || -> std::io::Result<()> {
+        // A group of its own, to be killed as one.
+        rustix::process::setpgid(None, None)?;
+        for (target, stream) in (0..).zip(&streams) {
+            exec::place(stream.as_fd(), target)?;
+        }
+        exec::close_on_exec_from(3)?;
+        exec::reset_signals()
+    };
+    match prepare() {
+        Ok(()) => exec::execve(path, args, env),
+        Err(error) => error,
+    }
+}
+
+fn wait(child: &Child, timeout: Option<i64>) -> Result<Exit, Failure> {
+    let what = || "wait for the hook";
+    if let Some(seconds) = timeout.filter(|seconds| *seconds > 0) {
+        let limit = Timespec {
+            tv_sec: seconds,
+            tv_nsec: 0,
+        };
+        let mut fds = [PollFd::new(&child.pidfd, PollFlags::IN)];
+        if poll(&mut fds, Some(&limit)).during(what)? == 0 {
+            let _ = rustix::process::kill_process_group(child.pid, rustix::process::Signal::KILL);
+            child.signal(libc::SIGKILL).during(what)?;
+            child.wait(true).during(what)?;
+            let text = format!("hook ran past specified timeout of {seconds}.0s");
+            return Err(Failure::new(Kind::Setup, text));
+        }
+    }
+    let exit = child.wait(true).during(what)?;
+    exit.ok_or_else(|| Failure::new(Kind::Setup, "the hook is gone"))
+}
+
+fn memory(name: &str) -> Result<std::fs::File, rustix::io::Errno> {
+    Ok(rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC)?.into())
+}
+
+fn text(file: &mut std::fs::File) -> String {
+    let mut bytes = Vec::new();
+    // What cannot be read is only missing from a message.
+    let _ = file
+        .rewind()
+        .and_then(|()| file.take(OUTPUT).read_to_end(&mut bytes));
+    String::from_utf8_lossy(&bytes).into_owned()
+}

@@ -1,0 +1,91 @@
+//! What the kernel keeps with a process and rustix has no call for: scheduling, I/O priority, personality, keyring.
+
+use std::ffi::CStr;
+use std::io;
+
+/// `struct sched_attr` of linux/sched/types.h, version 0 (48 bytes, Linux 3.14).
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SchedulerAttributes {
+    /// Filled in by [`set_scheduler`].
+    pub size: u32,
+    /// `SCHED_*`.
+    pub policy: u32,
+    /// `SCHED_FLAG_*`.
+    pub flags: u64,
+    pub nice: i32,
+    pub priority: u32,
+    /// Nanoseconds, for `SCHED_DEADLINE`.
+    pub runtime: u64,
+    pub deadline: u64,
+    pub period: u64,
+}
+
+/// Sets the calling thread's scheduling policy (sched_setattr(2)).
+pub fn set_scheduler(attributes: SchedulerAttributes) -> io::Result<()> {
+    let attributes = SchedulerAttributes {
+        size: u32::try_from(size_of::<SchedulerAttributes>()).map_err(io::Error::other)?,
+        ..attributes
+    };
+    // SAFETY: `attributes` has the size it states and is only read; 0 is the calling thread.
+    result(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) })
+}
+
+/// Sets the calling thread's I/O priority (ioprio_set(2)): `class` 1 to 3, `priority` 0 to 7.
+pub fn set_io_priority(class: u32, priority: u32) -> io::Result<()> {
+    const IOPRIO_WHO_PROCESS: libc::c_int = 1;
+    const CLASS_SHIFT: u32 = 13;
+    // SAFETY: takes three integers and no pointer.
+    result(unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, class << CLASS_SHIFT | priority) })
+}
+
+/// Sets the execution domain (personality(2)), `PER_LINUX` or `PER_LINUX32`.
+pub fn set_personality(domain: u64) -> io::Result<()> {
+    // SAFETY: takes an integer and no pointer.
+    result(unsafe { libc::syscall(libc::SYS_personality, domain) })
+}
+
+/// Makes a new session keyring of that name and joins it, so that the caller's keys are out of reach (keyctl(2)).
+pub fn join_session_keyring(name: &CStr) -> io::Result<()> {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
+    // SAFETY: `name` is null-terminated and outlives the call, which only reads it.
+    result(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) })
+}
+
+fn result(value: libc::c_long) -> io::Result<()> {
+    if value < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_refuses_is_an_error() {
+        let attributes = SchedulerAttributes {
+            policy: 99,
+            ..SchedulerAttributes::default()
+        };
+        assert_eq!(set_scheduler(attributes).unwrap_err().raw_os_error(), Some(libc::EINVAL));
+        assert_eq!(set_io_priority(7, 0).unwrap_err().raw_os_error(), Some(libc::EINVAL));
+    }
+
+    #[test]
+    fn a_thread_can_be_scheduled_and_sorted() {
+        std::thread::spawn(|| {
+            let batch = SchedulerAttributes {
+                policy: libc::SCHED_BATCH as u32,
+                ..SchedulerAttributes::default()
+            };
+            set_scheduler(batch).unwrap();
+            set_io_priority(2, 7).unwrap();
+            set_personality(0).unwrap();
+        })
+        .join()
+        .unwrap();
+    }
+}
