@@ -98,7 +98,7 @@ pub fn exec(proof: &SingleThreaded, mut exec: Exec<'_>) -> Result<Started, Failu
             let failure = match entered {
                 Ok((label, (streams, terminal))) => program::run(
                     exec.process,
-                    Equipment {
+                    &Equipment {
                         streams,
                         terminal,
                         seccomp: exec.seccomp,

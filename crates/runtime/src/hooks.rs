@@ -82,7 +82,7 @@ fn run_one(proof: &SingleThreaded, hook: &Hook, state: &str) -> Result<(), Failu
     let mut errors = memory("hook stderr").during(what)?;
     let (ours, theirs) = packet::pair().during(what)?;
     let Some(child) = clone::clone(proof, &Options::default()).during(what)? else {
-        let error = become_hook(&path, &args, &env, [input.into(), output.into(), errors.into()]);
+        let error = become_hook(&path, &args, &env, &[input.into(), output.into(), errors.into()]);
         let _ = packet::send(&theirs, &error.raw_os_error().unwrap_or(0).to_ne_bytes(), &[]);
         clone::exit_now(127);
     };
@@ -107,11 +107,11 @@ fn run_one(proof: &SingleThreaded, hook: &Hook, state: &str) -> Result<(), Failu
     ))
 }
 
-fn become_hook(path: &CString, args: &[CString], env: &[CString], streams: [OwnedFd; 3]) -> std::io::Error {
+fn become_hook(path: &CString, args: &[CString], env: &[CString], streams: &[OwnedFd; 3]) -> std::io::Error {
     let prepare = || -> std::io::Result<()> {
         // A group of its own, to be killed as one.
         rustix::process::setpgid(None, None)?;
-        for (target, stream) in (0..).zip(&streams) {
+        for (target, stream) in (0..).zip(streams) {
             exec::place(stream.as_fd(), target)?;
         }
         exec::close_on_exec_from(3)?;

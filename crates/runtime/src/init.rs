@@ -133,7 +133,7 @@ fn script(
     let gate = prepared.gate.as_ref();
     Ok(program::run(
         &plan.process,
-        Equipment {
+        &Equipment {
             streams,
             terminal,
             seccomp,

@@ -59,8 +59,8 @@ pub(crate) struct AtGate<'a> {
 }
 
 /// Ends in the program or in the reason why not.
-pub(crate) fn run(process: &Process, equipment: Equipment<'_>, channel: &mut Channel<'_>) -> Failure {
-    match prepare_and_exec(process, &equipment, channel) {
+pub(crate) fn run(process: &Process, equipment: &Equipment<'_>, channel: &mut Channel<'_>) -> Failure {
+    match prepare_and_exec(process, equipment, channel) {
         Ok(never) => match never {},
         Err(failure) => failure,
     }

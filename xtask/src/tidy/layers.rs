@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::Findings;
 
 /// Layer of every crate, by folder name (ARCHITECTURE.md).
-const LAYERS: [(&str, u8); 25] = [
+const LAYERS: [(&str, u8); 26] = [
     ("ferry", 6),
     ("cli", 5),
     ("server", 5),
@@ -21,6 +21,7 @@ const LAYERS: [(&str, u8); 25] = [
     ("network", 3),
     ("build", 3),
     ("supervise", 3),
+    ("oci", 3),
     ("runtime", 2),
     ("netlink", 1),
     ("cgroup", 1),

@@ -1,0 +1,434 @@
+//! `create` and `run`: from a bundle to a first process that waits, or runs.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use ferry_cgroup::{Cgroup, Hierarchy};
+use ferry_runtime::hooks::{self, Hook};
+use ferry_runtime::start::{Gate, Io, Start};
+use ferry_runtime::Plan;
+use ferry_sys::{Child, Mount, SingleThreaded};
+use jiff::Timestamp;
+use oci_spec::runtime::LinuxSeccomp;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use super::{foreground, id};
+use crate::command_line::Context;
+use crate::config::{self, Config};
+use crate::error::{During as _, Error, Result};
+use crate::flags::{Flag, Parsed, switch, value};
+use crate::plan::{self, Host};
+use crate::state::{Directory, Record, Seccomp, Status, VERSION, boot, check_id, start_time};
+use crate::{cgroups, console};
+
+const BUNDLE: Flag = value("bundle", "b", "path to the root of the bundle directory, defaults to the current directory");
+const CONSOLE: Flag = value(
+    "console-socket",
+    "",
+    "path to an AF_UNIX socket which will receive a file descriptor referencing the master end of the console's \
+     pseudoterminal",
+);
+const PIDFD: Flag = value(
+    "pidfd-socket",
+    "",
+    "path to an AF_UNIX socket which will receive a file descriptor referencing the init process",
+);
+const PID_FILE: Flag = value("pid-file", "", "specify the file to write the process id to");
+const NO_PIVOT: Flag = switch("no-pivot", "", "do not use pivot root to jail process inside rootfs");
+const NO_KEYRING: Flag = switch("no-new-keyring", "", "do not create a new session keyring for the container");
+const PRESERVE: Flag = value(
+    "preserve-fds",
+    "",
+    "Pass N additional file descriptors to the container (stdio + $LISTEN_FDS + N in total) (default: 0)",
+);
+
+pub(super) const FLAGS: [Flag; 7] = [BUNDLE, CONSOLE, PIDFD, PID_FILE, NO_PIVOT, NO_KEYRING, PRESERVE];
+pub(super) const RUN_FLAGS: [Flag; 10] = [
+    BUNDLE,
+    CONSOLE,
+    PIDFD,
+    switch("detach", "d", "detach from the container's process"),
+    switch("keep", "", "do not delete the container after it exits"),
+    PID_FILE,
+    switch("no-subreaper", "", "disable the use of the subreaper used to reap reparented processes"),
+    NO_PIVOT,
+    NO_KEYRING,
+    PRESERVE,
+];
+
+pub(super) fn create(context: &mut Context<'_>, parsed: &Parsed) -> Result<u8> {
+    let made = Made::make(context, parsed, true)?;
+    made.keep();
+    Ok(0)
+}
+
+pub(super) fn run(context: &mut Context<'_>, parsed: &Parsed) -> Result<u8> {
+    let detach = parsed.is_set("detach");
+    let mut made = Made::make(context, parsed, detach)?;
+    let (child, terminal) = (made.child.take(), made.terminal.take());
+    super::start::open_gate(made.context, &made.directory, &made.record)?;
+    let Some(child) = child.filter(|_| !detach) else {
+        made.keep();
+        return Ok(0);
+    };
+    let status = foreground::wait(&child, terminal);
+    if parsed.is_set("keep") {
+        made.keep();
+    } else {
+        made.kept = true;
+        super::delete::destroy(made.context, &made.directory, &made.record)?;
+    }
+    status
+}
+
+/// A container that goes again unless it is kept.
+struct Made<'a, 'b> {
+    context: &'a mut Context<'b>,
+    directory: Directory,
+    record: Record,
+    child: Option<Child>,
+    terminal: Option<OwnedFd>,
+    kept: bool,
+}
+
+impl Drop for Made<'_, '_> {
+    fn drop(&mut self) {
+        if !self.kept {
+            let _ = super::delete::destroy(self.context, &self.directory, &self.record);
+        }
+    }
+}
+
+impl<'a, 'b> Made<'a, 'b> {
+    fn keep(mut self) {
+        self.kept = true;
+    }
+
+    fn make(context: &'a mut Context<'b>, parsed: &Parsed, detach: bool) -> Result<Self> {
+        let id = id(parsed);
+        check_id(id)?;
+        let keep_fds = keep_fds(context, parsed)?;
+        protect(context)?;
+        let pid_file = parsed.get("pid-file").map(std::path::absolute).transpose().during(|| "find the pid file")?;
+        let absolute = |name: &str| -> Result<Option<PathBuf>> {
+            parsed.get(name).map(std::path::absolute).transpose().during(|| format!("find --{name}"))
+        };
+        let (console_socket, pidfd_socket) = (absolute("console-socket")?, absolute("pidfd-socket")?);
+        let bundle = enter_bundle(parsed.get("bundle"))?;
+        let mut config = config::load(Path::new("config.json"))?;
+        let mut warnings = Vec::new();
+        let mut plan = plan::of(&config, &bundle, Host::detect(), &mut warnings)?;
+        for warning in warnings {
+            context.log.warn(&warning);
+        }
+        check_console(plan.process.terminal, detach, console_socket.is_some())?;
+        let rootfs = rootfs_path(&config, &bundle)?;
+        let root = open_rootfs(&rootfs, &plan)?;
+        let linux = config.linux.take().unwrap_or_default();
+        let filter = linux.seccomp.as_ref().map(compile).transpose()?;
+        let group = cgroups::path(linux.cgroups_path.as_deref(), id)?;
+        let layout = match cgroups::layout() {
+            Err(_) if context.rootless => None,
+            done => Some(done?),
+        };
+        plan.lifecycle.no_pivot = parsed.is_set("no-pivot");
+        plan.lifecycle.keyring = (!parsed.is_set("no-new-keyring")).then(|| format!("_ses.{id}"));
+        if let Some(listen) = context.var("LISTEN_FDS").filter(|_| keep_fds > 0) {
+            plan.process.env.push(format!("LISTEN_FDS={listen}"));
+            plan.process.env.push("LISTEN_PID=1".to_owned());
+        }
+        plan.process.make_cwd = false;
+        let hooks = config.hooks.take().unwrap_or_default();
+        let first = |hooks: Option<Vec<Hook>>, name: &str| checked(hooks, name);
+        let (prestart, create_runtime) = (first(hooks.prestart, "prestart")?, first(hooks.create_runtime, "createRuntime")?);
+        plan.lifecycle.create_container = first(hooks.create_container, "createContainer")?;
+        plan.lifecycle.start_container = first(hooks.start_container, "startContainer")?;
+
+        let directory = context.root.make(id)?;
+        let (filter_bytes, seccomp) = match filter {
+            Some((bytes, seccomp)) => (Some(bytes), Some(seccomp)),
+            None => (None, None),
+        };
+        let record = Record {
+            version: 1,
+            oci_version: VERSION.to_owned(),
+            id: id.to_owned(),
+            bundle,
+            rootfs,
+            created: Timestamp::now().to_string(),
+            owner: rustix::process::geteuid().as_raw(),
+            annotations: config.annotations.take().unwrap_or_default(),
+            pid: 0,
+            start_time: 0,
+            boot: boot(),
+            cgroup: layout.is_some().then(|| group.clone()),
+            layout: layout.clone(),
+            namespaces: plan.namespaces.clone(),
+            poststart: first(hooks.poststart, "poststart")?,
+            poststop: first(hooks.poststop, "poststop")?,
+            seccomp,
+            no_new_privileges: plan.process.no_new_privileges,
+            apparmor: plan.process.kernel.apparmor.clone(),
+            selinux: plan.process.kernel.selinux.clone(),
+            oom_score_adj: plan.process.oom_score_adj,
+        };
+        plan.lifecycle.creating = record.told(Status::Creating);
+        plan.lifecycle.created = record.told(Status::Created);
+        let mut made = Self {
+            context,
+            directory,
+            record,
+            child: None,
+            terminal: None,
+            kept: false,
+        };
+        made.directory.save(&made.record)?;
+        if let Some(bytes) = &filter_bytes {
+            made.directory.save_filter(bytes)?;
+        }
+        let cgroup = made.make_cgroup(layout, &group, linux.resources)?;
+        let seccomp_flags = made.record.seccomp.as_ref().map_or(0, |seccomp| seccomp.flags);
+        let listener = listen(&made.directory)?;
+        let proof = SingleThreaded::check().during(|| "check the number of threads")?;
+        let record = &made.record;
+        let mut mounted = |child: &Child| {
+            let state = record.told(Status::Creating).with_pid(child.pid.as_raw_pid());
+            hooks::run(&proof, "prestart", &prestart, &state)?;
+            hooks::run(&proof, "createRuntime", &create_runtime, &state)
+        };
+        let has_hooks = !prestart.is_empty() || !create_runtime.is_empty();
+        let started = ferry_runtime::start::start(
+            &proof,
+            Start {
+                plan: &plan,
+                root,
+                network: None,
+                cgroup: cgroup.as_ref(),
+                io: if plan.process.terminal { Io::Terminal } else { standard_streams()? },
+                seccomp: filter_bytes,
+                init: None,
+                gate: Some(Gate {
+                    listener,
+                    mounted: if has_hooks { Some(&mut mounted) } else { None },
+                    keep_fds,
+                    seccomp_flags,
+                }),
+            },
+            None,
+        )
+        .map_err(during_init)?;
+        let pid = started.child.pid.as_raw_pid();
+        made.record.pid = pid;
+        made.record.start_time = start_time(pid).unwrap_or(0);
+        made.terminal = started.terminal;
+        if let (Some(socket), Some(master)) = (&console_socket, &made.terminal) {
+            let socket = console::connect(socket)?;
+            console::send_fd(&socket, b"/dev/ptmx", master.as_fd()).during(|| "send the console's master")?;
+            made.terminal = None;
+        }
+        made.directory.save(&made.record)?;
+        if let Some(path) = pidfd_socket {
+            console::send_pidfd(&path, &started.child.pidfd)?;
+        }
+        if let Some(path) = pid_file {
+            write_pid(&path, pid)?;
+        }
+        made.child = Some(started.child);
+        Ok(made)
+    }
+
+    fn make_cgroup(
+        &mut self,
+        layout: Option<ferry_cgroup::Layout>,
+        path: &str,
+        resources: Option<oci_spec::runtime::LinuxResources>,
+    ) -> Result<Option<Cgroup>> {
+        let Some(layout) = layout else { return Ok(None) };
+        let hierarchy = Hierarchy::try_from(layout)?;
+        let resources = cgroups::resources(resources, hierarchy.version())?;
+        match hierarchy.create(path, &resources) {
+            Ok((cgroup, warnings)) => {
+                for warning in warnings {
+                    self.context.log.debug(&warning.to_string());
+                }
+                Ok(Some(cgroup))
+            }
+            Err(_) if self.context.rootless => {
+                (self.record.cgroup, self.record.layout) = (None, None);
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// runc's words for a failure in the first process, which engines look into for the exit code of `run`.
+fn during_init(failure: ferry_runtime::Failure) -> Error {
+    let message = format!("error during container init: {}", failure.message);
+    Error::Start(ferry_runtime::Failure {
+        kind: failure.kind,
+        message,
+    })
+}
+
+/// How many descriptors the program keeps beside its streams. All of them have to be there before this process opens any
+/// of its own, or the container would get those.
+pub(super) fn keep_fds(context: &Context<'_>, parsed: &Parsed) -> Result<u32> {
+    let number = |text: &str, name: &str| {
+        let number = text.parse::<u32>().ok().filter(|number| *number <= 1024);
+        number.ok_or_else(|| Error::Invalid(format!("invalid value {text:?} for {name}")))
+    };
+    let preserve = parsed.get("preserve-fds").map_or(Ok(0), |text| number(text, "flag -preserve-fds"))?;
+    let listen = match context.var("LISTEN_FDS") {
+        Some(text) if !text.is_empty() => number(text, "LISTEN_FDS")?,
+        _ => 0,
+    };
+    for fd in 3..3 + preserve + listen {
+        let link = std::fs::symlink_metadata(format!("/proc/self/fd/{fd}"));
+        if link.is_err() {
+            return Err(Error::Invalid(format!("please check that preserved-fd {} (of {preserve}) is present", fd - 3)));
+        }
+    }
+    Ok(preserve + listen)
+}
+
+/// Starts this program again from where a container cannot write to it, unless it already runs from there, and makes it
+/// invisible to those in the container (rule D4; CVE-2019-5736, CVE-2016-9962).
+pub(super) fn protect(context: &Context<'_>) -> Result<()> {
+    let what = || "protect the runtime's binary";
+    if !ferry_sys::exe::is_protected().during(what)? {
+        let binary = ferry_sys::exe::protected_or_copy().during(what)?;
+        let c_string = |bytes: Vec<u8>| std::ffi::CString::new(bytes).map_err(|_| Error::Invalid("a null byte".into()));
+        let invocation = context.invocation;
+        let argv = invocation.argv.iter().map(|arg| c_string(arg.clone().into_encoded_bytes()));
+        let env = invocation.env.iter().map(|(name, value)| {
+            let mut text = name.clone();
+            text.push("=");
+            text.push(value);
+            c_string(text.into_encoded_bytes())
+        });
+        let (argv, env) = (argv.collect::<Result<Vec<_>>>()?, env.collect::<Result<Vec<_>>>()?);
+        return Err(ferry_sys::exec::fexecve(binary.as_fd(), &argv, &env)).during(what);
+    }
+    if rustix::process::geteuid().is_root() {
+        let hidden = rustix::process::DumpableBehavior::NotDumpable;
+        rustix::process::set_dumpable_behavior(hidden).during(what)?;
+    }
+    Ok(())
+}
+
+/// Hooks and `config.json` are found from the bundle.
+fn enter_bundle(given: Option<&str>) -> Result<PathBuf> {
+    if let Some(path) = given {
+        rustix::process::chdir(path).during(|| format!("chdir {path}"))?;
+    }
+    let here = rustix::process::getcwd(Vec::new()).during(|| "getwd")?;
+    Ok(PathBuf::from(std::ffi::OsString::from(here.to_string_lossy().into_owned())))
+}
+
+pub(super) fn check_console(terminal: bool, detach: bool, has_socket: bool) -> Result<()> {
+    if detach && terminal && !has_socket {
+        let text = "cannot allocate tty if runc will detach without setting console socket";
+        return Err(Error::Invalid(text.to_owned()));
+    }
+    if has_socket && !(detach && terminal) {
+        let text = "cannot use console socket if runc will not detach or allocate tty";
+        return Err(Error::Invalid(text.to_owned()));
+    }
+    Ok(())
+}
+
+fn rootfs_path(config: &Config, bundle: &Path) -> Result<PathBuf> {
+    let path = config.root.as_ref().and_then(|root| root.path.clone()).unwrap_or_default();
+    if path.as_os_str().is_empty() {
+        return Err(Error::Invalid("root.path must not be empty".to_owned()));
+    }
+    // Components only: nothing is resolved.
+    Ok(bundle.join(path).components().collect())
+}
+
+/// The root file system as a detached mount with all that is mounted below; a link anywhere in its path is refused.
+fn open_rootfs(path: &Path, plan: &Plan) -> Result<Mount> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = rustix::fs::openat2(rustix::fs::CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS);
+    let fd = match opened {
+        Err(rustix::io::Errno::LOOP) => {
+            return Err(Error::Invalid("invalid rootfs: not an absolute path, or a symlink".to_owned()));
+        }
+        done => done.during(|| format!("invalid rootfs: stat {}", path.display()))?,
+    };
+    let what = || format!("clone the mount of the root file system {}", path.display());
+    let mount = Mount::clone_of(fd.as_fd(), Path::new(""), true).during(what)?;
+    // Private from the host's, but for what the configuration says; a clone of a shared mount would be shared with it.
+    let propagation = match plan.root_propagation {
+        0 => ferry_sys::mount::PRIVATE,
+        other => other,
+    };
+    let attributes = ferry_sys::mount::Attributes {
+        propagation,
+        recursive: true,
+        ..ferry_sys::mount::Attributes::default()
+    };
+    mount.set(attributes).during(what)?;
+    Ok(mount)
+}
+
+fn compile(seccomp: &LinuxSeccomp) -> Result<(Vec<u8>, Seccomp)> {
+    const NEW_LISTENER: u32 = 1 << 3;
+    let program = ferry_seccomp::compile(seccomp, &[ferry_seccomp::Arch::NATIVE])?;
+    let listener = seccomp.listener_path().clone().filter(|path| !path.as_os_str().is_empty());
+    if program.flags & NEW_LISTENER != 0 && listener.is_none() {
+        return Err(Error::config("linux.seccomp.listenerPath", "SCMP_ACT_NOTIFY needs a listener"));
+    }
+    let seccomp = Seccomp {
+        flags: program.flags,
+        listener,
+        metadata: seccomp.listener_metadata().clone().unwrap_or_default(),
+    };
+    Ok((program.bytes(), seccomp))
+}
+
+fn checked(hooks: Option<Vec<Hook>>, name: &str) -> Result<Vec<Hook>> {
+    let hooks = hooks.unwrap_or_default();
+    for (index, hook) in hooks.iter().enumerate() {
+        let field = || format!("hooks.{name}[{index}]");
+        if !hook.path.is_absolute() {
+            return Err(Error::config(field(), format!("path {} is not absolute", hook.path.display())));
+        }
+        if hook.timeout.is_some_and(|seconds| seconds <= 0) {
+            return Err(Error::config(field(), "the timeout must be greater than zero"));
+        }
+    }
+    Ok(hooks)
+}
+
+/// The socket on which the first process waits.
+fn listen(directory: &Directory) -> Result<OwnedFd> {
+    let what = || "make the socket the container waits on";
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .during(what)?;
+    let address = SocketAddrUnix::new(directory.socket()).during(what)?;
+    rustix::net::bind(&socket, &address).during(what)?;
+    rustix::net::listen(&socket, 4).during(what)?;
+    Ok(socket)
+}
+
+/// This process's own, as the container's.
+pub(super) fn standard_streams() -> Result<Io> {
+    let what = || "duplicate the standard streams";
+    Ok(Io::Streams {
+        stdin: rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 3).during(what)?,
+        stdout: rustix::io::fcntl_dupfd_cloexec(std::io::stdout(), 3).during(what)?,
+        stderr: rustix::io::fcntl_dupfd_cloexec(std::io::stderr(), 3).during(what)?,
+    })
+}
+
+/// Complete or not there at all: somebody may be waiting for it.
+pub(super) fn write_pid(path: &Path, pid: i32) -> Result<()> {
+    let what = || format!("write the pid file {}", path.display());
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let beside = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    std::fs::write(&beside, pid.to_string()).during(what)?;
+    std::fs::rename(&beside, path).during(what)
+}

@@ -1,0 +1,121 @@
+use super::*;
+
+const BASE: &str = r#"{"ociVersion":"1.2.0","root":{"path":"rootfs"},"process":{"args":["sh"],"cwd":"/"},
+    "linux":{"namespaces":[{"type":"mount"},{"type":"pid"}]}}"#;
+
+/// `BASE` with the JSON values in `changes` put at their dotted paths.
+fn plan(changes: &[(&str, &str)]) -> Result<Plan, String> {
+    let mut value: serde_json::Value = serde_json::from_str(BASE).unwrap();
+    for (path, json) in changes {
+        let mut place = &mut value;
+        for key in path.split('.') {
+            place = &mut place[key];
+        }
+        *place = serde_json::from_str(json).unwrap();
+    }
+    let config: Config = crate::config::parse(value.to_string().as_bytes()).map_err(|error| error.text())?;
+    of(&config, Path::new("/bundle"), Host::default(), &mut Vec::new()).map_err(|error| error.text())
+}
+
+#[test]
+fn what_a_configuration_lacks_or_misspells_is_named() {
+    let table = [
+        ("root", "null", "root must be specified"),
+        ("process", "null", "process property must not be empty"),
+        ("process.args", "[]", "args must not be empty"),
+        ("process.cwd", "\"rel\"", "Cwd must be an absolute path"),
+        ("ociVersion", "\"2.0.0\"", "ociVersion: version 2.0.0 is not supported, 1.x is"),
+        ("ociVersion", "null", "ociVersion: \"\" is not a semantic version"),
+        ("hostname", "\"h\"", "unable to set hostname without a private UTS namespace"),
+        ("process.env", "[\"A\"]", "process.env: invalid environment variable \"A\": it has no name or no '='"),
+        ("process.rlimits", r#"[{"type":"RLIMIT_X"}]"#, "wrong rlimit value: RLIMIT_X"),
+        (
+            "process.rlimits",
+            r#"[{"type":"RLIMIT_CPU"},{"type":"RLIMIT_CPU"}]"#,
+            "process.rlimits: RLIMIT_CPU is given twice",
+        ),
+        ("process.oomScoreAdj", "2000", "process.oomScoreAdj: 2000 is not in the range -1000 to 1000"),
+        ("process.scheduler", r#"{"policy":"X"}"#, "invalid scheduler policy: X"),
+        ("process.ioPriority", r#"{"class":"IOPRIO_CLASS_BE","priority":8}"#, "invalid ioPriority.Priority: 8"),
+        (
+            "process.apparmorProfile",
+            "\"x\"",
+            "apparmor profile is specified in config, but apparmor is disabled or not supported",
+        ),
+        (
+            "process.selinuxLabel",
+            "\"x\"",
+            "selinux label is specified in config, but selinux is disabled or not supported",
+        ),
+        ("linux.namespaces", r#"[{"type":"x"}]"#, "namespace \"x\" does not exist"),
+        (
+            "linux.namespaces",
+            r#"[{"type":"pid"},{"type":"pid"}]"#,
+            "malformed spec file: duplicated ns \"pid\"",
+        ),
+        (
+            "linux.namespaces",
+            r#"[{"type":"user"},{"type":"mount"}]"#,
+            "user namespaces enabled, but no uid mappings found",
+        ),
+        (
+            "linux.timeOffsets",
+            r#"{"monotonic":{"secs":1}}"#,
+            "time namespace offsets specified, but time namespace isn't enabled in the config",
+        ),
+        ("linux.sysctl", r#"{"vm.x":"1"}"#, "sysctl \"vm.x\" is not in a separate kernel namespace"),
+        ("linux.sysctl", r#"{"net.x":"1"}"#, "sysctl \"net.x\" not allowed in host network namespace"),
+        ("linux.rootfsPropagation", "\"x\"", "rootfsPropagation=x is not supported"),
+        ("linux.devices", r#"[{"path":"/dev/x","type":"z"}]"#, "invalid device type \"z\""),
+        ("linux.intelRdt", "{}", "linux.intelRdt: Intel RDT is not supported by this runtime"),
+        ("mounts", r#"[{"destination":""}]"#, "mounts[0]: the destination is empty"),
+        (
+            "mounts",
+            r#"[{"destination":"/y","type":"tmpfs","options":["idmap"],"uidMappings":[{"size":1}],"gidMappings":[{"size":1}]}]"#,
+            "mounts[0]: id-mapped mounts are only supported for bind-mounts",
+        ),
+    ];
+    for (path, json, message) in table {
+        assert_eq!(plan(&[(path, json)]).unwrap_err(), message, "{path} = {json}");
+    }
+}
+
+#[test]
+fn maps_that_overflow_are_refused_before_the_kernel_sees_them() {
+    let spaces = ("linux.namespaces", r#"[{"type":"user"},{"type":"mount"}]"#);
+    let map = r#"[{"containerID":5,"hostID":1000,"size":4294967295}]"#;
+    let error = plan(&[spaces, ("linux.uidMappings", map), ("linux.gidMappings", map)]).unwrap_err();
+    assert_eq!(error, "linux.uidMappings[0]: a range of 4294967295 ids from 5 and 1000 overflows");
+    let many = format!("[{}]", vec![r#"{"size":1}"#; 400].join(","));
+    let error = plan(&[spaces, ("linux.uidMappings", &many), ("linux.gidMappings", &many)]).unwrap_err();
+    assert_eq!(error, "linux.uidMappings: 400 ranges, the kernel takes 340");
+}
+
+#[test]
+fn mounts_keep_their_order_and_relative_sources_start_at_the_bundle() {
+    let mounts = r#"[{"destination":"/a","source":"data","options":["rbind","ro","rnosuid","rslave"]},
+        {"destination":"/b","type":"tmpfs","source":"tmpfs","options":["size=1k","tmpcopyup","shared"]}]"#;
+    let plan = plan(&[("mounts", mounts)]).unwrap();
+    assert_eq!(
+        plan.mounts[0].source,
+        Source::Bind {
+            path: "/bundle/data".into(),
+            recursive: true
+        }
+    );
+    assert!(plan.mounts[0].below.recursive && plan.mounts[1].copy_up);
+    assert!(plan.lifecycle.own_dev, "no mount covers /dev");
+}
+
+#[test]
+fn unknown_capabilities_are_left_out_with_a_warning() {
+    let text = BASE.replace(
+        r#""cwd":"/""#,
+        r#""cwd":"/","capabilities":{"bounding":["CAP_KILL","CAP_BOGUS","KILL"]}"#,
+    );
+    let config: Config = crate::config::parse(text.as_bytes()).unwrap();
+    let mut warnings = Vec::new();
+    let plan = of(&config, Path::new("/b"), Host::default(), &mut warnings).unwrap();
+    assert_eq!(plan.process.capabilities.bounding, 1 << 5);
+    assert_eq!(warnings.len(), 2);
+}
