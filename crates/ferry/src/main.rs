@@ -3,8 +3,9 @@
 //! ```text
 //! argv[0]  docker-init                    the first process of `--init` containers
 //!          dockerd                        daemon
-//!          runc                           refused by name: the runtime's command line comes later
-//! argv[1]  shim · init · hello · daemon   plain single-threaded Rust, but for the daemon
+//!          runc                           the OCI runtime
+//! argv[1]  runtime                        the OCI runtime
+//!          shim · init · hello · daemon   plain single-threaded Rust, as the runtime is, but for the daemon
 //! else                                    the command line, on a single-threaded runtime
 //! ```
 
@@ -36,17 +37,29 @@ fn main() -> ExitCode {
     match (name, args.first().and_then(|first| first.to_str())) {
         ("docker-init", _) => init(&args),
         ("dockerd", _) => daemon::main(&args),
-        ("runc", _) => refuse("runc: the runtime's command line is not there yet in this version of ferry"),
+        ("runc", _) => oci("runc", 1),
         ("docker", _) => command_line::main("docker", args),
         (_, Some("shim")) => match ferry_supervise::shim::run() {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => refuse(&format!("ferry shim: {error}")),
         },
+        (_, Some("runtime")) => oci("ferry runtime", 2),
         (_, Some("init")) => init(&args[1..]),
         (_, Some("hello")) => hello::main(),
         (_, Some("daemon")) => daemon::main(&args[1..]),
         _ => command_line::main("ferry", args),
     }
+}
+
+/// The OCI runtime; the first `skip` arguments are not its own.
+fn oci(program: &str, skip: usize) -> ExitCode {
+    let invocation = ferry_oci::Invocation {
+        program: program.to_owned(),
+        argv: std::env::args_os().collect(),
+        skip,
+        env: std::env::vars_os().collect(),
+    };
+    ferry_oci::run(&invocation).into()
 }
 
 /// PID 1 of a container with `--init`: `docker-init -- program arguments`.

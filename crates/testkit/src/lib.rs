@@ -18,6 +18,7 @@
     reason = "test support: a panic is the report"
 )]
 
+pub mod bundle;
 mod client;
 pub mod command;
 mod daemon;
@@ -29,6 +30,7 @@ pub mod peer;
 mod pty;
 pub mod tools;
 
+pub use bundle::Bundle;
 pub use client::{Client, Program};
 pub use command::{Output, Run, Running};
 pub use daemon::{Builder, TestDaemon};
