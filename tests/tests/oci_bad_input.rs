@@ -36,9 +36,9 @@ fn root_a_configuration_that_is_absent_or_broken_is_refused() {
     run().fails(1, "JSON specification file config.json not found");
     for (text, error) in [
         ("", "unexpected EOF"),
-        ("{\\\"ociVersion\\\":", "invalid JSON"),
+        ("{ociVersion}", "invalid JSON"),
         ("{\"ociVersion\":", "unexpected EOF"),
-        ("[]", "invalid"),
+        ("[]", "ociVersion"),
         ("{}", "ociVersion"),
         ("{\"ociVersion\":5}", "ociVersion: "),
     ] {
@@ -46,7 +46,7 @@ fn root_a_configuration_that_is_absent_or_broken_is_refused() {
         run().fails(1, error);
     }
     fs::write(&path, format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000))).unwrap();
-    run().fails(1, "recursion limit");
+    run().fails(1, "invalid type");
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
     run().fails(1, "not a regular file");
@@ -56,16 +56,15 @@ fn root_a_configuration_that_is_absent_or_broken_is_refused() {
 
 #[test]
 fn root_each_wrong_field_is_named() {
-    let table: [(&str, Value, &str); 14] = [
+    let table: [(&str, Value, &str); 13] = [
         ("ociVersion", json!("3.0.0"), "version 3.0.0 is not supported"),
         ("process.user.uid", json!(-1), "process.user.uid"),
         ("process.args", json!(["nosuch"]), "executable file not found in $PATH"),
-        ("process.args", json!(["/etc"]), "exec: \\\"/etc\\\""),
+        ("process.args", json!(["/etc"]), "exec: \"/etc\""),
         ("root.path", json!("nosuch"), "no such file or directory"),
         ("linux.namespaces.0.path", json!("/nosuch"), "/nosuch"),
         ("linux.namespaces.1.path", json!("/proc/self/ns/pid"), "is not a net namespace"),
         ("linux.sysctl", json!({ "net.ipv4.nosuch": "1" }), "net.ipv4.nosuch"),
-        ("linux.resources.memory", json!({ "limit": 1 }), ""),
         ("linux.resources.unified", json!({ "memory.max": "1x" }), ""),
         ("linux.cgroupsPath", json!("a:b:c"), "linux.cgroupsPath"),
         ("linux.seccomp", json!({ "defaultAction": "NO" }), "linux.seccomp.defaultAction"),

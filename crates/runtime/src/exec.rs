@@ -120,7 +120,7 @@ pub fn exec(proof: &SingleThreaded, mut exec: Exec<'_>) -> Result<Started, Failu
     drop((theirs, exec.io));
     let notify = exec.extra.notify.map(|notify| (child.pidfd.as_fd(), notify));
     match outcome(ours.as_fd(), None, notify) {
-        Ok(terminal) => Ok(Started { child, terminal }),
+        Ok((terminal, _)) => Ok(Started { child, terminal }),
         Err(failure) => {
             // It is on its way out by itself; without the reaping it would stay a zombie.
             let _ = child.signal(libc::SIGKILL);

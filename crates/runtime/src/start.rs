@@ -155,7 +155,7 @@ pub fn start(proof: &SingleThreaded, start: Start<'_>, ready: Option<Ready<'_>>)
         wait_mounted: mounted.is_some(),
         gate,
     };
-    let wait = prepared.wait;
+    let (wait, waits) = (prepared.wait, prepared.gate.is_some());
     let options = Options {
         namespaces: spaces.create & !CLONE_NEWTIME,
         cgroup: into,
@@ -187,7 +187,10 @@ pub fn start(proof: &SingleThreaded, start: Start<'_>, ready: Option<Ready<'_>>)
         Some(mounted) => mounted(child),
         None => Ok(()),
     };
-    let terminal = outcome(ours.as_fd(), Some(&mut at_mounts), None)?;
+    let (terminal, ready) = outcome(ours.as_fd(), Some(&mut at_mounts), None)?;
+    if waits && !ready {
+        return Err(Failure::new(Kind::Setup, "the container's process died before it was ready"));
+    }
     Ok(Started {
         child: guard.release()?,
         terminal,
@@ -253,18 +256,19 @@ pub(crate) fn report(to: BorrowedFd<'_>, failure: &Failure) {
 /// Hands on the descriptor by which notified system calls are answered: the child's pidfd number for it comes along.
 pub type Notify<'a> = &'a mut dyn FnMut(OwnedFd) -> Result<(), Failure>;
 
-/// Waits until `execve` closes the child's end, or it waits at its gate, or a failure arrives.
+/// Waits until `execve` closes the child's end, or it waits at its gate (true), or a failure arrives.
 pub(crate) fn outcome(
     sync: BorrowedFd<'_>,
     mut mounted: Option<&mut dyn FnMut() -> Result<(), Failure>>,
     mut notify: Option<(BorrowedFd<'_>, Notify<'_>)>,
-) -> Result<Option<OwnedFd>, Failure> {
+) -> Result<(Option<OwnedFd>, bool), Failure> {
     let mut terminal = None;
     let mut buffer = [0; 4096];
     loop {
         let (length, mut fds) = packet::receive(sync, &mut buffer).during(|| "hear from the container's process")?;
         match &buffer[..length] {
-            [] | [READY, ..] => return Ok(terminal),
+            [] => return Ok((terminal, false)),
+            [READY, ..] => return Ok((terminal, true)),
             [TERMINAL, ..] => terminal = fds.pop(),
             [MOUNTED, ..] => {
                 if let Some(mounted) = mounted.as_mut() {

@@ -50,7 +50,9 @@ impl Ended {
     /// Panics unless it failed with `code` and a text that has `text` in it.
     #[track_caller]
     pub fn fails(&self, code: i32, text: &str) {
-        assert!(self.code == code && self.stderr.contains(text), "{code} {text:?}: {self:?}");
+        // In the log's text format quotes are escaped.
+        let stderr = self.stderr.replace("\\\"", "\"");
+        assert!(self.code == code && stderr.contains(text), "{code} {text:?}: {self:?}");
     }
 }
 

@@ -217,7 +217,10 @@ impl<'a, 'b> Made<'a, 'b> {
             },
             None,
         )
-        .map_err(during_init)?;
+        .map_err(|failure| match cgroup.as_ref().map(Cgroup::oom_kills) {
+            Some(Ok(1..)) => Error::Invalid("container init was OOM-killed (memory limit too low?)".to_owned()),
+            _ => during_init(failure),
+        })?;
         let pid = started.child.pid.as_raw_pid();
         made.record.pid = pid;
         made.record.start_time = start_time(pid).unwrap_or(0);
@@ -360,10 +363,11 @@ fn open_rootfs(path: &Path, plan: &Plan) -> Result<Mount> {
     };
     let what = || format!("clone the mount of the root file system {}", path.display());
     let mount = Mount::clone_of(fd.as_fd(), Path::new(""), true).during(what)?;
-    // Private from the host's, but for what the configuration says; a clone of a shared mount would be shared with it.
+    // A clone of a shared mount would be shared with the host, and pivot_root(2) refuses it: what the configuration wants
+    // shared becomes so afterwards, among the container's own.
     let propagation = match plan.root_propagation {
-        0 => ferry_sys::mount::PRIVATE,
-        other => other,
+        ferry_sys::mount::SLAVE => ferry_sys::mount::SLAVE,
+        _ => ferry_sys::mount::PRIVATE,
     };
     let attributes = ferry_sys::mount::Attributes {
         propagation,
