@@ -27,7 +27,9 @@ fn root_a_container_is_created_started_and_deleted() {
     bundle.call(&["start", "c"]).ok();
     bundle.wait_for_status("c", "stopped");
     assert_eq!(bundle.state("c")["pid"], 0);
-    bundle.call(&["start", "c"]).fails(1, "cannot start a container that has stopped");
+    bundle
+        .call(&["start", "c"])
+        .fails(1, "cannot start a container that has stopped");
     bundle.call(&["delete", "c"]).ok();
     bundle.call(&["state", "c"]).fails(1, "container does not exist");
     assert_eq!(bundle.leftovers(), [""; 0]);
@@ -37,7 +39,10 @@ fn root_a_container_is_created_started_and_deleted() {
 fn root_run_passes_output_input_and_exit_code_on() {
     let bundle = Bundle::sh("echo out; echo err >&2; exit 7");
     let ended = bundle.run();
-    assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.as_str()), (7, "out\n", "err\n"));
+    assert_eq!(
+        (ended.code, ended.stdout.as_str(), ended.stderr.as_str()),
+        (7, "out\n", "err\n")
+    );
     let bundle = Bundle::sh("cat");
     fs::write(bundle.path().join("in"), "text").unwrap();
     let input = fs::File::open(bundle.path().join("in")).unwrap();
@@ -52,9 +57,15 @@ fn root_run_passes_output_input_and_exit_code_on() {
 fn root_a_running_container_is_not_deleted_without_force() {
     let bundle = Bundle::sleeping();
     bundle.up();
-    bundle.call(&["create", "c"]).fails(1, "container with given ID already exists");
-    bundle.call(&["delete", "c"]).fails(1, "cannot delete container c that is not stopped: running");
-    bundle.call(&["start", "c"]).fails(1, "cannot start an already running container");
+    bundle
+        .call(&["create", "c"])
+        .fails(1, "container with given ID already exists");
+    bundle
+        .call(&["delete", "c"])
+        .fails(1, "cannot delete container c that is not stopped: running");
+    bundle
+        .call(&["start", "c"])
+        .fails(1, "cannot start an already running container");
     bundle.call(&["delete", "--force", "c"]).ok();
     bundle.call(&["delete", "--force", "c"]).ok();
     bundle.call(&["delete", "c"]).fails(1, "container does not exist");
@@ -65,7 +76,9 @@ fn root_signals_reach_the_first_process_by_name_and_number() {
     let bundle = Bundle::sh("trap 'echo got; exit 4' USR1; touch /tmp/ready; while :; do sleep 0.05; done");
     bundle.up();
     wait_until("the program is ready", || bundle.rootfs().join("tmp/ready").exists());
-    bundle.call(&["kill", "c", "BOGUS"]).fails(1, "unknown signal \"BOGUS\"");
+    bundle
+        .call(&["kill", "c", "BOGUS"])
+        .fails(1, "unknown signal \"BOGUS\"");
     bundle.call(&["kill", "c", "SIGUSR1"]).ok();
     bundle.wait_for_status("c", "stopped");
     bundle.call(&["kill", "c", "9"]).fails(1, "container not running");
@@ -95,10 +108,16 @@ fn root_exec_joins_what_the_container_has() {
     let groups = bundle.exec("cat /proc/self/cgroup").ok();
     assert!(groups.contains("ferry-test-oci-"), "{groups}");
     assert_eq!(bundle.exec("exit 9").code, 9);
-    bundle.call(&["exec", "c", "nosuch"]).fails(255, "exec: \"nosuch\": executable file not found in $PATH");
-    bundle.call(&["exec", "c", "/nosuch"]).fails(255, "exec: \"/nosuch\": stat /nosuch: no such file or directory");
+    bundle
+        .call(&["exec", "c", "nosuch"])
+        .fails(255, "exec: \"nosuch\": executable file not found in $PATH");
+    bundle
+        .call(&["exec", "c", "/nosuch"])
+        .fails(255, "exec: \"/nosuch\": stat /nosuch: no such file or directory");
     bundle.call(&["exec", "c"]).fails(255, "exec args cannot be empty");
-    bundle.call(&["exec", "--tty", "--detach", "c", "true"]).fails(255, "without setting console socket");
+    bundle
+        .call(&["exec", "--tty", "--detach", "c", "true"])
+        .fails(255, "without setting console socket");
 }
 
 #[test]
@@ -106,11 +125,22 @@ fn root_exec_s_flags_change_the_process() {
     let bundle = Bundle::sleeping();
     bundle.up();
     let exec = |flags: &[&str], script: &str| {
-        let args: Vec<&str> = ["exec"].iter().chain(flags).copied().chain(["c", "/bin/sh", "-c", script]).collect();
+        let args: Vec<&str> = ["exec"]
+            .iter()
+            .chain(flags)
+            .copied()
+            .chain(["c", "/bin/sh", "-c", script])
+            .collect();
         bundle.call(&args)
     };
-    assert_eq!(exec(&["-u", "7:8", "-g", "9", "-g", "10"], "id -u; id -g; id -G").ok(), "7\n8\n8 9 10");
-    assert_eq!(exec(&["--cwd", "/tmp", "-e", "A=1", "--env=B=2"], "pwd; echo $A$B").ok(), "/tmp\n12");
+    assert_eq!(
+        exec(&["-u", "7:8", "-g", "9", "-g", "10"], "id -u; id -g; id -G").ok(),
+        "7\n8\n8 9 10"
+    );
+    assert_eq!(
+        exec(&["--cwd", "/tmp", "-e", "A=1", "--env=B=2"], "pwd; echo $A$B").ok(),
+        "/tmp\n12"
+    );
     let caps = |ended: ferry_testkit::bundle::Ended| u64::from_str_radix(&ended.ok(), 16).unwrap();
     let bounding = "sed -n 's/CapBnd:\\t//p' /proc/self/status";
     assert_eq!(caps(exec(&["--cap", "CAP_CHOWN"], bounding)) & 1, 1);
@@ -134,7 +164,9 @@ fn root_exec_takes_a_whole_process() {
     fs::write(bundle.path().join("process.json"), process.to_string()).unwrap();
     let text = bundle.call(&["exec", "--process", "process.json", "c"]).ok();
     assert_eq!(text, "y\n5\nNoNewPrivs:\t0\n0077");
-    bundle.call(&["exec", "-p", "/nosuch", "c"]).fails(255, "no such file or directory");
+    bundle
+        .call(&["exec", "-p", "/nosuch", "c"])
+        .fails(255, "no such file or directory");
 }
 
 #[test]
@@ -142,7 +174,16 @@ fn root_a_detached_exec_outlives_the_command_and_writes_its_pid() {
     let bundle = Bundle::sleeping();
     bundle.up();
     bundle
-        .call(&["exec", "-d", "--pid-file", "pid", "c", "/bin/sh", "-c", "echo $$ > /tmp/pid; sleep 30"])
+        .call(&[
+            "exec",
+            "-d",
+            "--pid-file",
+            "pid",
+            "c",
+            "/bin/sh",
+            "-c",
+            "echo $$ > /tmp/pid; sleep 30",
+        ])
         .ok();
     let pid: u32 = fs::read_to_string(bundle.path().join("pid")).unwrap().parse().unwrap();
     wait_until("the exec runs", || bundle.rootfs().join("tmp/pid").exists());
@@ -187,7 +228,10 @@ fn root_list_shows_every_container() {
     }
     assert_eq!(bundle.call(&["list", "-q"]).ok(), "one\ntwo");
     let table = bundle.call(&["list"]).ok();
-    assert!(table.starts_with("ID          PID         STATUS      BUNDLE"), "{table}");
+    assert!(
+        table.starts_with("ID          PID         STATUS      BUNDLE"),
+        "{table}"
+    );
     let list: serde_json::Value = serde_json::from_str(&bundle.call(&["list", "-f", "json"]).ok()).unwrap();
     assert_eq!((&list[1]["id"], &list[1]["owner"]), (&json!("two"), &json!("root")));
     bundle.call(&["list", "-f", "bogus"]).fails(1, "invalid format option");
@@ -197,10 +241,14 @@ fn root_list_shows_every_container() {
 fn root_limits_can_be_changed_and_statistics_read() {
     let bundle = Bundle::sleeping();
     bundle.up();
-    bundle.call(&["update", "--memory", "64m", "--pids-limit", "20", "c"]).ok();
+    bundle
+        .call(&["update", "--memory", "64m", "--pids-limit", "20", "c"])
+        .ok();
     fs::write(bundle.path().join("r.json"), r#"{"cpu":{"shares":512}}"#).unwrap();
     bundle.call(&["update", "-r", "r.json", "c"]).ok();
-    bundle.call(&["update", "--memory", "bogus", "c"]).fails(1, "invalid value for memory: invalid size: 'bogus'");
+    bundle
+        .call(&["update", "--memory", "bogus", "c"])
+        .fails(1, "invalid value for memory: invalid size: 'bogus'");
     let stats: serde_json::Value = serde_json::from_str(&bundle.call(&["events", "--stats", "c"]).ok()).unwrap();
     assert_eq!((&stats["type"], &stats["id"]), (&json!("stats"), &json!("c")));
     assert_eq!(stats["data"]["memory"]["usage"]["limit"], 64 << 20);
@@ -213,14 +261,28 @@ fn root_errors_go_to_the_log_as_callers_read_them() {
     let ended = bundle.call(&["--log", "log", "--log-format", "json", "state", "nope"]);
     assert_eq!((ended.code, ended.stderr.as_str()), (1, "container does not exist\n"));
     let line: serde_json::Value = serde_json::from_slice(&fs::read(bundle.path().join("log")).unwrap()).unwrap();
-    assert_eq!((&line["level"], &line["msg"]), (&json!("error"), &json!("container does not exist")));
+    assert_eq!(
+        (&line["level"], &line["msg"]),
+        (&json!("error"), &json!("container does not exist"))
+    );
     let ended = bundle.call(&["state", "nope"]);
-    assert!(ended.stderr.contains("level=error msg=\"container does not exist\""), "{ended:?}");
-    bundle.call(&["--log-format", "x", "state", "nope"]).fails(1, "invalid log-format: x");
-    bundle.call(&["--systemd-cgroup", "create", "c"]).fails(1, "--systemd-cgroup is not supported");
+    assert!(
+        ended.stderr.contains("level=error msg=\"container does not exist\""),
+        "{ended:?}"
+    );
+    bundle
+        .call(&["--log-format", "x", "state", "nope"])
+        .fails(1, "invalid log-format: x");
+    bundle
+        .call(&["--systemd-cgroup", "create", "c"])
+        .fails(1, "--systemd-cgroup is not supported");
     bundle.call(&["bogus"]).fails(3, "No help topic for 'bogus'");
-    bundle.call(&["create"]).fails(1, "\"create\" requires exactly 1 argument(s)");
-    bundle.call(&["create", "--bogus", "c"]).fails(1, "flag provided but not defined: -bogus");
+    bundle
+        .call(&["create"])
+        .fails(1, "\"create\" requires exactly 1 argument(s)");
+    bundle
+        .call(&["create", "--bogus", "c"])
+        .fails(1, "flag provided but not defined: -bogus");
     bundle.call(&["checkpoint", "c"]).fails(1, "not supported");
 }
 
@@ -229,7 +291,10 @@ fn root_a_terminal_s_master_is_sent_to_the_console_socket() {
     let bundle = Bundle::sh("tty; test -t 0 && echo yes; stat -c %T /dev/console; sleep 30")
         .with("process.terminal", json!(true))
         .with("process.consoleSize", json!({ "height": 33, "width": 77 }));
-    bundle.call(&["create", "c"]).fails(1, "cannot allocate tty if runc will detach without setting console socket");
+    bundle.call(&["create", "c"]).fails(
+        1,
+        "cannot allocate tty if runc will detach without setting console socket",
+    );
     let socket = bundle.path().join("console");
     let listener = UnixListener::bind(&socket).unwrap();
     let receiver = std::thread::spawn(move || {
@@ -257,7 +322,9 @@ fn root_preserved_descriptors_arrive_and_no_other() {
     let text = bundle.run().ok();
     // The fourth is ls's own.
     assert_eq!(text.split_whitespace().collect::<Vec<_>>(), ["0", "1", "2", "3"]);
-    bundle.call(&["run", "--preserve-fds", "2", "c"]).fails(1, "preserved-fd");
+    bundle
+        .call(&["run", "--preserve-fds", "2", "c"])
+        .fails(1, "preserved-fd");
     let script = "exec 3</dev/null 4</dev/null; exec \"$@\"";
     let program = ferry_testkit::tools::ferry();
     let output = std::process::Command::new("sh")
@@ -272,7 +339,11 @@ fn root_preserved_descriptors_arrive_and_no_other() {
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert_eq!(text.split_whitespace().collect::<Vec<_>>(), ["0", "1", "2", "3", "4", "5", "1", "1"], "{output:?}");
+    assert_eq!(
+        text.split_whitespace().collect::<Vec<_>>(),
+        ["0", "1", "2", "3", "4", "5", "1", "1"],
+        "{output:?}"
+    );
 }
 
 #[test]

@@ -63,13 +63,29 @@ fn root_each_wrong_field_is_named() {
         ("process.args", json!(["/etc"]), "exec: \"/etc\""),
         ("root.path", json!("nosuch"), "no such file or directory"),
         ("linux.namespaces.0.path", json!("/nosuch"), "/nosuch"),
-        ("linux.namespaces.1.path", json!("/proc/self/ns/pid"), "is not a net namespace"),
+        (
+            "linux.namespaces.1.path",
+            json!("/proc/self/ns/pid"),
+            "is not a net namespace",
+        ),
         ("linux.sysctl", json!({ "net.ipv4.nosuch": "1" }), "net.ipv4.nosuch"),
         ("linux.resources.unified", json!({ "memory.max": "1x" }), ""),
         ("linux.cgroupsPath", json!("a:b:c"), "linux.cgroupsPath"),
-        ("linux.seccomp", json!({ "defaultAction": "NO" }), "linux.seccomp.defaultAction"),
-        ("process.scheduler", json!({ "policy": "SCHED_FIFO", "priority": 200 }), "error setting scheduler"),
-        ("linux.devices", json!([{ "path": "/dev/x", "type": "c", "major": -1 }]), "linux.devices[0].major"),
+        (
+            "linux.seccomp",
+            json!({ "defaultAction": "NO" }),
+            "linux.seccomp.defaultAction",
+        ),
+        (
+            "process.scheduler",
+            json!({ "policy": "SCHED_FIFO", "priority": 200 }),
+            "error setting scheduler",
+        ),
+        (
+            "linux.devices",
+            json!([{ "path": "/dev/x", "type": "c", "major": -1 }]),
+            "linux.devices[0].major",
+        ),
     ];
     for (field, value, error) in table {
         refused(&Bundle::sh("true").with(field, value), error);
@@ -87,9 +103,18 @@ fn root_a_rootfs_that_is_a_link_is_refused() {
 fn root_mounts_that_cannot_be_are_refused() {
     for (mount, error) in [
         (json!({ "destination": "/x", "type": "nosuchfs", "source": "x" }), "/x"),
-        (json!({ "destination": "/x", "source": "/nosuch", "options": ["bind"] }), "/nosuch"),
-        (json!({ "destination": "/proc/1", "type": "tmpfs", "source": "x" }), "inside /proc"),
-        (json!({ "destination": "/x", "type": "tmpfs", "source": "x", "options": ["nosuch=1"] }), "nosuch"),
+        (
+            json!({ "destination": "/x", "source": "/nosuch", "options": ["bind"] }),
+            "/nosuch",
+        ),
+        (
+            json!({ "destination": "/proc/1", "type": "tmpfs", "source": "x" }),
+            "inside /proc",
+        ),
+        (
+            json!({ "destination": "/x", "type": "tmpfs", "source": "x", "options": ["nosuch=1"] }),
+            "nosuch",
+        ),
         (json!({ "destination": "/x" }), "mounts[7]"),
     ] {
         refused(&Bundle::sh("true").and("mounts", mount), error);
@@ -107,7 +132,10 @@ fn root_hooks_that_fail_or_hang_end_the_create() {
     };
     for kind in ["prestart", "createRuntime", "createContainer"] {
         let failing = Bundle::sh("true").with("hooks", json!({ kind: hook("echo out; echo err >&2; exit 3", None) }));
-        refused(&failing, &format!("error running {kind} hook #0: exit status 3, stdout: out"));
+        refused(
+            &failing,
+            &format!("error running {kind} hook #0: exit status 3, stdout: out"),
+        );
         let hanging = Bundle::sh("true").with("hooks", json!({ kind: hook("sleep 100 & sleep 100", Some(1)) }));
         let begin = Instant::now();
         hanging.run().fails(1, "hook ran past specified timeout of 1.0s");
@@ -137,8 +165,12 @@ fn root_a_damaged_state_is_said_and_can_be_removed() {
         let dir = bundle.state_root().join("c");
         fs::create_dir_all(&dir).unwrap();
         fs::write(dir.join("state.json"), text).unwrap();
-        bundle.call(&["state", "c"]).fails(1, "the state of container c is damaged");
-        bundle.call(&["create", "c"]).fails(1, "container with given ID already exists");
+        bundle
+            .call(&["state", "c"])
+            .fails(1, "the state of container c is damaged");
+        bundle
+            .call(&["create", "c"])
+            .fails(1, "container with given ID already exists");
         bundle.call(&["delete", "c"]).fails(1, "damaged");
         assert_eq!(bundle.call(&["list", "-q"]).ok(), "c");
         bundle.call(&["delete", "--force", "c"]).ok();
@@ -164,12 +196,20 @@ fn root_a_state_of_another_boot_is_a_stopped_container() {
 #[test]
 fn root_consoles_nobody_answers_and_pid_files_that_cannot_be_end_the_create() {
     let bundle = Bundle::sh("true").with("process.terminal", json!(true));
-    bundle.call(&["create", "--console-socket", "nosuch", "c"]).fails(1, "dial unix");
+    bundle
+        .call(&["create", "--console-socket", "nosuch", "c"])
+        .fails(1, "dial unix");
     assert_eq!(bundle.leftovers(), [""; 0]);
     let bundle = Bundle::sh("true");
-    bundle.call(&["create", "--pid-file", "/nosuch/pid", "c"]).fails(1, "/nosuch/pid");
-    bundle.call(&["create", "--pidfd-socket", "/nosuch", "c"]).fails(1, "dial unix");
-    bundle.call(&["create", "--bundle", "/nosuch", "c"]).fails(1, "chdir /nosuch: no such file or directory");
+    bundle
+        .call(&["create", "--pid-file", "/nosuch/pid", "c"])
+        .fails(1, "/nosuch/pid");
+    bundle
+        .call(&["create", "--pidfd-socket", "/nosuch", "c"])
+        .fails(1, "dial unix");
+    bundle
+        .call(&["create", "--bundle", "/nosuch", "c"])
+        .fails(1, "chdir /nosuch: no such file or directory");
     assert_eq!(bundle.leftovers(), [""; 0]);
 }
 
@@ -183,7 +223,13 @@ fn root_user_files_that_lie_are_not_believed() {
         assert!(begin.elapsed() < Duration::from_secs(2));
     };
     start(&|bundle| {
-        assert!(std::process::Command::new("mkfifo").arg(bundle.rootfs().join("etc/passwd")).status().unwrap().success());
+        assert!(
+            std::process::Command::new("mkfifo")
+                .arg(bundle.rootfs().join("etc/passwd"))
+                .status()
+                .unwrap()
+                .success()
+        );
     });
     start(&|bundle| std::os::unix::fs::symlink("/dev/zero", bundle.rootfs().join("etc/passwd")).unwrap());
     start(&|bundle| {

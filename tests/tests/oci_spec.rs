@@ -14,15 +14,19 @@ fn printed(script: &str, change: impl FnOnce(Bundle) -> Bundle) -> String {
 
 #[test]
 fn root_process_credentials_are_exact() {
-    let text = printed("id -u; id -g; id -G; umask; grep -E 'Cap|NoNew' /proc/self/status", |bundle| {
-        bundle
+    let text =
+        printed(
+            "id -u; id -g; id -G; umask; grep -E 'Cap|NoNew' /proc/self/status",
+            |bundle| {
+                bundle
             .with("process.user", json!({ "uid": 1000, "gid": 1001, "additionalGids": [5, 6], "umask": 18 }))
             .with(
                 "process.capabilities",
                 json!({ "bounding": ["CAP_KILL", "CAP_CHOWN"], "permitted": ["CAP_KILL"], "effective": ["CAP_KILL"],
                         "inheritable": ["CAP_KILL"], "ambient": ["CAP_KILL"] }),
             )
-    });
+            },
+        );
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[..4], ["1000", "1001", "1001 5 6", "0022"]);
     let expected = [
@@ -41,10 +45,16 @@ fn root_limits_scheduling_and_scores_hold() {
     let script = "ulimit -n; ulimit -Hn; cat /proc/self/oom_score_adj; sed -n 's/^policy *: *//p' /proc/self/sched";
     let text = printed(script, |bundle| {
         bundle
-            .with("process.rlimits", json!([{ "type": "RLIMIT_NOFILE", "soft": 100, "hard": 200 }]))
+            .with(
+                "process.rlimits",
+                json!([{ "type": "RLIMIT_NOFILE", "soft": 100, "hard": 200 }]),
+            )
             .with("process.oomScoreAdj", json!(300))
             .with("process.scheduler", json!({ "policy": "SCHED_BATCH", "nice": 5 }))
-            .with("process.ioPriority", json!({ "class": "IOPRIO_CLASS_IDLE", "priority": 0 }))
+            .with(
+                "process.ioPriority",
+                json!({ "class": "IOPRIO_CLASS_IDLE", "priority": 0 }),
+            )
     });
     assert_eq!(text.lines().take(3).collect::<Vec<_>>(), ["100", "200", "300"]);
     if let Some(policy) = text.lines().nth(3) {
@@ -55,7 +65,11 @@ fn root_limits_scheduling_and_scores_hold() {
 #[test]
 fn root_the_personality_is_the_container_s() {
     let script = "/bin/busybox uname -m";
-    assert_eq!(printed(script, |bundle| bundle.with("linux.personality", json!({ "domain": "LINUX32" }))), "i686");
+    assert_eq!(
+        printed(script, |bundle| bundle
+            .with("linux.personality", json!({ "domain": "LINUX32" }))),
+        "i686"
+    );
 }
 
 #[test]
@@ -65,7 +79,10 @@ fn root_names_and_kernel_parameters_are_the_container_s() {
         bundle
             .with("hostname", json!("inside"))
             .with("domainname", json!("example"))
-            .with("linux.sysctl", json!({ "net.ipv4.ip_forward": "1", "kernel.shmmni": "77" }))
+            .with(
+                "linux.sysctl",
+                json!({ "net.ipv4.ip_forward": "1", "kernel.shmmni": "77" }),
+            )
     });
     assert_eq!(text, "inside\nexample\n1\n77");
 }
@@ -82,8 +99,14 @@ fn root_default_devices_links_and_rules_are_there() {
     let script = "cd /dev; for d in null zero full random urandom tty; do stat -c '%n %F %t:%T' $d; done; for l in fd stdin \
                   stdout stderr ptmx; do readlink $l; done; echo x > null; ls -1d pts shm mqueue";
     let text = printed(script, |bundle| bundle);
-    assert!(text.starts_with("null character special file 1:3\nzero character special file 1:5\n"), "{text}");
-    assert!(text.contains("/proc/self/fd\n/proc/self/fd/0\n/proc/self/fd/1\n/proc/self/fd/2\npts/ptmx"), "{text}");
+    assert!(
+        text.starts_with("null character special file 1:3\nzero character special file 1:5\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("/proc/self/fd\n/proc/self/fd/0\n/proc/self/fd/1\n/proc/self/fd/2\npts/ptmx"),
+        "{text}"
+    );
     assert!(text.contains("mqueue\npts\nshm"), "{text}");
 }
 
@@ -98,12 +121,19 @@ fn root_devices_of_the_configuration_are_made_and_allowed_or_not() {
     let script = "stat -c '%a %u %g %t:%T' /dev/mine; test -p /dev/sub/pipe && echo pipe; stat -c %F /srv/zero; (: < /dev/mem) \
                   2>&1; (: < /srv/zero) && echo read";
     let text = printed(script, |bundle| {
-        bundle
-            .with("linux.devices", devices)
-            .with("process.capabilities.bounding", json!(["CAP_SYS_RAWIO", "CAP_DAC_OVERRIDE"]))
+        bundle.with("linux.devices", devices).with(
+            "process.capabilities.bounding",
+            json!(["CAP_SYS_RAWIO", "CAP_DAC_OVERRIDE"]),
+        )
     });
-    assert!(text.starts_with("600 3 4 1:5\npipe\ncharacter special file\n"), "{text}");
-    assert!(text.contains("Operation not permitted") && text.ends_with("read"), "{text}");
+    assert!(
+        text.starts_with("600 3 4 1:5\npipe\ncharacter special file\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("Operation not permitted") && text.ends_with("read"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -164,7 +194,11 @@ fn root_bind_mounts_have_their_options_and_their_children() {
     assert_eq!(text.matches("content").count(), 2, "{text}");
     let line = text.lines().find(|line| line.contains(" /data ")).unwrap();
     assert!(line.contains("ro,nosuid,noatime"), "{line}");
-    assert!(text.lines().any(|line| line.contains(" /data/sub ro") && line.contains("tmpfs")), "{text}");
+    assert!(
+        text.lines()
+            .any(|line| line.contains(" /data/sub ro") && line.contains("tmpfs")),
+        "{text}"
+    );
 }
 
 #[test]
@@ -179,13 +213,18 @@ fn root_tmpfs_takes_modes_sizes_and_copies_what_it_covers() {
     fs::write(bundle.rootfs().join("full/a/b"), "below\n").unwrap();
     fs::set_permissions(bundle.rootfs().join("full"), fs::Permissions::from_mode(0o751)).unwrap();
     let text = bundle.run().ok();
-    assert!(text.starts_with("below\n751\n1770\n") && text.contains("size=64k"), "{text}");
+    assert!(
+        text.starts_with("below\n751\n1770\n") && text.contains("size=64k"),
+        "{text}"
+    );
 }
 
 #[test]
 fn root_the_root_can_be_read_only_and_shared() {
     let text = printed("(echo x > /file) 2>&1; true", |bundle| {
-        bundle.with("root.readonly", json!(true)).with("linux.rootfsPropagation", json!("shared"))
+        bundle
+            .with("root.readonly", json!(true))
+            .with("linux.rootfsPropagation", json!("shared"))
     });
     assert!(text.contains("Read-only file system"), "{text}");
     let text = printed("sed -n '/ \\/ rw/p' /proc/self/mountinfo", |bundle| {
@@ -215,7 +254,10 @@ fn root_user_namespaces_map_ids_and_can_be_joined() {
         .and("linux.namespaces", json!({ "type": "user" }))
         .with("linux.uidMappings", maps.clone())
         .with("linux.gidMappings", maps);
-    bundle.spec["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "cgroup");
+    bundle.spec["mounts"]
+        .as_array_mut()
+        .unwrap()
+        .retain(|mount| mount["type"] != "cgroup");
     fs::set_permissions(bundle.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let ended = bundle.call(&["create", "c"]);
     ended.ok();
@@ -236,11 +278,17 @@ fn root_user_namespaces_map_ids_and_can_be_joined() {
             { "type": "network", "path": path("net") }, { "type": "mount" }, { "type": "ipc" }, { "type": "uts" },
         ]),
     );
-    other.spec["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "cgroup");
+    other.spec["mounts"]
+        .as_array_mut()
+        .unwrap()
+        .retain(|mount| mount["type"] != "cgroup");
     let text = other.run().ok();
     assert!(text.contains(&namespace.display().to_string()), "{text}");
     assert!(text.contains("200000"), "{text}");
-    assert!(text.lines().any(|line| line == "1"), "the first container's first process is seen: {text}");
+    assert!(
+        text.lines().any(|line| line == "1"),
+        "the first container's first process is seen: {text}"
+    );
 }
 
 #[test]
@@ -249,7 +297,10 @@ fn root_time_namespaces_have_their_offsets() {
     let host = up(&fs::read_to_string("/proc/uptime").unwrap());
     let bundle = Bundle::sh("cat /proc/uptime")
         .and("linux.namespaces", json!({ "type": "time" }))
-        .with("linux.timeOffsets", json!({ "boottime": { "secs": 100_000, "nanosecs": 0 }, "monotonic": { "secs": 5 } }));
+        .with(
+            "linux.timeOffsets",
+            json!({ "boottime": { "secs": 100_000, "nanosecs": 0 }, "monotonic": { "secs": 5 } }),
+        );
     let inside = up(&bundle.run().ok());
     assert!((host + 100_000..host + 100_010).contains(&inside), "{host} {inside}");
 }
@@ -277,7 +328,10 @@ fn root_resources_reach_the_cgroup() {
             .flat_map(|dir| names.iter().map(move |name| dir.join(name)))
             .find_map(|file| fs::read_to_string(file).ok())
     };
-    assert_eq!(read(&["memory.limit_in_bytes", "memory.max"]).unwrap().trim(), "67108864");
+    assert_eq!(
+        read(&["memory.limit_in_bytes", "memory.max"]).unwrap().trim(),
+        "67108864"
+    );
     assert_eq!(read(&["pids.max"]).unwrap().trim(), "33");
 }
 
@@ -327,7 +381,8 @@ fn root_all_six_hooks_run_in_order_with_the_state() {
         let script = format!("read state; echo {name} $state >> {}", log.display());
         json!([{ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"] }])
     };
-    let inside = |name: &str| json!([{ "path": "/bin/sh", "args": ["sh", "-c", format!("read s; echo {name} $s >> /log")] }]);
+    let inside =
+        |name: &str| json!([{ "path": "/bin/sh", "args": ["sh", "-c", format!("read s; echo {name} $s >> /log")] }]);
     bundle.set("annotations", json!({ "key": "value" }));
     bundle.set(
         "hooks",
@@ -344,7 +399,14 @@ fn root_all_six_hooks_run_in_order_with_the_state() {
     let mut names: Vec<&str> = text.lines().map(|line| line.split(' ').next().unwrap()).collect();
     // The program and the hook after its start run side by side.
     names.retain(|name| *name != "program");
-    let order = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
+    let order = [
+        "prestart",
+        "createRuntime",
+        "createContainer",
+        "startContainer",
+        "poststart",
+        "poststop",
+    ];
     assert_eq!(names, order);
     let state = |name: &str| -> serde_json::Value {
         let line = text.lines().find(|line| line.starts_with(name)).unwrap();
@@ -359,7 +421,10 @@ fn root_all_six_hooks_run_in_order_with_the_state() {
     ] {
         let state = state(name);
         assert_eq!((&state["status"], &state["pid"]), (&json!(status), &pid), "{name}");
-        assert_eq!((&state["id"], &state["annotations"]["key"]), (&json!("c"), &json!("value")));
+        assert_eq!(
+            (&state["id"], &state["annotations"]["key"]),
+            (&json!("c"), &json!("value"))
+        );
     }
 }
 

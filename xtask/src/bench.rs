@@ -4,6 +4,7 @@
 
 mod engine;
 mod memory;
+mod runtime;
 mod table;
 
 use std::time::{Duration, Instant};
@@ -22,8 +23,13 @@ pub fn run(workspace: &Workspace, quick: bool, write: bool) -> Result<bool> {
     let binary = workspace.build_dist()?;
     let rounds = if quick { 5 } else { 21 };
     let mut engines = vec![Engine::ferry(&binary)?];
+    let mut runtimes = String::new();
     match Peer::start(workspace, PEER)? {
-        Some(peer) => engines.push(Engine::docker(workspace, peer)?),
+        Some(peer) => {
+            runtimes = runtime::table(&binary, &peer, rounds)?;
+            println!("{runtimes}");
+            engines.push(Engine::docker(workspace, peer)?);
+        }
         None => println!("no Docker Engine to compare with: the peers are not set up"),
     }
     for engine in &engines {
@@ -78,8 +84,12 @@ pub fn run(workspace: &Workspace, quick: bool, write: bool) -> Result<bool> {
     let size = mebibytes(&binary)?;
     rows.push(Row::new("the binary", Unit::MiB, Bar::Most(25.0), vec![vec![size]]));
 
-    let page = table::page(&rows, &heading()?);
+    let mut page = table::page(&rows, &heading()?);
     println!("\n{page}");
+    if !runtimes.is_empty() {
+        page.push_str("\nThe OCI runtime alone (`ferry runtime`), with runc's default configuration:\n\n");
+        page.push_str(&runtimes);
+    }
     if write {
         table::write(&workspace.root.join("docs/benchmarks.md"), &page)?;
     }

@@ -55,7 +55,7 @@ impl Peer {
     }
 
     /// A command inside the peer's namespaces.
-    fn command(&self) -> Command {
+    pub fn command(&self) -> Command {
         let mut command = Command::new("nsenter");
         let holder = self.holder().unwrap_or_default();
         command.args(["-t", &holder, "-m", "-n", "-i", "-u", "-r", "-w", "--"]);

@@ -43,7 +43,11 @@ fn usual() -> Option<Layout> {
         const KNOWN: [&str; 9] = [
             "memory", "cpu", "cpuacct", "pids", "devices", "freezer", "blkio", "cpuset", "hugetlb",
         ];
-        let controllers: Vec<String> = list.split(',').filter(|name| KNOWN.contains(name)).map(str::to_owned).collect();
+        let controllers: Vec<String> = list
+            .split(',')
+            .filter(|name| KNOWN.contains(name))
+            .map(str::to_owned)
+            .collect();
         if !controllers.is_empty() {
             mounts.push(V1Mount { path, controllers });
         }
@@ -96,7 +100,9 @@ const ALLOWED: [(LinuxDeviceType, Option<i64>, Option<i64>, &str); 10] = [
 pub(crate) fn resources(given: Option<LinuxResources>, version: u8) -> Result<LinuxResources> {
     let mut resources = given.unwrap_or_default();
     if version == 1 && resources.unified().as_ref().is_some_and(|unified| !unified.is_empty()) {
-        return Err(Error::Invalid("invalid configuration: cannot use unified on cgroup v1".to_owned()));
+        return Err(Error::Invalid(
+            "invalid configuration: cannot use unified on cgroup v1".to_owned(),
+        ));
     }
     let mut rules: Vec<LinuxDeviceCgroup> = resources.devices().clone().unwrap_or_default();
     if rules.is_empty() {
@@ -141,7 +147,9 @@ pub(crate) fn is_frozen(layout: &Layout, path: &str) -> bool {
                 let state = read(mount.path.join(path).join("freezer.state"));
                 matches!(state.trim(), "FROZEN" | "FREEZING")
             }),
-        Layout::V2(mount) => read(mount.join(path).join("cgroup.events")).lines().any(|line| line == "frozen 1"),
+        Layout::V2(mount) => read(mount.join(path).join("cgroup.events"))
+            .lines()
+            .any(|line| line == "frozen 1"),
     }
 }
 
@@ -168,7 +176,9 @@ mod tests {
 
     #[test]
     fn the_usual_layout_is_the_one_the_mount_table_tells_of() {
-        let (Some(usual), Ok(table)) = (usual(), Layout::detect()) else { return };
+        let (Some(usual), Ok(table)) = (usual(), Layout::detect()) else {
+            return;
+        };
         let sorted = |layout: Layout| match layout {
             Layout::V1(mut mounts) => {
                 mounts.sort_by(|a, b| a.path.cmp(&b.path));

@@ -39,12 +39,32 @@ impl Context<'_> {
 
 const GLOBAL: [Flag; 9] = [
     switch("debug", "", "enable debug logging"),
-    value("log", "", "set the log file to write logs to (default is '/dev/stderr')"),
-    value("log-format", "", "set the log format ('text' (default), or 'json') (default: \"text\")"),
-    value("root", "", "root directory for storage of container state (default: \"/run/ferry-oci\")"),
+    value(
+        "log",
+        "",
+        "set the log file to write logs to (default is '/dev/stderr')",
+    ),
+    value(
+        "log-format",
+        "",
+        "set the log format ('text' (default), or 'json') (default: \"text\")",
+    ),
+    value(
+        "root",
+        "",
+        "root directory for storage of container state (default: \"/run/ferry-oci\")",
+    ),
     value("criu", "", "not used"),
-    switch("systemd-cgroup", "", "not supported: cgroups are made by this runtime itself"),
-    value("rootless", "", "ignore cgroup permission errors ('true', 'false', or 'auto') (default: \"auto\")"),
+    switch(
+        "systemd-cgroup",
+        "",
+        "not supported: cgroups are made by this runtime itself",
+    ),
+    value(
+        "rootless",
+        "",
+        "ignore cgroup permission errors ('true', 'false', or 'auto') (default: \"auto\")",
+    ),
     switch("version", "v", "print the version"),
     switch("help", "h", "show help"),
 ];
@@ -98,7 +118,10 @@ fn dispatch(invocation: &Invocation, args: &[String], log: &mut Log) -> Result<u
         }
         Err(Found::Wrong(command, error)) => {
             let text = command.help();
-            print(&format!("Incorrect Usage.\n\nNAME:\n   {} {text}\n", invocation.program));
+            print(&format!(
+                "Incorrect Usage.\n\nNAME:\n   {} {text}\n",
+                invocation.program
+            ));
             return Err((error, command.failure));
         }
     };
@@ -131,6 +154,9 @@ fn dispatch(invocation: &Invocation, args: &[String], log: &mut Log) -> Result<u
         log: std::mem::take(log),
         rootless,
     };
+    // The binary holds far more than the runtime, and its code is mapped in wide strips: what the way here took is given
+    // back, here and between the stages of the larger commands.
+    ferry_sys::exe::release_code();
     let done = (command.run)(&mut context, &parsed);
     *log = context.log;
     done.map_err(failed)
@@ -143,7 +169,10 @@ enum Found {
 }
 
 fn find(name: &str, rest: &[String], _globals: &Parsed) -> Result<(&'static Command, Parsed), Found> {
-    let command = commands::ALL.iter().find(|command| command.name == name).ok_or(Found::Nothing)?;
+    let command = commands::ALL
+        .iter()
+        .find(|command| command.name == name)
+        .ok_or(Found::Nothing)?;
     let parsed = flags::parse(command.flags, rest, command.order).map_err(|error| Found::Wrong(command, error))?;
     if parsed.help {
         return Err(Found::Help(command.help()));
@@ -159,7 +188,13 @@ fn root_directory(invocation: &Invocation, globals: &Parsed) -> Root {
         // Commands change directory.
         return Root(std::path::absolute(root).unwrap_or_else(|_| root.into()));
     }
-    let variable = |name: &str| invocation.env.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+    let variable = |name: &str| {
+        invocation
+            .env
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.clone())
+    };
     match variable("XDG_RUNTIME_DIR").filter(|_| !rustix::process::geteuid().is_root()) {
         Some(directory) => Root(std::path::Path::new(&directory).join("ferry-oci")),
         None => Root("/run/ferry-oci".into()),
@@ -170,7 +205,10 @@ fn root_directory(invocation: &Invocation, globals: &Parsed) -> Root {
 fn in_user_namespace() -> bool {
     let text = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     let mut fields = text.split_whitespace();
-    !matches!((fields.next(), fields.next(), fields.next()), (Some("0"), Some("0"), Some("4294967295")))
+    !matches!(
+        (fields.next(), fields.next(), fields.next()),
+        (Some("0"), Some("0"), Some("4294967295"))
+    )
 }
 
 /// Standard output; a reader that is gone is no failure of the command.

@@ -48,7 +48,11 @@ pub(crate) const ALL: &[Command] = &[
         order: Order::First,
         prefix: "",
         failure: 1,
-        run: |_, _| Err(Error::Invalid("checkpoint is not supported by this runtime yet".to_owned())),
+        run: |_, _| {
+            Err(Error::Invalid(
+                "checkpoint is not supported by this runtime yet".to_owned(),
+            ))
+        },
     },
     Command {
         name: "create",
@@ -66,7 +70,11 @@ pub(crate) const ALL: &[Command] = &[
         about: "delete any resources held by the container often used with detached container",
         arguments: ID,
         count: ONE,
-        flags: &[switch("force", "f", "Forcibly deletes the container if it is still running (uses SIGKILL)")],
+        flags: &[switch(
+            "force",
+            "f",
+            "Forcibly deletes the container if it is still running (uses SIGKILL)",
+        )],
         order: Order::Mixed,
         prefix: "",
         failure: 1,
@@ -149,7 +157,11 @@ pub(crate) const ALL: &[Command] = &[
         about: "ps displays the processes running inside a container",
         arguments: "<container-id> [ps options]",
         count: (1, usize::MAX),
-        flags: &[value("format", "f", "select one of: table or json (default: \"table\")")],
+        flags: &[value(
+            "format",
+            "f",
+            "select one of: table or json (default: \"table\")",
+        )],
         order: Order::First,
         prefix: "",
         failure: 1,
@@ -164,7 +176,11 @@ pub(crate) const ALL: &[Command] = &[
         order: Order::First,
         prefix: "",
         failure: 1,
-        run: |_, _| Err(Error::Invalid("restore is not supported by this runtime yet".to_owned())),
+        run: |_, _| {
+            Err(Error::Invalid(
+                "restore is not supported by this runtime yet".to_owned(),
+            ))
+        },
     },
     Command {
         name: "resume",
@@ -257,7 +273,11 @@ impl Command {
         let Self {
             name, about, arguments, ..
         } = self;
-        let options = if self.flags.is_empty() { "" } else { " [command options]" };
+        let options = if self.flags.is_empty() {
+            ""
+        } else {
+            " [command options]"
+        };
         let mut text = format!("{name} - {about}\n\nUSAGE:\n   runc {name}{options} {arguments}\n");
         if !self.flags.is_empty() {
             text.push_str("\nOPTIONS:\n");
@@ -277,7 +297,10 @@ pub(crate) fn describe(flags: &[Flag]) -> String {
         }
     };
     let width = flags.iter().map(|flag| name(flag).len()).max().unwrap_or(0);
-    flags.iter().map(|flag| format!("   {:<width$}  {}\n", name(flag), flag.help)).collect()
+    flags
+        .iter()
+        .map(|flag| format!("   {:<width$}  {}\n", name(flag), flag.help))
+        .collect()
 }
 
 /// The id every command but `list`, `spec` and `features` begins with.

@@ -279,8 +279,14 @@ mod tests {
         let wrong = [
             (r#"{"process":{"user":{"uid":-1}}}"#, "process.user.uid: "),
             (r#"{"process":{"args":["a",5]}}"#, "process.args[1]: "),
-            (r#"{"linux":{"resources":{"memory":{"limit":"1g"}}}}"#, "linux.resources.memory.limit: "),
-            (r#"{"linux":{"seccomp":{"defaultAction":"BOGUS"}}}"#, "linux.seccomp.defaultAction: "),
+            (
+                r#"{"linux":{"resources":{"memory":{"limit":"1g"}}}}"#,
+                "linux.resources.memory.limit: ",
+            ),
+            (
+                r#"{"linux":{"seccomp":{"defaultAction":"BOGUS"}}}"#,
+                "linux.seccomp.defaultAction: ",
+            ),
         ];
         for (text, field) in wrong {
             let error = parse::<Config>(text.as_bytes()).unwrap_err().to_string();

@@ -14,8 +14,8 @@ use crate::error::{During as _, Result};
 /// Connects to a listening stream socket.
 pub(crate) fn connect(path: &Path) -> Result<OwnedFd> {
     let what = || format!("dial unix {}", path.display());
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-        .during(what)?;
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).during(what)?;
     let address = SocketAddrUnix::new(path).during(what)?;
     rustix::net::connect(&socket, &address).during(what)?;
     Ok(socket)

@@ -131,7 +131,11 @@ mod tests {
     ];
 
     fn read(args: &[&str], order: Order) -> Result<Parsed> {
-        parse(&FLAGS, &args.iter().map(|&arg| arg.to_owned()).collect::<Vec<_>>(), order)
+        parse(
+            &FLAGS,
+            &args.iter().map(|&arg| arg.to_owned()).collect::<Vec<_>>(),
+            order,
+        )
     }
 
     #[test]

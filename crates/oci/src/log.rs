@@ -60,7 +60,9 @@ impl Log {
     }
 
     fn write(&mut self, level: Level, message: &str) {
-        let time = Timestamp::now().round(jiff::Unit::Second).unwrap_or_else(|_| Timestamp::now());
+        let time = Timestamp::now()
+            .round(jiff::Unit::Second)
+            .unwrap_or_else(|_| Timestamp::now());
         let level = match level {
             Level::Debug => "debug",
             Level::Warning => "warning",

@@ -55,10 +55,14 @@ pub(crate) fn of(config: &Config, bundle: &Path, host: Host, warnings: &mut Vec<
     let given = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
     let (hostname, domainname) = (given(&config.hostname), given(&config.domainname));
     if hostname.is_some() && !own(CLONE_NEWUTS) {
-        return Err(Error::Invalid("unable to set hostname without a private UTS namespace".to_owned()));
+        return Err(Error::Invalid(
+            "unable to set hostname without a private UTS namespace".to_owned(),
+        ));
     }
     if domainname.is_some() && !own(CLONE_NEWUTS) {
-        return Err(Error::Invalid("unable to set domainname without a private UTS namespace".to_owned()));
+        return Err(Error::Invalid(
+            "unable to set domainname without a private UTS namespace".to_owned(),
+        ));
     }
     let sysctls = sysctl::check(linux, &namespaces, hostname.is_some())?;
     let mut mounts = Vec::new();
@@ -66,7 +70,10 @@ pub(crate) fn of(config: &Config, bundle: &Path, host: Host, warnings: &mut Vec<
         mounts.push(self::mount(mount, index, bundle, &namespaces, warnings)?);
     }
     let on_dev = |mount: &Mount| mount.target == Path::new("/dev");
-    let devices = if mounts.iter().any(|mount| on_dev(mount) && matches!(mount.source, Source::Bind { .. })) {
+    let devices = if mounts
+        .iter()
+        .any(|mount| on_dev(mount) && matches!(mount.source, Source::Bind { .. }))
+    {
         Vec::new()
     } else {
         devices(linux)?
@@ -102,7 +109,10 @@ fn version(config: &Config) -> Result<()> {
             "ociVersion",
             format!("version {version} is not supported, 1.x is"),
         )),
-        _ => Err(Error::config("ociVersion", format!("{version:?} is not a semantic version"))),
+        _ => Err(Error::config(
+            "ociVersion",
+            format!("{version:?} is not a semantic version"),
+        )),
     }
 }
 
@@ -110,8 +120,16 @@ fn version(config: &Config) -> Result<()> {
 fn refuse_unsupported(linux: &Linux) -> Result<()> {
     let label = linux.mount_label.as_deref().is_some_and(|label| !label.is_empty());
     let refused = [
-        (linux.intel_rdt.is_some(), "intelRdt", "Intel RDT is not supported by this runtime"),
-        (linux.memory_policy.is_some(), "memoryPolicy", "it is not supported by this runtime"),
+        (
+            linux.intel_rdt.is_some(),
+            "intelRdt",
+            "Intel RDT is not supported by this runtime",
+        ),
+        (
+            linux.memory_policy.is_some(),
+            "memoryPolicy",
+            "it is not supported by this runtime",
+        ),
         (
             linux.net_devices.as_ref().is_some_and(|devices| !devices.is_empty()),
             "netDevices",
@@ -175,10 +193,14 @@ fn namespaces(linux: &Linux) -> Result<Namespaces> {
         spaces.uids = mappings(linux.uid_mappings.as_deref(), "linux.uidMappings")?;
         spaces.gids = mappings(linux.gid_mappings.as_deref(), "linux.gidMappings")?;
         if spaces.uids.is_empty() {
-            return Err(Error::Invalid("user namespaces enabled, but no uid mappings found".to_owned()));
+            return Err(Error::Invalid(
+                "user namespaces enabled, but no uid mappings found".to_owned(),
+            ));
         }
         if spaces.gids.is_empty() {
-            return Err(Error::Invalid("user namespaces enabled, but no gid mappings found".to_owned()));
+            return Err(Error::Invalid(
+                "user namespaces enabled, but no gid mappings found".to_owned(),
+            ));
         }
     }
     for (clock, offset) in linux.time_offsets.iter().flatten() {
@@ -213,12 +235,18 @@ fn mappings(mappings: Option<&[IdMapping]>, field: &str) -> Result<Vec<(u32, u32
     const MOST: usize = 340;
     let mappings = mappings.unwrap_or_default();
     if mappings.len() > MOST {
-        return Err(Error::config(field, format!("{} ranges, the kernel takes {MOST}", mappings.len())));
+        return Err(Error::config(
+            field,
+            format!("{} ranges, the kernel takes {MOST}", mappings.len()),
+        ));
     }
     for (index, map) in mappings.iter().enumerate() {
         let ends = [map.container, map.host].map(|start| start.checked_add(map.size));
         if map.size == 0 || ends.contains(&None) {
-            let problem = format!("a range of {} ids from {} and {} overflows", map.size, map.container, map.host);
+            let problem = format!(
+                "a range of {} ids from {} and {} overflows",
+                map.size, map.container, map.host
+            );
             return Err(Error::config(format!("{field}[{index}]"), problem));
         }
     }
@@ -265,7 +293,10 @@ fn mount(
             options: mode.data,
         }
     };
-    let maps = [(&mount.uid_mappings, "uidMappings"), (&mount.gid_mappings, "gidMappings")];
+    let maps = [
+        (&mount.uid_mappings, "uidMappings"),
+        (&mount.gid_mappings, "gidMappings"),
+    ];
     let [uids, gids] = maps.map(|(map, name)| mappings(map.as_deref(), &format!("{}.{name}", field())));
     let (uids, gids) = (uids?, gids?);
     let idmap = match (mode.idmap, uids.is_empty(), gids.is_empty()) {
@@ -280,7 +311,10 @@ fn mount(
             recursive,
         }),
         (Some(_), true, true) => {
-            return Err(Error::config(field(), "an id-mapped mount needs mappings or a user namespace"));
+            return Err(Error::config(
+                field(),
+                "an id-mapped mount needs mappings or a user namespace",
+            ));
         }
         (recursive, false, false) => Some(IdMap {
             uids,
@@ -289,7 +323,10 @@ fn mount(
         }),
     };
     if idmap.is_some() && !matches!(source, Source::Bind { .. }) {
-        return Err(Error::config(field(), "id-mapped mounts are only supported for bind-mounts"));
+        return Err(Error::config(
+            field(),
+            "id-mapped mounts are only supported for bind-mounts",
+        ));
     }
     Ok(Mount {
         target,
@@ -337,7 +374,10 @@ fn devices(linux: &Linux) -> Result<Vec<Device>> {
             u32::try_from(value).map_err(|_| Error::config(field(name), format!("{value} is no device number")))
         };
         if !device.path.starts_with('/') {
-            return Err(Error::config(field("path"), format!("{:?} is not absolute", device.path)));
+            return Err(Error::config(
+                field("path"),
+                format!("{:?} is not absolute", device.path),
+            ));
         }
         let plain = kind == 'p';
         devices.push(Device {

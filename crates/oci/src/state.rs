@@ -302,7 +302,9 @@ impl Record {
         let pid = Pid::from_raw(self.pid)?;
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()?;
         // Looked at after it was pinned, so the answer is about this very process.
-        is_alive(self.pid, self.start_time) .then_some(pidfd).filter(|_| boot() == self.boot)
+        is_alive(self.pid, self.start_time)
+            .then_some(pidfd)
+            .filter(|_| boot() == self.boot)
     }
 
     pub fn cgroup(&self) -> Result<Option<Cgroup>> {
@@ -319,7 +321,11 @@ impl Record {
 
     pub fn status(&self, directory: &Directory) -> Status {
         if self.pid == 0 {
-            return if directory.is_busy() { Status::Creating } else { Status::Stopped };
+            return if directory.is_busy() {
+                Status::Creating
+            } else {
+                Status::Stopped
+            };
         }
         if self.process().is_none() {
             return Status::Stopped;
@@ -327,7 +333,11 @@ impl Record {
         if self.is_frozen() {
             return Status::Paused;
         }
-        if directory.is_unstarted() { Status::Created } else { Status::Running }
+        if directory.is_unstarted() {
+            Status::Created
+        } else {
+            Status::Running
+        }
     }
 
     fn is_frozen(&self) -> bool {

@@ -159,7 +159,10 @@ pub(crate) fn user_namespace(
             let path = format!("/proc/{}/ns/user", child.pid.as_raw_nonzero());
             Ok(rustix::fs::open(path, flags, Mode::empty())?)
         });
-    child.signal(libc::SIGKILL).and_then(|()| child.wait(true)).during(what)?;
+    child
+        .signal(libc::SIGKILL)
+        .and_then(|()| child.wait(true))
+        .during(what)?;
     opened.during(what)
 }
 

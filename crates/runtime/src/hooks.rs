@@ -150,8 +150,6 @@ fn memory(name: &str) -> Result<std::fs::File, rustix::io::Errno> {
 fn text(file: &mut std::fs::File) -> String {
     let mut bytes = Vec::new();
     // What cannot be read is only missing from a message.
-    let _ = file
-        .rewind()
-        .and_then(|()| file.take(OUTPUT).read_to_end(&mut bytes));
+    let _ = file.rewind().and_then(|()| file.take(OUTPUT).read_to_end(&mut bytes));
     String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -15,13 +15,13 @@ use rustix::process::{Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::failure::{During as _, Failure, Kind, reason};
+use crate::gate;
 use crate::hooks::{self, Hook};
 use crate::identity::{self, Identity};
 use crate::init::{LISTENER, READY};
 use crate::labels::Label;
 use crate::plan::{self, Process};
 use crate::start::Channel;
-use crate::gate;
 
 /// What stands at descriptors 0, 1 and 2.
 #[derive(Debug)]
@@ -87,12 +87,19 @@ fn prepare_and_exec(
     // A filter without no-new-privileges takes CAP_SYS_ADMIN, which may be about to go. The wait comes before any filter,
     // so that none has to allow what the wait takes.
     let early_filter = equipment.seccomp.is_some() && !process.no_new_privileges;
+    let in_cwd = enter_cwd(&root, process)?;
+    drop(root);
+    let Some(name) = process.args.first().filter(|name| !name.is_empty()) else {
+        return Err(Failure::new(Kind::Setup, "no command specified"));
+    };
     if early_filter {
+        // What is not there is said at create and not at start. The user's own look comes later.
+        if equipment.gate.is_some() && in_cwd {
+            find(name, &process.env)?;
+        }
         pass_gate(equipment, channel)?;
         filter(equipment, channel)?;
     }
-    let in_cwd = enter_cwd(&root, process)?;
-    drop(root);
     become_user(process, &identity)?;
     if !in_cwd {
         rustix::process::chdir(&process.cwd).during(|| format!("change to {}", process.cwd.display()))?;
@@ -102,10 +109,6 @@ fn prepare_and_exec(
     if process.no_new_privileges {
         rustix::thread::set_no_new_privs(true).during(|| "set no-new-privileges")?;
     }
-    let Some(name) = process.args.first().filter(|name| !name.is_empty()) else {
-        return Err(Failure::new(Kind::Setup, "no command specified"));
-    };
-    // Said at create and not at start, where it can be.
     let path = match equipment.init {
         Some(_) => None,
         None => Some(find(name, &process.env)?),
@@ -160,7 +163,9 @@ fn pass_gate(equipment: &Equipment<'_>, channel: &mut Channel<'_>) -> Result<(),
 fn filter(equipment: &Equipment<'_>, channel: &Channel<'_>) -> Result<(), Failure> {
     const NEW_LISTENER: u32 = 1 << 3;
     let what = || "load the seccomp filter";
-    let Some(program) = equipment.seccomp else { return Ok(()) };
+    let Some(program) = equipment.seccomp else {
+        return Ok(());
+    };
     let flags = u64::from(equipment.seccomp_flags);
     if equipment.seccomp_flags & NEW_LISTENER == 0 {
         return seccomp::load(program, flags).during(what);

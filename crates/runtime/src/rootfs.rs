@@ -322,7 +322,10 @@ impl Rootfs {
         let target = rustix::fs::openat(dev, "console", flags, Mode::empty()).during(what)?;
         let kind = FileType::from_raw_mode(rustix::fs::fstat(&target).during(what)?.st_mode);
         if kind == FileType::Symlink {
-            return Err(Failure::new(Kind::Setup, "/dev/console in the image is a symbolic link"));
+            return Err(Failure::new(
+                Kind::Setup,
+                "/dev/console in the image is a symbolic link",
+            ));
         }
         mount.attach(target.as_fd()).during(what)
     }

@@ -10,8 +10,8 @@ use ferry_sys::mount::Mount;
 use ferry_sys::{Child, SingleThreaded, packet};
 use rustix::fs::{Mode, OFlags};
 
-use crate::failure::{During as _, Failure, Kind};
 use crate::birth;
+use crate::failure::{During as _, Failure, Kind};
 use crate::init::{self, FAILURE, LISTENER, MOUNTED, READY, TERMINAL};
 use crate::namespace::{self, CLONE_NEWTIME, CLONE_NEWUSER};
 use crate::plan::{Namespaces, Plan, Source};
@@ -61,7 +61,9 @@ pub struct Gate<'a> {
 
 impl std::fmt::Debug for Gate<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Gate").field("listener", &self.listener).finish_non_exhaustive()
+        f.debug_struct("Gate")
+            .field("listener", &self.listener)
+            .finish_non_exhaustive()
     }
 }
 
@@ -189,7 +191,10 @@ pub fn start(proof: &SingleThreaded, start: Start<'_>, ready: Option<Ready<'_>>)
     };
     let (terminal, ready) = outcome(ours.as_fd(), Some(&mut at_mounts), None)?;
     if waits && !ready {
-        return Err(Failure::new(Kind::Setup, "the container's process died before it was ready"));
+        return Err(Failure::new(
+            Kind::Setup,
+            "the container's process died before it was ready",
+        ));
     }
     Ok(Started {
         child: guard.release()?,

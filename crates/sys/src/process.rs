@@ -36,7 +36,14 @@ pub fn set_io_priority(class: u32, priority: u32) -> io::Result<()> {
     const IOPRIO_WHO_PROCESS: libc::c_int = 1;
     const CLASS_SHIFT: u32 = 13;
     // SAFETY: takes three integers and no pointer.
-    result(unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, class << CLASS_SHIFT | priority) })
+    result(unsafe {
+        libc::syscall(
+            libc::SYS_ioprio_set,
+            IOPRIO_WHO_PROCESS,
+            0,
+            class << CLASS_SHIFT | priority,
+        )
+    })
 }
 
 /// Sets the execution domain (personality(2)), `PER_LINUX` or `PER_LINUX32`.
@@ -70,7 +77,10 @@ mod tests {
             policy: 99,
             ..SchedulerAttributes::default()
         };
-        assert_eq!(set_scheduler(attributes).unwrap_err().raw_os_error(), Some(libc::EINVAL));
+        assert_eq!(
+            set_scheduler(attributes).unwrap_err().raw_os_error(),
+            Some(libc::EINVAL)
+        );
         assert_eq!(set_io_priority(7, 0).unwrap_err().raw_os_error(), Some(libc::EINVAL));
     }
 

@@ -18,8 +18,8 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// Every applet the tests call.
 const APPLETS: [&str; 22] = [
-    "sh", "cat", "echo", "env", "grep", "hostname", "id", "ls", "mkdir", "mount", "pwd", "readlink", "sed", "sleep", "stat",
-    "test", "touch", "trap", "true", "tty", "umask", "wc",
+    "sh", "cat", "echo", "env", "grep", "hostname", "id", "ls", "mkdir", "mount", "pwd", "readlink", "sed", "sleep",
+    "stat", "test", "touch", "trap", "true", "tty", "umask", "wc",
 ];
 
 /// A bundle, and all containers that are made of it.
@@ -224,13 +224,22 @@ impl Bundle {
 
     /// What should not be there when no container is.
     pub fn leftovers(&self) -> Vec<String> {
-        let mut left: Vec<String> = self.cgroups().iter().map(|path| format!("cgroup {}", path.display())).collect();
+        let mut left: Vec<String> = self
+            .cgroups()
+            .iter()
+            .map(|path| format!("cgroup {}", path.display()))
+            .collect();
         if let Ok(entries) = fs::read_dir(self.state_root()) {
             left.extend(entries.filter_map(|entry| Some(format!("state {}", entry.ok()?.path().display()))));
         }
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         let dir = self.dir.display().to_string();
-        left.extend(mounts.lines().filter(|line| line.contains(&dir)).map(|line| format!("mount {line}")));
+        left.extend(
+            mounts
+                .lines()
+                .filter(|line| line.contains(&dir))
+                .map(|line| format!("mount {line}")),
+        );
         left
     }
 }

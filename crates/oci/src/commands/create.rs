@@ -4,9 +4,9 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use ferry_cgroup::{Cgroup, Hierarchy};
+use ferry_runtime::Plan;
 use ferry_runtime::hooks::{self, Hook};
 use ferry_runtime::start::{Gate, Io, Start};
-use ferry_runtime::Plan;
 use ferry_sys::{Child, Mount, SingleThreaded};
 use jiff::Timestamp;
 use oci_spec::runtime::LinuxSeccomp;
@@ -22,7 +22,11 @@ use crate::plan::{self, Host};
 use crate::state::{Directory, Record, Seccomp, Status, VERSION, boot, check_id, start_time};
 use crate::{cgroups, console};
 
-const BUNDLE: Flag = value("bundle", "b", "path to the root of the bundle directory, defaults to the current directory");
+const BUNDLE: Flag = value(
+    "bundle",
+    "b",
+    "path to the root of the bundle directory, defaults to the current directory",
+);
 const CONSOLE: Flag = value(
     "console-socket",
     "",
@@ -36,7 +40,11 @@ const PIDFD: Flag = value(
 );
 const PID_FILE: Flag = value("pid-file", "", "specify the file to write the process id to");
 const NO_PIVOT: Flag = switch("no-pivot", "", "do not use pivot root to jail process inside rootfs");
-const NO_KEYRING: Flag = switch("no-new-keyring", "", "do not create a new session keyring for the container");
+const NO_KEYRING: Flag = switch(
+    "no-new-keyring",
+    "",
+    "do not create a new session keyring for the container",
+);
 const PRESERVE: Flag = value(
     "preserve-fds",
     "",
@@ -51,7 +59,11 @@ pub(super) const RUN_FLAGS: [Flag; 10] = [
     switch("detach", "d", "detach from the container's process"),
     switch("keep", "", "do not delete the container after it exits"),
     PID_FILE,
-    switch("no-subreaper", "", "disable the use of the subreaper used to reap reparented processes"),
+    switch(
+        "no-subreaper",
+        "",
+        "disable the use of the subreaper used to reap reparented processes",
+    ),
     NO_PIVOT,
     NO_KEYRING,
     PRESERVE,
@@ -110,9 +122,17 @@ impl<'a, 'b> Made<'a, 'b> {
         check_id(id)?;
         let keep_fds = keep_fds(context, parsed)?;
         protect(context)?;
-        let pid_file = parsed.get("pid-file").map(std::path::absolute).transpose().during(|| "find the pid file")?;
+        let pid_file = parsed
+            .get("pid-file")
+            .map(std::path::absolute)
+            .transpose()
+            .during(|| "find the pid file")?;
         let absolute = |name: &str| -> Result<Option<PathBuf>> {
-            parsed.get(name).map(std::path::absolute).transpose().during(|| format!("find --{name}"))
+            parsed
+                .get(name)
+                .map(std::path::absolute)
+                .transpose()
+                .during(|| format!("find --{name}"))
         };
         let (console_socket, pidfd_socket) = (absolute("console-socket")?, absolute("pidfd-socket")?);
         let bundle = enter_bundle(parsed.get("bundle"))?;
@@ -141,10 +161,14 @@ impl<'a, 'b> Made<'a, 'b> {
         plan.process.make_cwd = false;
         let hooks = config.hooks.take().unwrap_or_default();
         let first = |hooks: Option<Vec<Hook>>, name: &str| checked(hooks, name);
-        let (prestart, create_runtime) = (first(hooks.prestart, "prestart")?, first(hooks.create_runtime, "createRuntime")?);
+        let (prestart, create_runtime) = (
+            first(hooks.prestart, "prestart")?,
+            first(hooks.create_runtime, "createRuntime")?,
+        );
         plan.lifecycle.create_container = first(hooks.create_container, "createContainer")?;
         plan.lifecycle.start_container = first(hooks.start_container, "startContainer")?;
 
+        ferry_sys::exe::release_code();
         let directory = context.root.make(id)?;
         let (filter_bytes, seccomp) = match filter {
             Some((bytes, seccomp)) => (Some(bytes), Some(seccomp)),
@@ -190,6 +214,7 @@ impl<'a, 'b> Made<'a, 'b> {
         let cgroup = made.make_cgroup(layout, &group, linux.resources)?;
         let seccomp_flags = made.record.seccomp.as_ref().map_or(0, |seccomp| seccomp.flags);
         let listener = listen(&made.directory)?;
+        ferry_sys::exe::release_code();
         let proof = SingleThreaded::check().during(|| "check the number of threads")?;
         let record = &made.record;
         let mut mounted = |child: &Child| {
@@ -205,7 +230,11 @@ impl<'a, 'b> Made<'a, 'b> {
                 root,
                 network: None,
                 cgroup: cgroup.as_ref(),
-                io: if plan.process.terminal { Io::Terminal } else { standard_streams()? },
+                io: if plan.process.terminal {
+                    Io::Terminal
+                } else {
+                    standard_streams()?
+                },
                 seccomp: filter_bytes,
                 init: None,
                 gate: Some(Gate {
@@ -250,6 +279,13 @@ impl<'a, 'b> Made<'a, 'b> {
         let Some(layout) = layout else { return Ok(None) };
         let hierarchy = Hierarchy::try_from(layout)?;
         let resources = cgroups::resources(resources, hierarchy.version())?;
+        let asked = [
+            (resources.network().is_some(), "linux.resources.network"),
+            (resources.rdma().is_some(), "linux.resources.rdma"),
+        ];
+        for (_, field) in asked.iter().filter(|(asked, _)| *asked) {
+            self.context.log.warn(&format!("{field} is not applied"));
+        }
         match hierarchy.create(path, &resources) {
             Ok((cgroup, warnings)) => {
                 for warning in warnings {
@@ -282,7 +318,9 @@ pub(super) fn keep_fds(context: &Context<'_>, parsed: &Parsed) -> Result<u32> {
         let number = text.parse::<u32>().ok().filter(|number| *number <= 1024);
         number.ok_or_else(|| Error::Invalid(format!("invalid value {text:?} for {name}")))
     };
-    let preserve = parsed.get("preserve-fds").map_or(Ok(0), |text| number(text, "flag -preserve-fds"))?;
+    let preserve = parsed
+        .get("preserve-fds")
+        .map_or(Ok(0), |text| number(text, "flag -preserve-fds"))?;
     let listen = match context.var("LISTEN_FDS") {
         Some(text) if !text.is_empty() => number(text, "LISTEN_FDS")?,
         _ => 0,
@@ -290,7 +328,10 @@ pub(super) fn keep_fds(context: &Context<'_>, parsed: &Parsed) -> Result<u32> {
     for fd in 3..3 + preserve + listen {
         let link = std::fs::symlink_metadata(format!("/proc/self/fd/{fd}"));
         if link.is_err() {
-            return Err(Error::Invalid(format!("please check that preserved-fd {} (of {preserve}) is present", fd - 3)));
+            return Err(Error::Invalid(format!(
+                "please check that preserved-fd {} (of {preserve}) is present",
+                fd - 3
+            )));
         }
     }
     Ok(preserve + listen)
@@ -304,7 +345,10 @@ pub(super) fn protect(context: &Context<'_>) -> Result<()> {
         let binary = ferry_sys::exe::protected_or_copy().during(what)?;
         let c_string = |bytes: Vec<u8>| std::ffi::CString::new(bytes).map_err(|_| Error::Invalid("a null byte".into()));
         let invocation = context.invocation;
-        let argv = invocation.argv.iter().map(|arg| c_string(arg.clone().into_encoded_bytes()));
+        let argv = invocation
+            .argv
+            .iter()
+            .map(|arg| c_string(arg.clone().into_encoded_bytes()));
         let env = invocation.env.iter().map(|(name, value)| {
             let mut text = name.clone();
             text.push("=");
@@ -327,7 +371,9 @@ fn enter_bundle(given: Option<&str>) -> Result<PathBuf> {
         rustix::process::chdir(path).during(|| format!("chdir {path}"))?;
     }
     let here = rustix::process::getcwd(Vec::new()).during(|| "getwd")?;
-    Ok(PathBuf::from(std::ffi::OsString::from(here.to_string_lossy().into_owned())))
+    Ok(PathBuf::from(std::ffi::OsString::from(
+        here.to_string_lossy().into_owned(),
+    )))
 }
 
 pub(super) fn check_console(terminal: bool, detach: bool, has_socket: bool) -> Result<()> {
@@ -343,7 +389,11 @@ pub(super) fn check_console(terminal: bool, detach: bool, has_socket: bool) -> R
 }
 
 fn rootfs_path(config: &Config, bundle: &Path) -> Result<PathBuf> {
-    let path = config.root.as_ref().and_then(|root| root.path.clone()).unwrap_or_default();
+    let path = config
+        .root
+        .as_ref()
+        .and_then(|root| root.path.clone())
+        .unwrap_or_default();
     if path.as_os_str().is_empty() {
         return Err(Error::Invalid("root.path must not be empty".to_owned()));
     }
@@ -357,7 +407,9 @@ fn open_rootfs(path: &Path, plan: &Plan) -> Result<Mount> {
     let opened = rustix::fs::openat2(rustix::fs::CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS);
     let fd = match opened {
         Err(rustix::io::Errno::LOOP) => {
-            return Err(Error::Invalid("invalid rootfs: not an absolute path, or a symlink".to_owned()));
+            return Err(Error::Invalid(
+                "invalid rootfs: not an absolute path, or a symlink".to_owned(),
+            ));
         }
         done => done.during(|| format!("invalid rootfs: stat {}", path.display()))?,
     };
@@ -381,9 +433,15 @@ fn open_rootfs(path: &Path, plan: &Plan) -> Result<Mount> {
 fn compile(seccomp: &LinuxSeccomp) -> Result<(Vec<u8>, Seccomp)> {
     const NEW_LISTENER: u32 = 1 << 3;
     let program = ferry_seccomp::compile(seccomp, &[ferry_seccomp::Arch::NATIVE])?;
-    let listener = seccomp.listener_path().clone().filter(|path| !path.as_os_str().is_empty());
+    let listener = seccomp
+        .listener_path()
+        .clone()
+        .filter(|path| !path.as_os_str().is_empty());
     if program.flags & NEW_LISTENER != 0 && listener.is_none() {
-        return Err(Error::config("linux.seccomp.listenerPath", "SCMP_ACT_NOTIFY needs a listener"));
+        return Err(Error::config(
+            "linux.seccomp.listenerPath",
+            "SCMP_ACT_NOTIFY needs a listener",
+        ));
     }
     let seccomp = Seccomp {
         flags: program.flags,
@@ -398,7 +456,10 @@ fn checked(hooks: Option<Vec<Hook>>, name: &str) -> Result<Vec<Hook>> {
     for (index, hook) in hooks.iter().enumerate() {
         let field = || format!("hooks.{name}[{index}]");
         if !hook.path.is_absolute() {
-            return Err(Error::config(field(), format!("path {} is not absolute", hook.path.display())));
+            return Err(Error::config(
+                field(),
+                format!("path {} is not absolute", hook.path.display()),
+            ));
         }
         if hook.timeout.is_some_and(|seconds| seconds <= 0) {
             return Err(Error::config(field(), "the timeout must be greater than zero"));

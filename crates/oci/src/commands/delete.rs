@@ -32,7 +32,9 @@ pub(super) fn delete(context: &mut Context<'_>, parsed: &Parsed) -> Result<u8> {
             return Ok(0);
         }
         Err(Error::NotFound) if force => {
-            return Err(Error::State(format!("cannot delete container {id} that is not stopped: creating")));
+            return Err(Error::State(format!(
+                "cannot delete container {id} that is not stopped: creating"
+            )));
         }
         done => done?,
     };
@@ -41,7 +43,9 @@ pub(super) fn delete(context: &mut Context<'_>, parsed: &Parsed) -> Result<u8> {
         _ if force => {}
         status => {
             let name = status.name();
-            return Err(Error::State(format!("cannot delete container {id} that is not stopped: {name}")));
+            return Err(Error::State(format!(
+                "cannot delete container {id} that is not stopped: {name}"
+            )));
         }
     }
     destroy(context, &directory, &record)?;
@@ -56,6 +60,7 @@ pub(super) fn destroy(context: &mut Context<'_>, directory: &Directory, record: 
             wait_for(&process)?;
         }
     }
+    ferry_sys::exe::release_code();
     let mut first = remove_cgroup(record);
     first = first.and(directory.remove());
     if !record.poststop.is_empty() {

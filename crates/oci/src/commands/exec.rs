@@ -20,8 +20,16 @@ use crate::plan::{self, Host};
 use crate::state::{Record, Status};
 
 pub(super) const FLAGS: [Flag; 17] = [
-    value("console-socket", "", "path to an AF_UNIX socket which will receive the master end of the pseudoterminal"),
-    value("pidfd-socket", "", "path to an AF_UNIX socket which will receive a pidfd of the exec process"),
+    value(
+        "console-socket",
+        "",
+        "path to an AF_UNIX socket which will receive the master end of the pseudoterminal",
+    ),
+    value(
+        "pidfd-socket",
+        "",
+        "path to an AF_UNIX socket which will receive a pidfd of the exec process",
+    ),
     value("cwd", "", "current working directory in the container"),
     value("env", "e", "set environment variables"),
     switch("tty", "t", "allocate a pseudo-TTY"),
@@ -30,11 +38,19 @@ pub(super) const FLAGS: [Flag; 17] = [
     value("process", "p", "path to the process.json"),
     switch("detach", "d", "detach from the container's process"),
     value("pid-file", "", "specify the file to write the process id to"),
-    value("process-label", "", "set the asm process label for the process commonly used with selinux"),
+    value(
+        "process-label",
+        "",
+        "set the asm process label for the process commonly used with selinux",
+    ),
     value("apparmor", "", "set the apparmor profile for the process"),
     switch("no-new-privs", "", "set the no new privileges value for the process"),
     value("cap", "c", "add a capability to the bounding set for the process"),
-    value("preserve-fds", "", "Pass N additional file descriptors to the container (default: 0)"),
+    value(
+        "preserve-fds",
+        "",
+        "Pass N additional file descriptors to the container (default: 0)",
+    ),
     value("cgroup", "", "run the process in an (existing) sub-cgroup"),
     switch("ignore-paused", "", "allow exec in a paused container"),
 ];
@@ -71,7 +87,10 @@ pub(super) fn exec(context: &mut Context<'_>, parsed: &Parsed) -> Result<u8> {
         process.env.push(format!("LISTEN_FDS={listen}"));
         process.env.push("LISTEN_PID=1".to_owned());
     }
-    let target = record.process().ok_or_else(|| Error::State("cannot exec in a stopped container".to_owned()))?;
+    let target = record
+        .process()
+        .ok_or_else(|| Error::State("cannot exec in a stopped container".to_owned()))?;
+    ferry_sys::exe::release_code();
     let started = spawn(parsed, &record, &process, &target, &directory, keep)?;
     let pid = started.child.pid.as_raw_pid();
     let undo = |error: Error| {
@@ -123,7 +142,11 @@ fn spawn(
             target: target.as_fd(),
             namespaces: &record.namespaces,
             cgroup: cgroup.as_ref(),
-            io: if process.terminal { Io::Terminal } else { standard_streams()? },
+            io: if process.terminal {
+                Io::Terminal
+            } else {
+                standard_streams()?
+            },
             seccomp: filter.as_deref(),
             extra: Extra {
                 seccomp_flags: record.seccomp.as_ref().map_or(0, |seccomp| seccomp.flags),
@@ -153,7 +176,10 @@ fn given(context: &Context<'_>, parsed: &Parsed, record: &Record) -> Result<conf
         process.cwd = Some(cwd.to_owned());
     }
     process.terminal = Some(parsed.is_set("tty"));
-    process.env.get_or_insert_default().extend(parsed.all("env").map(str::to_owned));
+    process
+        .env
+        .get_or_insert_default()
+        .extend(parsed.all("env").map(str::to_owned));
     if let Some(label) = parsed.get("process-label") {
         process.selinux_label = Some(label.to_owned());
     }
@@ -221,7 +247,12 @@ fn affinity(given: &config::Process, process: &mut Process) -> Result<()> {
 /// A list such as `0-2,5`.
 fn cpus(list: &str, name: &str) -> Result<Vec<u32>> {
     const MOST: u32 = 1024;
-    let invalid = || Error::config(format!("process.execCPUAffinity.{name}"), format!("{list:?} is not a list of CPUs"));
+    let invalid = || {
+        Error::config(
+            format!("process.execCPUAffinity.{name}"),
+            format!("{list:?} is not a list of CPUs"),
+        )
+    };
     let mut cpus = Vec::new();
     for part in list.split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -243,13 +274,14 @@ fn sub_cgroup(parsed: &Parsed, record: &Record) -> Result<Option<Vec<OwnedFd>>> 
         return Err(Error::State("the container has no control group".to_owned()));
     };
     if sub.contains(':') {
-        return Err(Error::Invalid("--cgroup with a controller's name is not supported".to_owned()));
+        return Err(Error::Invalid(
+            "--cgroup with a controller's name is not supported".to_owned(),
+        ));
     }
     let hierarchy: Hierarchy = layout.clone().try_into()?;
     let cgroup = hierarchy.open(&format!("{path}/{}", sub.trim_matches('/')))?;
     Ok(Some(cgroup.enter_fds()?))
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -259,7 +291,21 @@ mod tests {
     fn a_user_is_digits_or_nobody() {
         assert_eq!(ids("1").unwrap(), (1, None));
         assert_eq!(ids("1:02").unwrap(), (1, Some(2)));
-        for bad in ["", ":", "1:", ":1", "+1", "-1", "0x1", "1 ", "1:2:3", "4294967295", "4294967296", "root", "٣"] {
+        for bad in [
+            "",
+            ":",
+            "1:",
+            ":1",
+            "+1",
+            "-1",
+            "0x1",
+            "1 ",
+            "1:2:3",
+            "4294967295",
+            "4294967296",
+            "root",
+            "٣",
+        ] {
             assert!(ids(bad).is_err(), "{bad:?}");
         }
     }

@@ -105,7 +105,10 @@ fn signal(text: &str) -> Option<i32> {
     if let Some(rest) = name.strip_prefix("RTMAX") {
         return real_time(rest, 64, -1);
     }
-    NAMES.iter().find(|(known, _)| *known == name).map(|(_, number)| *number)
+    NAMES
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, number)| *number)
 }
 
 #[cfg(test)]
@@ -114,7 +117,14 @@ mod tests {
 
     #[test]
     fn signals_are_read_as_runc_reads_them() {
-        for (text, number) in [("9", 9), ("KILL", 9), ("sigterm", 15), ("SIGRTMIN+3", 37), ("RTMAX", 64), ("-9", 9)] {
+        for (text, number) in [
+            ("9", 9),
+            ("KILL", 9),
+            ("sigterm", 15),
+            ("SIGRTMIN+3", 37),
+            ("RTMAX", 64),
+            ("-9", 9),
+        ] {
             assert_eq!(signal(text), Some(number), "{text}");
         }
         for text in ["", "BOGUS", "SIGRTMIN+99", "9x"] {

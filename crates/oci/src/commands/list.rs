@@ -24,7 +24,10 @@ pub(super) fn list(context: &mut Context<'_>, parsed: &Parsed) -> Result<u8> {
             Err(error) => context.log.error(&format!("load container {id}: {}", error.text())),
         }
     }
-    let reports: Vec<_> = found.iter().map(|(record, status)| record.report(*status, user(record.owner))).collect();
+    let reports: Vec<_> = found
+        .iter()
+        .map(|(record, status)| record.report(*status, user(record.owner)))
+        .collect();
     match parsed.get("format").unwrap_or("table") {
         "json" => {
             let text = serde_json::to_string(&reports).map_err(|error| Error::Invalid(error.to_string()))?;

@@ -9,7 +9,12 @@ use crate::flags::Parsed;
 use crate::state::Status;
 
 pub(super) fn pause(context: &mut Context<'_>, parsed: &Parsed) -> Result<u8> {
-    let cgroup = find(context, parsed, &[Status::Running, Status::Created], "container not running")?;
+    let cgroup = find(
+        context,
+        parsed,
+        &[Status::Running, Status::Created],
+        "container not running",
+    )?;
     cgroup.freeze()?;
     Ok(0)
 }
@@ -25,5 +30,7 @@ fn find(context: &Context<'_>, parsed: &Parsed, wanted: &[Status], otherwise: &s
     if !wanted.contains(&record.status(&directory)) {
         return Err(Error::State(otherwise.to_owned()));
     }
-    record.cgroup()?.ok_or_else(|| Error::State("the container has no control group".to_owned()))
+    record
+        .cgroup()?
+        .ok_or_else(|| Error::State("the container has no control group".to_owned()))
 }

@@ -58,7 +58,10 @@ mod tests {
     #[test]
     fn only_the_container_s_lines_are_kept() {
         let table = "UID  PID PPID CMD\nroot 1 0 init 5\nroot 5 1 sleep 1\n";
-        assert_eq!(super::only(table, &[5]).unwrap(), "UID  PID PPID CMD\nroot 5 1 sleep 1\n");
+        assert_eq!(
+            super::only(table, &[5]).unwrap(),
+            "UID  PID PPID CMD\nroot 5 1 sleep 1\n"
+        );
         assert!(super::only("UID CMD\n", &[5]).is_err());
     }
 }

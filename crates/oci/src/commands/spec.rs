@@ -14,7 +14,11 @@ pub(super) fn spec(_: &mut Context<'_>, parsed: &Parsed) -> Result<u8> {
     if let Some(bundle) = parsed.get("bundle").filter(|bundle| !bundle.is_empty()) {
         rustix::process::chdir(bundle).during(|| format!("chdir {bundle}"))?;
     }
-    let text = if parsed.is_set("rootless") { rootless()? } else { DEFAULT.to_owned() };
+    let text = if parsed.is_set("rootless") {
+        rootless()?
+    } else {
+        DEFAULT.to_owned()
+    };
     let mut options = std::fs::OpenOptions::new();
     match options.write(true).create_new(true).open("config.json") {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
@@ -22,7 +26,8 @@ pub(super) fn spec(_: &mut Context<'_>, parsed: &Parsed) -> Result<u8> {
         }
         done => {
             let mut file = done.during(|| "open config.json")?;
-            file.write_all(text.trim_end().as_bytes()).during(|| "write config.json")?;
+            file.write_all(text.trim_end().as_bytes())
+                .during(|| "write config.json")?;
             Ok(0)
         }
     }
@@ -47,7 +52,9 @@ fn rootless() -> Result<String> {
         for mount in mounts.iter_mut() {
             if let Some(options) = mount["options"].as_array_mut() {
                 let owner = |option: &Value| {
-                    option.as_str().is_some_and(|text| text.starts_with("gid=") || text.starts_with("uid="))
+                    option
+                        .as_str()
+                        .is_some_and(|text| text.starts_with("gid=") || text.starts_with("uid="))
                 };
                 options.retain(|option| !owner(option));
             }

@@ -75,8 +75,7 @@ pub(super) fn hand_over(record: &Record, pid: i32, listener: &OwnedFd, status: S
     else {
         return Err(failed("the seccomp profile has no listener".to_owned()));
     };
-    let state: serde_json::Value =
-        serde_json::from_str(&record.told(status).with_pid(record.pid)).unwrap_or_default();
+    let state: serde_json::Value = serde_json::from_str(&record.told(status).with_pid(record.pid)).unwrap_or_default();
     let message = json!({
         "ociVersion": record.oci_version,
         "fds": ["seccompFd"],

@@ -11,24 +11,68 @@ use crate::flags::{Flag, Parsed, value};
 use crate::state::Status;
 
 pub(super) const FLAGS: [Flag; 18] = [
-    value("resources", "r", "path to the file containing the resources to update or '-' to read from the standard input"),
-    value("blkio-weight", "", "Specifies per cgroup weight, range is from 10 to 1000 (default: 0)"),
-    value("cpu-period", "", "CPU CFS period to be used for hardcapping (in usecs). 0 to use system default"),
-    value("cpu-quota", "", "CPU CFS hardcap limit (in usecs). Allowed cpu time in a given period"),
-    value("cpu-burst", "", "CPU CFS hardcap burst limit (in usecs). Allowed accumulated cpu time additionally for burst"),
+    value(
+        "resources",
+        "r",
+        "path to the file containing the resources to update or '-' to read from the standard input",
+    ),
+    value(
+        "blkio-weight",
+        "",
+        "Specifies per cgroup weight, range is from 10 to 1000 (default: 0)",
+    ),
+    value(
+        "cpu-period",
+        "",
+        "CPU CFS period to be used for hardcapping (in usecs). 0 to use system default",
+    ),
+    value(
+        "cpu-quota",
+        "",
+        "CPU CFS hardcap limit (in usecs). Allowed cpu time in a given period",
+    ),
+    value(
+        "cpu-burst",
+        "",
+        "CPU CFS hardcap burst limit (in usecs). Allowed accumulated cpu time additionally for burst",
+    ),
     value("cpu-share", "", "CPU shares (relative weight vs. other containers)"),
-    value("cpu-rt-period", "", "CPU realtime period to be used for hardcapping (in usecs). 0 to use system default"),
-    value("cpu-rt-runtime", "", "CPU realtime hardcap limit (in usecs). Allowed cpu time in a given period"),
+    value(
+        "cpu-rt-period",
+        "",
+        "CPU realtime period to be used for hardcapping (in usecs). 0 to use system default",
+    ),
+    value(
+        "cpu-rt-runtime",
+        "",
+        "CPU realtime hardcap limit (in usecs). Allowed cpu time in a given period",
+    ),
     value("cpuset-cpus", "", "CPU(s) to use"),
     value("cpuset-mems", "", "Memory node(s) to use"),
     value("memory", "", "Memory limit (in bytes)"),
-    value("cpu-idle", "", "set cgroup SCHED_IDLE or not, 0: default behavior, 1: SCHED_IDLE"),
+    value(
+        "cpu-idle",
+        "",
+        "set cgroup SCHED_IDLE or not, 0: default behavior, 1: SCHED_IDLE",
+    ),
     value("memory-reservation", "", "Memory reservation or soft_limit (in bytes)"),
-    value("memory-swap", "", "Total memory usage (memory + swap); set '-1' to enable unlimited swap"),
+    value(
+        "memory-swap",
+        "",
+        "Total memory usage (memory + swap); set '-1' to enable unlimited swap",
+    ),
     value("kernel-memory", "", "not used: kernels have no such limit any more"),
-    value("pids-limit", "", "Maximum number of pids allowed in the container (default: 0)"),
+    value(
+        "pids-limit",
+        "",
+        "Maximum number of pids allowed in the container (default: 0)",
+    ),
     value("l3-cache-schema", "", "The string of Intel RDT/CAT L3 cache schema"),
-    value("mem-bw-schema", "", "The string of Intel RDT/MBA memory bandwidth schema"),
+    value(
+        "mem-bw-schema",
+        "",
+        "The string of Intel RDT/MBA memory bandwidth schema",
+    ),
 ];
 
 pub(super) fn update(context: &mut Context<'_>, parsed: &Parsed) -> Result<u8> {
@@ -76,8 +120,9 @@ fn of_flags(parsed: &Parsed) -> Result<LinuxResources> {
     };
     for (flag, section, name) in numbers {
         if let Some(text) = parsed.get(flag).filter(|text| !text.is_empty()) {
-            let number: i64 =
-                text.parse().map_err(|_| Error::Invalid(format!("invalid value for {flag}: {text:?} is not a number")))?;
+            let number: i64 = text
+                .parse()
+                .map_err(|_| Error::Invalid(format!("invalid value for {flag}: {text:?} is not a number")))?;
             // 0 is "not given", but for what has a meaning of its own.
             if number != 0 || flag == "cpu-idle" {
                 set(section, name, json!(number));
@@ -89,10 +134,15 @@ fn of_flags(parsed: &Parsed) -> Result<LinuxResources> {
             set("cpu", name, json!(text));
         }
     }
-    let sizes = [("memory", "limit"), ("memory-reservation", "reservation"), ("memory-swap", "swap")];
+    let sizes = [
+        ("memory", "limit"),
+        ("memory-reservation", "reservation"),
+        ("memory-swap", "swap"),
+    ];
     for (flag, name) in sizes {
         if let Some(text) = parsed.get(flag).filter(|text| !text.is_empty()) {
-            let size = size(text).ok_or_else(|| Error::Invalid(format!("invalid value for {flag}: invalid size: '{text}'")))?;
+            let size = size(text)
+                .ok_or_else(|| Error::Invalid(format!("invalid value for {flag}: invalid size: '{text}'")))?;
             if size != 0 {
                 set("memory", name, json!(size));
             }

@@ -118,7 +118,10 @@ fn rlimits(process: &config::Process) -> Result<Vec<Rlimit>> {
         }
         let name = limit.kind.trim_start_matches("RLIMIT_").to_lowercase();
         if limits.iter().any(|known| known.name == name) {
-            return Err(Error::config("process.rlimits", format!("{} is given twice", limit.kind)));
+            return Err(Error::config(
+                "process.rlimits",
+                format!("{} is given twice", limit.kind),
+            ));
         }
         if limit.soft > limit.hard {
             let problem = format!("{}: the soft limit is above the hard one", limit.kind);
@@ -136,7 +139,11 @@ fn rlimits(process: &config::Process) -> Result<Vec<Rlimit>> {
 fn attached(process: &config::Process, field: &str, host: Host) -> Result<Attached> {
     let named = |label: &Option<String>| label.clone().filter(|label| !label.is_empty());
     let attached = Attached {
-        scheduler: process.scheduler.as_ref().map(|given| scheduler(given, field)).transpose()?,
+        scheduler: process
+            .scheduler
+            .as_ref()
+            .map(|given| scheduler(given, field))
+            .transpose()?,
         io_priority: process.io_priority.as_ref().map(io_priority).transpose()?,
         personality: None,
         cpus: Vec::new(),
@@ -145,13 +152,20 @@ fn attached(process: &config::Process, field: &str, host: Host) -> Result<Attach
     };
     refuse_labels(&attached, host)?;
     // Nothing is confined by a module that is not there.
-    let apparmor = attached.apparmor.filter(|profile| profile != "unconfined" || host.apparmor);
+    let apparmor = attached
+        .apparmor
+        .filter(|profile| profile != "unconfined" || host.apparmor);
     Ok(Attached { apparmor, ..attached })
 }
 
 /// Labels for a security module that this kernel does not run.
 fn refuse_labels(attached: &Attached, host: Host) -> Result<()> {
-    if attached.apparmor.as_deref().is_some_and(|profile| profile != "unconfined") && !host.apparmor {
+    if attached
+        .apparmor
+        .as_deref()
+        .is_some_and(|profile| profile != "unconfined")
+        && !host.apparmor
+    {
         let text = "apparmor profile is specified in config, but apparmor is disabled or not supported";
         return Err(Error::Invalid(text.to_owned()));
     }
@@ -211,6 +225,9 @@ fn io_priority(given: &config::IoPriority) -> Result<(u32, u32)> {
     };
     match u32::try_from(given.priority) {
         Ok(priority @ 0..=7) => Ok((class, priority)),
-        _ => Err(Error::Invalid(format!("invalid ioPriority.Priority: {}", given.priority))),
+        _ => Err(Error::Invalid(format!(
+            "invalid ioPriority.Priority: {}",
+            given.priority
+        ))),
     }
 }

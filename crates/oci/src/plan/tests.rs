@@ -24,19 +24,43 @@ fn what_a_configuration_lacks_or_misspells_is_named() {
         ("process", "null", "process property must not be empty"),
         ("process.args", "[]", "args must not be empty"),
         ("process.cwd", "\"rel\"", "Cwd must be an absolute path"),
-        ("ociVersion", "\"2.0.0\"", "ociVersion: version 2.0.0 is not supported, 1.x is"),
+        (
+            "ociVersion",
+            "\"2.0.0\"",
+            "ociVersion: version 2.0.0 is not supported, 1.x is",
+        ),
         ("ociVersion", "null", "ociVersion: \"\" is not a semantic version"),
-        ("hostname", "\"h\"", "unable to set hostname without a private UTS namespace"),
-        ("process.env", "[\"A\"]", "process.env: invalid environment variable \"A\": it has no name or no '='"),
-        ("process.rlimits", r#"[{"type":"RLIMIT_X"}]"#, "wrong rlimit value: RLIMIT_X"),
+        (
+            "hostname",
+            "\"h\"",
+            "unable to set hostname without a private UTS namespace",
+        ),
+        (
+            "process.env",
+            "[\"A\"]",
+            "process.env: invalid environment variable \"A\": it has no name or no '='",
+        ),
+        (
+            "process.rlimits",
+            r#"[{"type":"RLIMIT_X"}]"#,
+            "wrong rlimit value: RLIMIT_X",
+        ),
         (
             "process.rlimits",
             r#"[{"type":"RLIMIT_CPU"},{"type":"RLIMIT_CPU"}]"#,
             "process.rlimits: RLIMIT_CPU is given twice",
         ),
-        ("process.oomScoreAdj", "2000", "process.oomScoreAdj: 2000 is not in the range -1000 to 1000"),
+        (
+            "process.oomScoreAdj",
+            "2000",
+            "process.oomScoreAdj: 2000 is not in the range -1000 to 1000",
+        ),
         ("process.scheduler", r#"{"policy":"X"}"#, "invalid scheduler policy: X"),
-        ("process.ioPriority", r#"{"class":"IOPRIO_CLASS_BE","priority":8}"#, "invalid ioPriority.Priority: 8"),
+        (
+            "process.ioPriority",
+            r#"{"class":"IOPRIO_CLASS_BE","priority":8}"#,
+            "invalid ioPriority.Priority: 8",
+        ),
         (
             "process.apparmorProfile",
             "\"x\"",
@@ -47,7 +71,11 @@ fn what_a_configuration_lacks_or_misspells_is_named() {
             "\"x\"",
             "selinux label is specified in config, but selinux is disabled or not supported",
         ),
-        ("linux.namespaces", r#"[{"type":"x"}]"#, "namespace \"x\" does not exist"),
+        (
+            "linux.namespaces",
+            r#"[{"type":"x"}]"#,
+            "namespace \"x\" does not exist",
+        ),
         (
             "linux.namespaces",
             r#"[{"type":"pid"},{"type":"pid"}]"#,
@@ -63,12 +91,36 @@ fn what_a_configuration_lacks_or_misspells_is_named() {
             r#"{"monotonic":{"secs":1}}"#,
             "time namespace offsets specified, but time namespace isn't enabled in the config",
         ),
-        ("linux.sysctl", r#"{"vm.x":"1"}"#, "sysctl \"vm.x\" is not in a separate kernel namespace"),
-        ("linux.sysctl", r#"{"net.x":"1"}"#, "sysctl \"net.x\" not allowed in host network namespace"),
-        ("linux.rootfsPropagation", "\"x\"", "rootfsPropagation=x is not supported"),
-        ("linux.devices", r#"[{"path":"/dev/x","type":"z"}]"#, "invalid device type \"z\""),
-        ("linux.intelRdt", "{}", "linux.intelRdt: Intel RDT is not supported by this runtime"),
-        ("mounts", r#"[{"destination":""}]"#, "mounts[0]: the destination is empty"),
+        (
+            "linux.sysctl",
+            r#"{"vm.x":"1"}"#,
+            "sysctl \"vm.x\" is not in a separate kernel namespace",
+        ),
+        (
+            "linux.sysctl",
+            r#"{"net.x":"1"}"#,
+            "sysctl \"net.x\" not allowed in host network namespace",
+        ),
+        (
+            "linux.rootfsPropagation",
+            "\"x\"",
+            "rootfsPropagation=x is not supported",
+        ),
+        (
+            "linux.devices",
+            r#"[{"path":"/dev/x","type":"z"}]"#,
+            "invalid device type \"z\"",
+        ),
+        (
+            "linux.intelRdt",
+            "{}",
+            "linux.intelRdt: Intel RDT is not supported by this runtime",
+        ),
+        (
+            "mounts",
+            r#"[{"destination":""}]"#,
+            "mounts[0]: the destination is empty",
+        ),
         (
             "mounts",
             r#"[{"destination":"/y","type":"tmpfs","options":["idmap"],"uidMappings":[{"size":1}],"gidMappings":[{"size":1}]}]"#,
@@ -85,7 +137,10 @@ fn maps_that_overflow_are_refused_before_the_kernel_sees_them() {
     let spaces = ("linux.namespaces", r#"[{"type":"user"},{"type":"mount"}]"#);
     let map = r#"[{"containerID":5,"hostID":1000,"size":4294967295}]"#;
     let error = plan(&[spaces, ("linux.uidMappings", map), ("linux.gidMappings", map)]).unwrap_err();
-    assert_eq!(error, "linux.uidMappings[0]: a range of 4294967295 ids from 5 and 1000 overflows");
+    assert_eq!(
+        error,
+        "linux.uidMappings[0]: a range of 4294967295 ids from 5 and 1000 overflows"
+    );
     let many = format!("[{}]", vec![r#"{"size":1}"#; 400].join(","));
     let error = plan(&[spaces, ("linux.uidMappings", &many), ("linux.gidMappings", &many)]).unwrap_err();
     assert_eq!(error, "linux.uidMappings: 400 ranges, the kernel takes 340");

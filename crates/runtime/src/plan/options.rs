@@ -136,7 +136,10 @@ mod tests {
     fn recursive_forms_reach_below() {
         let mode = parse(["rbind", "rro", "rslave"]);
         assert!(mode.bind && mode.recursive && mode.below.recursive);
-        assert_eq!((mode.attributes.set, mode.below.set, mode.propagation), (0, RDONLY, SLAVE));
+        assert_eq!(
+            (mode.attributes.set, mode.below.set, mode.propagation),
+            (0, RDONLY, SLAVE)
+        );
         let mode = parse(["rbind", "ro", "rnosuid", "rrw", "rrelatime"]);
         assert_eq!((mode.attributes.set, mode.below.set), (RDONLY, NOSUID));
         assert_eq!(mode.below.clear, RDONLY | ATIME);

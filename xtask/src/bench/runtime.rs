@@ -1,0 +1,112 @@
+//! `ferry runtime` beside runc and crun: the same bundle, in turns, inside the peers' root, where those two are at home.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+
+use crate::peer::Peer;
+use crate::shell;
+
+const RUNTIMES: [(&str, &str); 3] = [
+    ("Ferry", "/host/ferry-bench runtime"),
+    ("runc", "runc"),
+    ("crun", "crun"),
+];
+/// Commands a sample, so that entering the namespaces weighs little.
+const REPEAT: u32 = 10;
+
+/// The script's `$R` is a runtime with a root of its own; the bundle is the working directory. crun refuses a hybrid
+/// machine, so the second hierarchy goes in a mount namespace of the script's own.
+const PREPARE: &str = "umount /sys/fs/cgroup/unified 2>/dev/null; mkdir -p /tmp/rb/rootfs/bin; cd /tmp/rb; \
+    cp /bin/busybox rootfs/bin/; ln -sf busybox rootfs/bin/true; ln -sf busybox rootfs/bin/sleep; rm -f config.json; runc spec; \
+    sed -i 's/\"ociVersion\": \"[^\"]*\"/\"ociVersion\": \"1.0.2\"/; s/\"terminal\": true/\"terminal\": false/' config.json; ";
+
+struct Line {
+    what: &'static str,
+    unit: &'static str,
+    samples: [Vec<f64>; RUNTIMES.len()],
+}
+
+/// The Markdown table.
+pub fn table(binary: &Path, peer: &Peer, rounds: usize) -> Result<String> {
+    let share = std::env::var_os("PEERS_SHARE").map_or_else(
+        || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/ferry-peers/host"),
+        PathBuf::from,
+    );
+    std::fs::copy(binary, share.join("ferry-bench")).context("copy the binary to the peers")?;
+    let cycle = "sed -i 's/\"sh\"/\"\\/bin\\/true\"/' config.json; for i in $(seq N); do $R create b </dev/null >/dev/null 2>&1; \
+                 $R start b; $R delete --force b; done";
+    let exec = "for i in $(seq N); do $R exec e /bin/true </dev/null; done";
+    let up = "sed -i 's/\"sh\"/\"\\/bin\\/sleep\",\"1000\"/' config.json; $R delete --force e; \
+              $R create e </dev/null >/dev/null 2>&1; $R start e";
+    let mut lines = vec![
+        measure("create + start + delete of `true`", peer, rounds, "", cycle, "")?,
+        measure("`exec true`", peer, rounds, up, exec, "$R delete --force e")?,
+    ];
+    lines.push(peak(peer)?);
+    let mut table = String::from("| what | Ferry | runc | crun |\n|---|---|---|---|\n");
+    for line in &mut lines {
+        let _ = write!(table, "| {} ", line.what);
+        for samples in &mut line.samples {
+            samples.sort_by(f64::total_cmp);
+            let (least, middle) = (samples[0], samples[samples.len() / 2]);
+            let _ = write!(table, "| **{middle:.2}** {} (least {least:.2}) ", line.unit);
+        }
+        table.push_str("|\n");
+    }
+    let _ = std::fs::remove_file(share.join("ferry-bench"));
+    Ok(table)
+}
+
+fn script(peer: &Peer, runtime: &str, name: &str, text: &str) -> Result<String> {
+    let text = format!(
+        "{PREPARE} R=\"{runtime} --root /tmp/rb-{name}\"; {}",
+        text.replace('N', &REPEAT.to_string())
+    );
+    shell::output(peer.command().args(["unshare", "-m", "sh", "-c", &text]))
+}
+
+fn measure(what: &'static str, peer: &Peer, rounds: usize, before: &str, work: &str, after: &str) -> Result<Line> {
+    let mut samples: [Vec<f64>; RUNTIMES.len()] = Default::default();
+    for (name, runtime) in RUNTIMES {
+        script(peer, runtime, name, before)?;
+    }
+    for _ in 0..rounds {
+        for ((name, runtime), samples) in RUNTIMES.iter().zip(&mut samples) {
+            let empty = Instant::now();
+            script(peer, runtime, name, "true")?;
+            let overhead = empty.elapsed();
+            let started = Instant::now();
+            script(peer, runtime, name, work)?;
+            let took = started.elapsed().saturating_sub(overhead);
+            samples.push(took.as_secs_f64() * 1000.0 / f64::from(REPEAT));
+        }
+    }
+    for (name, runtime) in RUNTIMES {
+        script(peer, runtime, name, after)?;
+    }
+    Ok(Line {
+        what,
+        unit: "ms",
+        samples,
+    })
+}
+
+/// The largest resident set of `create`, as its parent is told (wait4(2)).
+fn peak(peer: &Peer) -> Result<Line> {
+    let work = "busybox time -v -o /tmp/rb/time $R create m </dev/null >/dev/null 2>&1; $R delete --force m; \
+                sed -n 's/.*Maximum resident.*: //p' /tmp/rb/time";
+    let mut samples: [Vec<f64>; RUNTIMES.len()] = Default::default();
+    for ((name, runtime), samples) in RUNTIMES.iter().zip(&mut samples) {
+        let text = script(peer, runtime, name, work)?;
+        let kilobytes: f64 = text.trim().parse().with_context(|| format!("{name} said {text:?}"))?;
+        samples.push(kilobytes / 1024.0);
+    }
+    Ok(Line {
+        what: "most memory of `create`, resident",
+        unit: "MiB",
+        samples,
+    })
+}
