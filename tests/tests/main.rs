@@ -7,6 +7,7 @@ mod badinput;
 mod cleanup;
 mod clients;
 mod compat;
+mod cp;
 mod exec;
 mod hostile;
 mod images;

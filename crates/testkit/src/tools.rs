@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-/// Cargo's target directory: the highest one with the cache tag above this very test.
+/// Cargo's target directory: the highest one above this very test with the cache tag (which Cargo leaves out of a directory
+/// that was there before), or with what set-up put there.
 pub fn target() -> PathBuf {
     let exe = std::env::current_exe().unwrap();
     exe.ancestors()
-        .filter(|dir| dir.join("CACHEDIR.TAG").is_file())
+        .filter(|dir| dir.join("CACHEDIR.TAG").is_file() || dir.join("tools").is_dir())
         .last()
         .unwrap_or_else(|| panic!("{} is in no target directory", exe.display()))
         .to_owned()
