@@ -53,6 +53,20 @@ pub fn wait_within(time: Duration, what: &str, mut check: impl FnMut() -> bool) 
     }
 }
 
+/// Calls `left` until it finds nothing, or panics after ten seconds with `what` and what it found last.
+#[track_caller]
+pub fn wait_for_none(what: &str, mut left: impl FnMut() -> Vec<String>) {
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        let found = left();
+        if found.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < end, "{what}, after ten seconds: {found:#?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// Signals by name, so that tests need no crate for them.
 pub mod signal {
     use rustix::process::Signal;
