@@ -16,6 +16,7 @@ mod lifecycle;
 mod limits;
 mod logs;
 mod network;
+mod ondemand;
 mod run;
 mod survive;
 mod tty;

@@ -28,7 +28,7 @@ pub fn ping(identity: &Identity, method: &Method) -> Response {
     if let Ok(build) = HeaderValue::try_from(&identity.build) {
         headers.insert(HeaderName::from_static(BUILD_HEADER), build);
     }
-    if identity.idle_exit {
+    if identity.on_demand {
         headers.insert(
             HeaderName::from_static(IDLE_EXIT_HEADER),
             HeaderValue::from_static("true"),
