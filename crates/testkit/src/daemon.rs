@@ -24,6 +24,7 @@ pub struct Builder {
     args: Vec<String>,
     disk_mebibytes: Option<u64>,
     online: bool,
+    as_dockerd: bool,
 }
 
 impl Builder {
@@ -41,6 +42,13 @@ impl Builder {
         self
     }
 
+    /// Started through a symbolic link named `dockerd`, which takes the same arguments without `daemon` before them.
+    #[must_use]
+    pub fn as_dockerd(mut self) -> Self {
+        self.as_dockerd = true;
+        self
+    }
+
     #[track_caller]
     pub fn start(self) -> TestDaemon {
         let mut daemon = self.prepare();
@@ -52,10 +60,15 @@ impl Builder {
     #[track_caller]
     pub fn prepare(self) -> TestDaemon {
         // First, so that nothing has been made yet when there is no binary.
-        let binary = tools::ferry();
+        let mut binary = tools::ferry();
         let mark = mark();
         let dir = PathBuf::from("/var/tmp").join(&mark);
         fs::create_dir_all(dir.join("data")).unwrap();
+        if self.as_dockerd {
+            let link = dir.join("dockerd");
+            std::os::unix::fs::symlink(binary, &link).unwrap();
+            binary = link;
+        }
         fs::create_dir_all(dir.join("run")).unwrap();
         let namespace = (!self.online).then(|| match self.disk_mebibytes {
             Some(size) => namespace_with_disk(&dir, size),
@@ -74,6 +87,7 @@ impl Builder {
             client,
             process: None,
             binary,
+            as_dockerd: self.as_dockerd,
             finished: false,
         }
     }
@@ -115,6 +129,7 @@ pub struct TestDaemon {
     client: Client,
     process: Option<Child>,
     binary: PathBuf,
+    as_dockerd: bool,
     finished: bool,
 }
 
@@ -224,7 +239,8 @@ impl TestDaemon {
             .append(true)
             .open(self.dir.join("daemon.log"))
             .unwrap();
-        command.args(self.daemon_args()).stdin(Stdio::null());
+        let args = self.daemon_args();
+        command.args(&args[usize::from(self.as_dockerd)..]).stdin(Stdio::null());
         command.stdout(log.try_clone().unwrap()).stderr(log);
         let mut process = command.spawn().unwrap();
         let end = Instant::now() + START;
