@@ -27,4 +27,5 @@ pub mod start;
 mod terminal;
 
 pub use failure::{Failure, Kind};
+pub use identity::check as check_user;
 pub use plan::Plan;
