@@ -482,3 +482,26 @@ fn import_and_load_give_the_same_ids() {
     });
     assert_eq!(ids[0], ids[1]);
 }
+
+#[test]
+fn copying_and_what_cannot_be_copied() {
+    compare(&[
+        "create --name c1 busybox true",
+        "cp",
+        "cp a b",
+        "cp a:/x b:/y",
+        "cp nope:/x /var/tmp",
+        "cp /etc/passwd nope:/",
+        "cp c1:/nope /var/tmp",
+        "cp c1:/etc/passwd /nonexistent/x",
+        "cp c1:/etc/passwd /var/tmp/no-such-dir/",
+        "cp c1:/etc /etc/passwd",
+        "cp c1: /var/tmp",
+        "cp /nonexistent c1:/",
+        "cp /etc/passwd c1:/nope/x",
+        "cp /etc/passwd c1:/nope/",
+        "cp -q /etc/passwd c1:/tmp/copy",
+        "cp c1:/tmp/copy /dev/null",
+        "rm c1",
+    ]);
+}

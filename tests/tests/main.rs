@@ -8,6 +8,7 @@ mod blockio;
 mod cleanup;
 mod clients;
 mod compat;
+mod cp;
 mod exec;
 mod hostile;
 mod images;

@@ -80,7 +80,7 @@ fn script(plan: &Plan, mut prepared: Prepared, sync: &OwnedFd) -> Result<Failure
     };
     rootfs.mask(&plan.masked)?;
     rootfs.freeze(&plan.readonly)?;
-    rootfs.pivot(plan)?;
+    rootfs.pivot(plan.readonly_root, plan.root_propagation)?;
 
     let init = prepared.init.as_ref().map(OwnedFd::as_fd);
     let seccomp = prepared.seccomp.as_deref();

@@ -25,6 +25,7 @@ mod program;
 mod rootfs;
 pub mod start;
 mod terminal;
+pub mod view;
 
 pub use failure::{Failure, Kind};
 pub use identity::check as check_user;

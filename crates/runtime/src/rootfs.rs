@@ -108,7 +108,7 @@ impl Rootfs {
         }
     }
 
-    fn attach_bind(&self, mount: &Mount, target: &Path) -> Result<(), Failure> {
+    pub fn attach_bind(&self, mount: &Mount, target: &Path) -> Result<(), Failure> {
         let what = || format!("mount {}", target.display());
         let stat = rustix::fs::fstat(mount).during(what)?;
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
@@ -284,10 +284,10 @@ impl Rootfs {
         }
     }
 
-    /// Makes the container's root `/` and lets go of the host's.
-    pub fn pivot(self, plan: &Plan) -> Result<(), Failure> {
+    /// Makes the container's root `/`, with the given propagation (`MS_*`, 0 for private), and lets go of the host's.
+    pub fn pivot(self, readonly: bool, propagation: u64) -> Result<(), Failure> {
         let what = || "make the root file system /";
-        if plan.readonly_root {
+        if readonly {
             let attributes = Attributes {
                 set: RDONLY,
                 ..Attributes::default()
@@ -299,8 +299,7 @@ impl Rootfs {
         rustix::process::pivot_root(".", ".").during(what)?;
         rustix::mount::unmount(".", UnmountFlags::DETACH).during(|| "let go of the host's file systems")?;
         rustix::process::chdir("/").during(what)?;
-        if plan.root_propagation != 0 && plan.root_propagation != PRIVATE {
-            let propagation = plan.root_propagation;
+        if propagation != 0 && propagation != PRIVATE {
             let attributes = Attributes {
                 propagation,
                 recursive: true,

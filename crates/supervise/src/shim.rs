@@ -13,6 +13,7 @@
 
 mod client;
 mod detach;
+mod files;
 mod log;
 mod process;
 
@@ -38,7 +39,7 @@ use self::client::Client;
 use self::log::Log;
 use self::process::{Ended, Process, Streams, pipes};
 use crate::exit::Exit;
-use crate::launch::{IdMap, Launch, Network, Stdin};
+use crate::launch::{IdMap, Launch, Network, Rootfs, Stdin};
 use crate::wire::{self, AttachRequest, Call, ExecRequest, Message, Refusal, Reply, Request, State};
 
 /// The name of the shim's socket in the container's run directory.
@@ -63,11 +64,15 @@ pub fn run() -> io::Result<()> {
     let Some((call, fds)) = wire::receive::<Call>(&daemon, &mut buffer)? else {
         return Ok(());
     };
-    let Request::Launch(launch) = call.request else {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "the first request must be a launch",
-        ));
+    let launch = match call.request {
+        Request::Launch(launch) => launch,
+        Request::Files(request) => return files::run(&proof, &daemon, call.id, *request, fds),
+        _ => {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the first request must be a launch",
+            ));
+        }
     };
     let exe = rustix::fs::open("/proc/self/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     match Shim::launch(proof, &daemon, *launch, fds, exe) {
@@ -149,7 +154,7 @@ impl Shim {
             .create(&launch.cgroup, &launch.resources)
             .map_err(|error| Failure::new(Kind::Setup, error.to_string()))?;
         let cleanup = RemoveOnFailure(Some(&cgroup));
-        let root = mount_root(&proof, &launch)?;
+        let (root, _) = mount_root(&proof, &launch.rootfs)?;
         let terminal = launch.plan.process.terminal;
         let (io, stdin, outputs) = if terminal {
             (Io::Terminal, None, [None, None])
@@ -370,7 +375,9 @@ impl Shim {
                 }
                 Ok(Reply::Done)
             }
-            Request::Launch(_) | Request::NetworkReady(_) => Err(Refusal::Other("the container runs already".into())),
+            Request::Launch(_) | Request::Files(_) | Request::NetworkReady(_) => {
+                Err(Refusal::Other("the container runs already".into()))
+            }
         }
     }
 
@@ -568,9 +575,9 @@ impl Drop for RemoveOnFailure<'_> {
     }
 }
 
-/// The container's root as a detached mount: made with the host's credentials, attached by the child.
-fn mount_root(proof: &SingleThreaded, launch: &Launch) -> Result<Mount, Failure> {
-    let rootfs = &launch.rootfs;
+/// The container's root as a detached mount: made with the host's credentials, attached by the child. Also the user namespace
+/// that its layers are mapped by.
+fn mount_root(proof: &SingleThreaded, rootfs: &Rootfs) -> Result<(Mount, Option<OwnedFd>), Failure> {
     let failed = |error: io::Error| Failure::setup("mount the root file system", &error);
     let user_namespace = rootfs
         .idmap
@@ -591,7 +598,8 @@ fn mount_root(proof: &SingleThreaded, launch: &Launch) -> Result<Mount, Failure>
         volatile: rootfs.volatile,
         idmap: user_namespace.as_ref().map(OwnedFd::as_fd),
     };
-    overlay.mount(proof).map_err(failed)
+    let root = overlay.mount(proof).map_err(failed)?;
+    Ok((root, user_namespace))
 }
 
 /// A user namespace with the given ids, to map the layers' owners by. The process that makes it is gone again at once.

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Exit;
+use crate::files::{FileStat, FilesError, FilesRequest};
 use crate::launch::Launch;
 
 /// Raised when a message changes its meaning; adding an optional field does not.
@@ -29,6 +30,8 @@ pub struct Call {
 pub enum Request {
     /// The first request of a shim's life. Descriptor: the network namespace, if given.
     Launch(Box<Launch>),
+    /// Instead of a launch: the process copies files and ends. Descriptors: see [`FilesRequest`].
+    Files(Box<FilesRequest>),
     /// The answer to [`Message::Network`].
     NetworkReady(Result<(), String>),
     /// Where things stand; the first request of a new daemon.
@@ -104,6 +107,7 @@ pub enum Reply {
         warnings: Vec<String>,
     },
     State(State),
+    File(FileStat),
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -121,6 +125,7 @@ pub enum Refusal {
     Start(Failure),
     /// There is no such process.
     Gone,
+    Files(FilesError),
     Other(String),
 }
 

@@ -1,5 +1,6 @@
 //! Making a container: checked whole before anything is made, and unmade whole if something fails.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use ferry_api::container::{Config, Create, Created};
@@ -125,8 +126,28 @@ async fn keep(
     owner: Option<(u32, u32)>,
     durability: Durability,
 ) -> ferry_storage::Result<()> {
-    world.store.snapshots.prepare(&record.id, image, owner).await?;
+    let snapshot = world.store.snapshots.prepare(&record.id, image, owner).await?;
+    mark(&snapshot.upper, owner);
     world.store.db.put(record, durability).await
+}
+
+/// The empty `/.dockerenv` by which programs find out that they are in a container.
+fn mark(upper: &Path, owner: Option<(u32, u32)>) {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let path = upper.join(".dockerenv");
+    let made = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o755)
+        .open(&path);
+    let owned = made.and_then(|file| match owner {
+        Some((uid, gid)) => std::os::unix::fs::fchown(file, Some(uid), Some(gid)),
+        None => Ok(()),
+    });
+    if let Err(error) = owned {
+        // A container runs without it; a disk that is full says so where it matters.
+        tracing::warn!(path = %path.display(), %error, "cannot make the file");
+    }
 }
 
 /// Takes back what a failed create took.

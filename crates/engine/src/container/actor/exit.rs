@@ -54,6 +54,8 @@ impl Actor {
     pub(super) fn forget_shim(&mut self) {
         self.task = None;
         self.events = None;
+        // The last snapshot holds the connection too.
+        self.publish();
     }
 
     pub(super) async fn on_exit(&mut self, exit: Exit) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferry_network::Endpoint;
-use ferry_supervise::{Attach, Launch, LogFile, Network, Rootfs, Stdin};
+use ferry_supervise::{Attach, Launch, LogFile, Network, Stdin};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
@@ -34,6 +34,9 @@ impl Actor {
     /// Starts the container and publishes the outcome; a failed start leaves its reason in the record.
     pub(super) async fn start(&mut self) -> Result<()> {
         self.record.run.stopped = false;
+        // Held until everybody sees that it runs: from then on its files are copied from inside.
+        let files = self.files.clone();
+        let _alone = files.start().await;
         match self.launch().await {
             Ok(()) => {
                 self.publish();
@@ -93,7 +96,7 @@ impl Actor {
             run_dir,
             plan,
             seccomp: filter.to_vec(),
-            rootfs: self.rootfs()?,
+            rootfs: plan::rootfs(&self.record, &world)?,
             hierarchy: world.hierarchy.clone(),
             cgroup: world.cgroup_path(&self.record),
             resources: resources::limits(&self.record.host_config, &resources::devices(&self.record.host_config)?),
@@ -162,17 +165,6 @@ impl Actor {
             }
         }
         Ok(())
-    }
-
-    fn rootfs(&self) -> Result<Rootfs> {
-        let snapshot = self.world.store.snapshots.get(&self.record.id)?;
-        Ok(Rootfs {
-            layers: snapshot.layers,
-            upper: snapshot.upper,
-            work: snapshot.work,
-            volatile: self.record.host_config.auto_remove,
-            idmap: self.record.ids,
-        })
     }
 
     fn log_file(&self) -> Result<Option<LogFile>> {
