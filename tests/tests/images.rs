@@ -103,10 +103,11 @@ fn an_oci_layout_runs_whatever_its_layers_are_compressed_with() {
             .collect::<Vec<_>>();
         assert_eq!(seen["RootFS"], json!({ "Type": "layers", "Layers": layers }));
         sizes.insert(seen["Size"].as_u64().unwrap() - reference.len() as u64);
-        // Kept as they came, for a push that is exact.
-        for blob in image.blobs() {
-            let kept = daemon.data_root().join("blobs/sha256").join(images::sha256(&blob));
-            assert_eq!(std::fs::read(&kept).ok(), Some(blob), "{}", kept.display());
+        // What is compressed is kept as it came, for a push that is exact.
+        for blob in image.blobs().iter().filter(|_| compression != Compression::None) {
+            let kept = daemon.data_root().join("blobs/sha256").join(images::sha256(blob));
+            let same = std::fs::read(&kept).is_ok_and(|bytes| bytes == *blob);
+            assert!(same, "{} is not the layer that was loaded", kept.display());
         }
         // The next one unpacks the layer below anew.
         daemon.cli(["rmi", reference]).ok();
