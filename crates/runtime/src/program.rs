@@ -211,7 +211,10 @@ fn no_cwd(cwd: &Path, error: &io::Error) -> Failure {
         _ => Kind::Setup,
     };
     let (cwd, reason) = (cwd.display(), reason(error));
-    Failure::new(kind, format!("chdir to cwd (\"{cwd}\") set in config.json failed: {reason}"))
+    Failure::new(
+        kind,
+        format!("chdir to cwd (\"{cwd}\") set in config.json failed: {reason}"),
+    )
 }
 
 /// The kernel says "(unreachable)" for a directory outside the root (CVE-2024-21626).
