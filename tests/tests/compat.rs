@@ -165,6 +165,8 @@ fn run_and_its_exit_codes() {
         "run --rm -u nobody-knows busybox true",
         "run --rm --nonsense busybox true",
         "run --rm -m 1m busybox true",
+        "run --rm --oom-kill-disable busybox true",
+        "run --rm --oom-kill-disable -m 64m --memory-swappiness 5 busybox true",
         "run --rm --cap-add NONSENSE busybox true",
         "run --rm --name 'a b' busybox true",
         "run --rm -v /a:b busybox true",
