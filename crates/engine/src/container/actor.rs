@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferry_api::container::{Update, Updated};
-use ferry_storage::Durability;
+use ferry_storage::{Batch, Durability};
 use ferry_supervise::{Attach, Event, Task};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -293,6 +293,16 @@ impl Actor {
         if let Err(error) = self.world.store.db.put(&self.record, Durability::Process).await {
             // The kernel and the exit record are the truth that the next daemon starts from; the record only lags.
             tracing::error!(container = self.record.id, %error, "cannot write the container's record");
+        }
+    }
+
+    /// The same without waiting: a daemon that dies before it is written finds out by itself, from the shim or the exit
+    /// record.
+    async fn persist_later(&self) {
+        let mut batch = Batch::default();
+        match batch.put(&self.record) {
+            Ok(()) => self.world.store.db.commit_later(batch).await,
+            Err(error) => tracing::error!(container = self.record.id, %error, "cannot write the container's record"),
         }
     }
 
