@@ -4,6 +4,7 @@
 
 mod attach;
 mod badinput;
+mod blockio;
 mod cleanup;
 mod clients;
 mod compat;
@@ -16,7 +17,10 @@ mod layers;
 mod lifecycle;
 mod limits;
 mod logs;
+mod names;
 mod network;
+mod ondemand;
+mod readme;
 mod run;
 mod survive;
 mod tty;

@@ -10,7 +10,7 @@ use ferry_storage::{Batch, Durability, Image};
 use jiff::Timestamp;
 
 use super::record::{Record, Run};
-use super::{actor, merge, mounts, plan, resources, validate};
+use super::{actor, kernel, merge, mounts, plan, resources, validate};
 use crate::error::{Error, Result};
 use crate::images;
 use crate::world::World;
@@ -39,6 +39,7 @@ pub(super) async fn create(
     validate::supported(&host)?;
     validate::restart(&host)?;
     let mut warnings = resources::validate(&mut host, &world.host)?;
+    warnings.extend(kernel::discard(&mut host.resources, world.hierarchy.version()));
     let image = images::find_to_run(world, &config.image).await?;
     check_platform(&image, platform)?;
     warnings.extend(foreign(&image, platform));
