@@ -43,6 +43,7 @@ pub(super) async fn create(
     let image = images::find_to_run(world, &config.image).await?;
     check_platform(&image, platform)?;
     warnings.extend(foreign(&image, platform));
+    warnings.extend(without_effect(&config));
     merge::merge(&mut config, merge::image_config(&image)?);
     check_config(&config)?;
     let (path, args) = command(&config)?;
@@ -113,6 +114,21 @@ pub(super) async fn create(
         id: id.clone(),
         warnings: Some(warnings),
     })
+}
+
+/// What the user asks for (an image's own wishes aside) that is kept and has no effect yet.
+fn without_effect(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let test = config.healthcheck.as_ref().map(|check| &check.test);
+    if test.is_some_and(|test| !matches!(test.first().map(String::as_str), None | Some("NONE"))) {
+        warnings.push("health checks are not there yet: the container's health is not looked at".to_owned());
+    }
+    for path in config.volumes.iter().flatten().map(|(path, _)| path) {
+        warnings.push(format!(
+            "anonymous volumes are not there yet: {path} is part of the container's own layer, and goes with it"
+        ));
+    }
+    warnings
 }
 
 /// How often, and after what pause, a create is tried again while removed files are still being deleted.
