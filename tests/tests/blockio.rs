@@ -13,17 +13,19 @@ fn disk(dir: &Path) -> Option<(String, String)> {
     let device = std::fs::metadata(dir).unwrap().dev();
     let number = format!("{}:{}", major(device), minor(device));
     let entry = PathBuf::from("/sys/dev/block").join(&number);
-    let Ok(entry) = entry.canonicalize() else {
+    // `../../devices/…/sda/sda1`
+    let Ok(device) = std::fs::read_link(&entry) else {
         eprintln!("skipped: {} is on no block device ({number})", dir.display());
         return None;
     };
     // A throttle is of a whole disk: a partition's parent.
     let whole = match entry.join("partition").exists() {
-        true => entry.parent().unwrap().to_owned(),
-        false => entry,
+        true => device.parent().unwrap(),
+        false => &device,
     };
-    let number = std::fs::read_to_string(whole.join("dev")).unwrap().trim().to_owned();
-    Some((format!("/dev/{}", whole.file_name().unwrap().to_str().unwrap()), number))
+    let name = whole.file_name().unwrap().to_str().unwrap();
+    let number = std::fs::read_to_string(format!("/sys/class/block/{name}/dev")).unwrap();
+    Some((format!("/dev/{name}"), number.trim().to_owned()))
 }
 
 /// As in glibc's `gnu_dev_major` and `gnu_dev_minor`.
