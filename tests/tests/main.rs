@@ -4,9 +4,11 @@
 
 mod attach;
 mod badinput;
+mod blockio;
 mod cleanup;
 mod clients;
 mod compat;
+mod cp;
 mod exec;
 mod hostile;
 mod images;
@@ -15,10 +17,13 @@ mod layers;
 mod lifecycle;
 mod limits;
 mod logs;
+mod names;
 mod network;
 mod oci;
 mod oci_bad_input;
 mod oci_spec;
+mod ondemand;
+mod readme;
 mod run;
 mod survive;
 mod tty;

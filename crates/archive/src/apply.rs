@@ -19,6 +19,7 @@ use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
 use ferry_sys::Root;
+use ferry_sys::handle::path_of;
 use ferry_sys::root::remove_tree;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
@@ -30,12 +31,39 @@ use crate::{Error, Limits, Result, tree};
 pub struct ApplyOptions<'a> {
     pub limits: Limits,
     pub whiteouts: Whiteouts,
+    /// The directory inside the root that entries and hard links' targets are relative to. Links on the way to an entry are
+    /// still followed inside the root.
+    pub below: PathBuf,
     /// The layers below, topmost first: where hard links to, and parents of, what is not in this layer come from.
     pub lower: &'a [Root],
-    /// Owner of everything, instead of what the archive says.
-    pub owner: Option<(u32, u32)>,
+    pub owner: Owner,
+    /// What entries' and hard links' names begin with, and what to put in its place. Other entries are refused.
+    pub rename: Option<(PathBuf, PathBuf)>,
     /// Refuse to replace a directory by something else, or something else by a directory (`docker cp`).
     pub keep_kinds: bool,
+}
+
+/// Whom what is unpacked belongs to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Owner {
+    /// To whom the archive says.
+    #[default]
+    Archive,
+    /// To one user and group, whatever the archive says.
+    Fixed(u32, u32),
+    /// To whoever unpacks it: nobody's rights are needed.
+    Unchanged,
+}
+
+impl Owner {
+    /// The user and group of an entry; `None` to leave them.
+    fn of(self, uid: u32, gid: u32) -> (Option<Uid>, Option<Gid>) {
+        match self {
+            Self::Archive => (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))),
+            Self::Fixed(uid, gid) => (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))),
+            Self::Unchanged => (None, None),
+        }
+    }
 }
 
 /// What to do with names that begin with `.wh.`.
@@ -51,7 +79,7 @@ pub enum Whiteouts {
 #[derive(Debug, Default)]
 pub struct Applied {
     pub entries: u64,
-    /// Bytes of all files as [`tree::size`] counts them (holes included, hard links once).
+    /// Of a layer: bytes of all files as [`tree::size`] counts them (holes included, hard links once). Else bytes written.
     pub bytes: u64,
     /// The archive marks its root as opaque, which overlayfs does not look at: the layers below must be left out.
     pub opaque_root: bool,
@@ -84,7 +112,7 @@ pub fn apply<R: Read>(stream: R, root: &Root, options: &ApplyOptions<'_>) -> Res
     }
     applier.set_directory_times()?;
     reader.drain()?;
-    if applier.removed {
+    if applier.removed && options.whiteouts == Whiteouts::Overlay {
         let size = tree::size(root.as_fd());
         applier.applied.bytes = size.map_err(|source| write_error(Path::new("."), "measure", source))?;
     }
@@ -117,7 +145,11 @@ const HANDLE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXE
 impl Applier<'_> {
     fn entry<R: Read>(&mut self, entry: &Entry, reader: &mut Reader<R>) -> Result<()> {
         self.applied.entries += 1;
-        let path = clean(&entry.path, &self.options.limits)?;
+        let path = self.renamed(&entry.path)?;
+        if path.as_os_str().is_empty() {
+            return self.root_entry(entry);
+        }
+        let path = self.options.below.join(path);
         let Some(name) = path.file_name() else {
             return self.root_entry(entry);
         };
@@ -166,6 +198,19 @@ impl Applier<'_> {
         }
     }
 
+    /// A name of the archive, clean and with the beginning that is wanted.
+    fn renamed(&self, path: &Path) -> Result<PathBuf> {
+        let clean = clean(path, &self.options.limits)?;
+        let Some((old, new)) = &self.options.rename else {
+            return Ok(clean);
+        };
+        match clean.strip_prefix(old) {
+            Ok(rest) if rest.as_os_str().is_empty() => Ok(new.clone()),
+            Ok(rest) => Ok(new.join(rest)),
+            Err(_) => Err(Error::Escapes { path: path.to_owned() }),
+        }
+    }
+
     /// `./`: the metadata of the directory itself. Anything else there would replace the root.
     fn root_entry(&mut self, entry: &Entry) -> Result<()> {
         if entry.kind != Kind::Directory {
@@ -173,8 +218,8 @@ impl Applier<'_> {
                 path: entry.path.clone(),
             });
         }
-        let path = Path::new("");
-        let fd = self.root.resolve(".", OFlags::RDONLY | OFlags::DIRECTORY);
+        let path = self.options.below.as_path();
+        let fd = self.root.resolve(path, OFlags::RDONLY | OFlags::DIRECTORY);
         let fd = fd.map_err(|source| write_error(Path::new("."), "open", source))?;
         self.metadata(entry, path, fd.as_fd())?;
         self.later(path, entry.mtime)
@@ -269,7 +314,8 @@ impl Applier<'_> {
             path: path.to_owned(),
             target: Path::new(&entry.link).to_owned(),
         };
-        let target = clean(Path::new(&entry.link), &self.options.limits)?;
+        let target = self.renamed(Path::new(&entry.link))?;
+        let target = self.options.below.join(target);
         let target_name = target.file_name().ok_or_else(missing)?;
         let target_parent = target.parent().unwrap_or(Path::new(""));
         let mut source = self.root.resolve(target_parent, OFlags::PATH | OFlags::DIRECTORY);
@@ -369,9 +415,8 @@ impl Applier<'_> {
 
     /// Owner, mode and attributes of an open file, in this order.
     fn metadata(&mut self, entry: &Entry, path: &Path, fd: BorrowedFd<'_>) -> Result<()> {
-        let (uid, gid) = self.options.owner.unwrap_or((entry.uid, entry.gid));
-        rustix::fs::fchown(fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
-            .map_err(|source| write_error(path, "change the owner of", source.into()))?;
+        let (uid, gid) = self.options.owner.of(entry.uid, entry.gid);
+        rustix::fs::fchown(fd, uid, gid).map_err(|source| write_error(path, "change the owner of", source.into()))?;
         rustix::fs::fchmod(fd, Mode::from(entry.mode))
             .map_err(|source| write_error(path, "change the mode of", source.into()))?;
         self.xattrs(entry, path, fd)
@@ -379,9 +424,9 @@ impl Applier<'_> {
 
     /// The same for what cannot be opened: a symbolic link, a device, a FIFO.
     fn unopened(&mut self, entry: &Entry, path: &Path, dir: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
-        let (uid, gid) = self.options.owner.unwrap_or((entry.uid, entry.gid));
+        let (uid, gid) = self.options.owner.of(entry.uid, entry.gid);
         let nofollow = AtFlags::SYMLINK_NOFOLLOW;
-        rustix::fs::chownat(dir, name, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), nofollow)
+        rustix::fs::chownat(dir, name, uid, gid, nofollow)
             .map_err(|source| write_error(path, "change the owner of", source.into()))?;
         rustix::fs::utimensat(dir, name, &timestamps(entry.mtime), nofollow)
             .map_err(|source| write_error(path, "set the times of", source.into()))?;
@@ -489,11 +534,8 @@ impl Applier<'_> {
                 Some((below, stat)) => self.described(&sofar, below, stat, Kind::Directory)?,
                 None => None,
             };
-            let (uid, gid) = self.options.owner.unwrap_or((0, 0));
             let model = model.unwrap_or(Entry {
                 mode: 0o755,
-                uid,
-                gid,
                 ..blank(&sofar, Kind::Directory)
             });
             self.metadata(&model, &sofar, dir.as_fd())?;
@@ -610,8 +652,7 @@ impl Applier<'_> {
                 let dir = self.parent(parent)?;
                 let dir = dir.as_fd();
                 // Re-opened through its own handle: no path is looked up twice.
-                let handle = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&below.as_fd()));
-                let mut from = File::open(handle).map_err(failed)?;
+                let mut from = File::open(path_of(below.as_fd())).map_err(failed)?;
                 let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let create = |dir: BorrowedFd<'_>| rustix::fs::openat(dir, name, flags, Mode::from(0o600));
                 let mut file = File::from(self.exclusive(path, dir, name, "create", create)?);

@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
+use ferry_sys::handle::path_of;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, XattrFlags};
 use rustix::io::Errno;
 
@@ -57,15 +58,10 @@ pub fn mtime(stat: &Stat) -> Time {
     }
 }
 
-/// A path that stands for an open file, whichever way it was opened: `O_PATH` descriptors take no `f*xattr` calls.
-fn magic_link(fd: BorrowedFd<'_>) -> String {
-    format!("/proc/self/fd/{}", fd.as_raw_fd())
-}
-
 /// Sets an attribute of the file itself (a link, not its target), however it was opened.
 pub fn set_xattr(fd: BorrowedFd<'_>, name: &OsStr, value: &[u8]) -> io::Result<()> {
     match rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty()) {
-        Err(Errno::BADF) => Ok(rustix::fs::setxattr(magic_link(fd), name, value, XattrFlags::empty())?),
+        Err(Errno::BADF) => Ok(rustix::fs::setxattr(path_of(fd), name, value, XattrFlags::empty())?),
         done => Ok(done?),
     }
 }
@@ -74,14 +70,14 @@ pub fn set_xattr(fd: BorrowedFd<'_>, name: &OsStr, value: &[u8]) -> io::Result<(
 /// by now.
 pub fn set_mode(fd: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
     match rustix::fs::fchmod(fd, Mode::from(mode)) {
-        Err(Errno::BADF) => Ok(rustix::fs::chmod(magic_link(fd), Mode::from(mode))?),
+        Err(Errno::BADF) => Ok(rustix::fs::chmod(path_of(fd), Mode::from(mode))?),
         done => Ok(done?),
     }
 }
 
 /// All attributes but overlayfs's own; empty where the file system has none.
 pub fn xattrs(fd: BorrowedFd<'_>) -> io::Result<Vec<(OsString, Vec<u8>)>> {
-    let path = magic_link(fd);
+    let path = path_of(fd);
     let mut names = vec![0; 64 << 10];
     let length = match rustix::fs::listxattr(&path, &mut names[..]) {
         Ok(length) => length,

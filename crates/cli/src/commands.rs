@@ -14,6 +14,7 @@ use crate::{
 };
 
 mod attach;
+mod cp;
 mod create;
 mod events;
 mod exec;
@@ -152,7 +153,7 @@ fn filters(matches: &Matches) -> String {
     }
 }
 
-const SPECS: [&Spec; 30] = [
+const SPECS: [&Spec; 31] = [
     &run::SPEC,
     &exec::SPEC,
     &ps::SPEC,
@@ -160,6 +161,7 @@ const SPECS: [&Spec; 30] = [
     &version::SPEC,
     &info::SPEC,
     &attach::SPEC,
+    &cp::SPEC,
     &create::SPEC,
     &events::SPEC,
     &history::SPEC,
@@ -195,7 +197,7 @@ const GROUPS: [(&str, &str); 3] = [
 ];
 
 /// Docker's commands that are still to come, named so that nobody takes them for typing errors.
-const MISSING: [&str; 50] = [
+const MISSING: [&str; 48] = [
     "bake",
     "build",
     "builder",
@@ -205,13 +207,11 @@ const MISSING: [&str; 50] = [
     "compose",
     "config",
     "container commit",
-    "container cp",
     "container diff",
     "container export",
     "container prune",
     "container stats",
     "context",
-    "cp",
     "diff",
     "export",
     "image build",
@@ -271,6 +271,7 @@ const ROOT: Spec = Spec {
 async fn call(spec: &Spec, call: Call<'_>) -> Result<u8> {
     match spec.name {
         "attach" => attach::run(call).await,
+        "cp" => cp::run(call).await,
         "create" => create::run(call).await,
         "events" => events::run(call).await,
         "exec" => exec::run(call).await,
@@ -456,13 +457,14 @@ fn unknown(program: &str, group: Option<&str>, typed: &str) -> String {
     }
 }
 
-/// `docker ps [OPTIONS]`.
+/// `docker ps [OPTIONS]`; a command that is used in several ways has a line for each.
 fn usage_line(program: &str, path: &str, spec: &Spec) -> String {
-    [program, path, spec.synopsis]
-        .into_iter()
-        .filter(|part| !part.is_empty())
-        .collect::<Vec<_>>()
-        .join(" ")
+    let line = |synopsis: &str| {
+        let parts = [program, path, synopsis].into_iter().filter(|part| !part.is_empty());
+        parts.collect::<Vec<_>>().join(" ")
+    };
+    let ways = spec.synopsis.split('\n').map(line);
+    ways.collect::<Vec<_>>().join("\n\t")
 }
 
 fn bad_flag(program: &str, path: &str, spec: &Spec, complaint: &str) -> Failure {
@@ -533,7 +535,7 @@ fn group_help(program: &str, group: &str, about: &str) -> String {
         }
         .split(", ");
         let name = paths.find_map(|path| path.strip_prefix(group)?.strip_prefix(' '))?;
-        Some((name, spec.about))
+        Some((name, spec.summary()))
     });
     format!(
         "Usage:  {program} {group} COMMAND\n\n{about}\n\nCommands:\n{}\nRun '{program} {group} COMMAND --help' for more information on a command.\n",
@@ -545,7 +547,7 @@ fn root_help(env: &Environment, ui: &Ui) -> String {
     let program = &env.program;
     let top_level = |specs: &[&'static Spec]| {
         let named = specs.iter().filter(|spec| !spec.name.contains(' '));
-        named.map(|spec| (spec.name, spec.about)).collect::<Vec<_>>()
+        named.map(|spec| (spec.name, spec.summary())).collect::<Vec<_>>()
     };
     let common: String = top_level(&SPECS[..COMMON])
         .into_iter()

@@ -65,6 +65,12 @@ impl Spec {
         check: |_, _| Ok(()),
     };
 
+    /// What lists of commands say of it: the first line.
+    #[must_use]
+    pub fn summary(&self) -> &'static str {
+        self.about.lines().next().unwrap_or_default()
+    }
+
     /// The flags in the order of the help.
     #[must_use]
     pub fn definitions(&self) -> Vec<Flag> {

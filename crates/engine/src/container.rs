@@ -1,12 +1,14 @@
 //! Containers: the service that finds them, makes them, and passes requests on to their actors.
 
 mod actor;
+mod archive;
 mod create;
 mod exec;
 mod files;
 mod handle;
 mod ids;
 mod inspect;
+mod kernel;
 mod list;
 mod merge;
 mod mounts;
@@ -28,6 +30,7 @@ use tokio::sync::oneshot;
 
 use self::actor::Command;
 pub(crate) use self::actor::spawn;
+pub use self::archive::{Archive, PutOptions};
 pub(crate) use self::exec::Execs;
 pub(crate) use self::handle::{Handle, Snapshot};
 pub(crate) use self::ids::Ids;

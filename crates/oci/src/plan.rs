@@ -350,16 +350,6 @@ fn propagation(linux: &Linux) -> Result<u64> {
     Ok(mode.propagation)
 }
 
-/// What every container has (config-linux.md, "Default Devices"); console, pts and ptmx are made with the terminal.
-const DEVICES: [(&str, u32, u32); 6] = [
-    ("/dev/null", 1, 3),
-    ("/dev/random", 1, 8),
-    ("/dev/full", 1, 7),
-    ("/dev/tty", 5, 0),
-    ("/dev/zero", 1, 5),
-    ("/dev/urandom", 1, 9),
-];
-
 fn devices(linux: &Linux) -> Result<Vec<Device>> {
     let mut devices = Vec::new();
     for (index, device) in linux.devices.iter().flatten().enumerate() {
@@ -390,18 +380,8 @@ fn devices(linux: &Linux) -> Result<Vec<Device>> {
             gid: device.gid.unwrap_or(0),
         });
     }
-    let missing: Vec<_> = DEVICES
-        .iter()
-        .filter(|(path, ..)| !devices.iter().any(|device| device.path == Path::new(path)))
-        .map(|(path, major, minor)| Device {
-            path: path.into(),
-            kind: 'c',
-            major: *major,
-            minor: *minor,
-            mode: 0o666,
-            uid: 0,
-            gid: 0,
-        })
+    let missing: Vec<_> = ferry_runtime::plan::devices::defaults()
+        .filter(|default| !devices.iter().any(|device| device.path == default.path))
         .collect();
     devices.extend(missing);
     Ok(devices)

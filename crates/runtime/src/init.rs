@@ -126,7 +126,11 @@ fn script(
     let label = labels::open(&plan.process.kernel)?;
     rootfs.mask(&plan.masked)?;
     rootfs.freeze(&plan.readonly)?;
-    rootfs.pivot(plan)?;
+    if plan.lifecycle.no_pivot {
+        rootfs.chroot(plan.readonly_root, plan.root_propagation)?;
+    } else {
+        rootfs.pivot(plan.readonly_root, plan.root_propagation)?;
+    }
 
     let init = prepared.init.as_ref().map(OwnedFd::as_fd);
     let seccomp = prepared.seccomp.as_deref();

@@ -30,6 +30,8 @@ mod program;
 mod rootfs;
 pub mod start;
 mod terminal;
+pub mod view;
 
 pub use failure::{Failure, Kind};
+pub use identity::check as check_user;
 pub use plan::Plan;

@@ -155,7 +155,7 @@ impl Rootfs {
         }
     }
 
-    fn attach_bind(&self, mount: &Mount, target: &Path) -> Result<(), Failure> {
+    pub fn attach_bind(&self, mount: &Mount, target: &Path) -> Result<(), Failure> {
         let what = || format!("mount {}", target.display());
         let stat = rustix::fs::fstat(mount).during(what)?;
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
@@ -380,33 +380,41 @@ impl Rootfs {
         }
     }
 
-    /// Makes the container's root `/` and lets go of the host's.
-    pub fn pivot(self, plan: &Plan) -> Result<(), Failure> {
+    /// Makes the container's root `/`, with the given propagation (`MS_*`, 0 for private), and lets go of the host's.
+    pub fn pivot(self, readonly: bool, propagation: u64) -> Result<(), Failure> {
         let what = || "make the root file system /";
-        if plan.readonly_root {
+        self.enter(readonly)?;
+        // With both names the same directory the old root ends up on top of the new one, and is then let go.
+        rustix::process::pivot_root(".", ".").during(what)?;
+        rustix::mount::unmount(".", UnmountFlags::DETACH).during(|| "let go of the host's file systems")?;
+        rustix::process::chdir("/").during(what)?;
+        self.propagate(propagation)
+    }
+
+    /// As [`pivot`](Self::pivot), leaving the host's mounts below: for hosts that run from a ramdisk (rootfs), where
+    /// pivot_root(2) fails.
+    pub fn chroot(self, readonly: bool, propagation: u64) -> Result<(), Failure> {
+        let what = || "make the root file system /";
+        self.enter(readonly)?;
+        // It is mounted over `/` already: "." is on top of it.
+        rustix::process::chroot(".").during(what)?;
+        rustix::process::chdir("/").during(what)?;
+        self.propagate(propagation)
+    }
+
+    fn enter(&self, readonly: bool) -> Result<(), Failure> {
+        if readonly {
             let attributes = Attributes {
                 set: RDONLY,
                 ..Attributes::default()
             };
             set_attributes(self.root.as_fd(), attributes, None).during(|| "make the root file system read-only")?;
         }
-        rustix::process::fchdir(&self.root).during(what)?;
-        if plan.lifecycle.no_pivot {
-            // The root is mounted over `/` already: "." is on top of it.
-            rustix::process::chroot(".").during(what)?;
-            rustix::process::chdir("/").during(what)?;
-            return self.propagate(plan);
-        }
-        // With both names the same directory the old root ends up on top of the new one, and is then let go.
-        rustix::process::pivot_root(".", ".").during(what)?;
-        rustix::mount::unmount(".", UnmountFlags::DETACH).during(|| "let go of the host's file systems")?;
-        rustix::process::chdir("/").during(what)?;
-        self.propagate(plan)
+        rustix::process::fchdir(&self.root).during(|| "make the root file system /")
     }
 
-    fn propagate(&self, plan: &Plan) -> Result<(), Failure> {
-        if plan.root_propagation != 0 && plan.root_propagation != PRIVATE {
-            let propagation = plan.root_propagation;
+    fn propagate(&self, propagation: u64) -> Result<(), Failure> {
+        if propagation != 0 && propagation != PRIVATE {
             let attributes = Attributes {
                 propagation,
                 recursive: true,

@@ -1,5 +1,6 @@
 //! Paths and methods. Each file has the handlers of one subject.
 
+mod archive;
 mod attach;
 mod containers;
 mod exec;
@@ -65,6 +66,10 @@ fn containers() -> Router<App> {
         .route("/containers/{id}/resize", post(containers::resize))
         .route("/containers/{id}/update", post(containers::update))
         .route("/containers/{id}/attach", post(attach::attach))
+        .route(
+            "/containers/{id}/archive",
+            get(archive::get).head(archive::head).put(archive::put),
+        )
         .route("/containers/{id}/exec", post(exec::create))
         .route("/exec/{id}/start", post(exec::start))
         .route("/exec/{id}/json", get(exec::inspect))
@@ -147,12 +152,7 @@ fn missing() -> Router<App> {
             .route(path, get(no_swarm))
             .route(&format!("{path}/{{*rest}}"), any(no_swarm));
     }
-    let copying = missing_as("copying files (cp)");
     router
-        .route(
-            "/containers/{id}/archive",
-            get(copying.clone()).head(copying.clone()).put(copying),
-        )
         .route("/distribution/{*rest}", get(missing_as("registries (distribution)")))
         .route("/plugins/{*rest}", any(missing_as("plugins")).get(networks::plugin))
 }

@@ -15,6 +15,7 @@
 
 mod error;
 mod exit;
+mod files;
 mod launch;
 pub mod shim;
 mod supervisor;
@@ -23,6 +24,7 @@ pub mod wire;
 
 pub use error::Error;
 pub use exit::Exit;
+pub use files::{FileStat, Files, FilesError, FilesRequest, FilesView, Operation};
 pub use launch::{IdMap, Launch, LogFile, Network, Rootfs, Stdin};
 pub use supervisor::{Shim, Supervisor};
 pub use task::{Attach, Event, Exec, Task};

@@ -13,6 +13,7 @@
 
 mod client;
 mod detach;
+mod files;
 mod log;
 mod process;
 
@@ -38,7 +39,7 @@ use self::client::Client;
 use self::log::Log;
 use self::process::{Ended, Process, Streams, pipes};
 use crate::exit::Exit;
-use crate::launch::{IdMap, Launch, Network, Stdin};
+use crate::launch::{IdMap, Launch, Network, Rootfs, Stdin};
 use crate::wire::{self, AttachRequest, Call, ExecRequest, Message, Refusal, Reply, Request, State};
 
 /// The name of the shim's socket in the container's run directory.
@@ -57,17 +58,23 @@ pub fn run() -> io::Result<()> {
     for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGTERM, libc::SIGPIPE] {
         ferry_sys::exec::ignore_signal(signal);
     }
+    // It was started by a path in /proc, whose last component is a number.
+    rustix::thread::set_name(c"ferry-shim")?;
     // What it forks enters containers; until execve nobody in there may look into it (CVE-2016-9962).
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
     let mut buffer = vec![0; packet::MAX];
     let Some((call, fds)) = wire::receive::<Call>(&daemon, &mut buffer)? else {
         return Ok(());
     };
-    let Request::Launch(launch) = call.request else {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "the first request must be a launch",
-        ));
+    let launch = match call.request {
+        Request::Launch(launch) => launch,
+        Request::Files(request) => return files::run(&proof, &daemon, call.id, *request, fds),
+        _ => {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the first request must be a launch",
+            ));
+        }
     };
     let exe = rustix::fs::open("/proc/self/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     match Shim::launch(proof, &daemon, *launch, fds, exe) {
@@ -109,6 +116,7 @@ struct Shim {
     untold: Vec<Message>,
     /// Calls of the kernel's OOM killer seen so far.
     oom_kills: u64,
+    started_at: Timestamp,
 }
 
 /// What a ready descriptor belongs to.
@@ -149,7 +157,7 @@ impl Shim {
             .create(&launch.cgroup, &launch.resources)
             .map_err(|error| Failure::new(Kind::Setup, error.to_string()))?;
         let cleanup = RemoveOnFailure(Some(&cgroup));
-        let root = mount_root(&proof, &launch)?;
+        let (root, _) = mount_root(&proof, &launch.rootfs)?;
         let terminal = launch.plan.process.terminal;
         let (io, stdin, outputs) = if terminal {
             (Io::Terminal, None, [None, None])
@@ -203,6 +211,7 @@ impl Shim {
             processes: vec![first],
             untold: Vec::new(),
             oom_kills: 0,
+            started_at: Timestamp::now(),
         };
         let warnings = warnings.iter().map(ToString::to_string).collect();
         Ok((shim, Reply::Started { pid, warnings }))
@@ -371,7 +380,9 @@ impl Shim {
                 }
                 Ok(Reply::Done)
             }
-            Request::Launch(_) | Request::NetworkReady(_) => Err(Refusal::Other("the container runs already".into())),
+            Request::Launch(_) | Request::Files(_) | Request::NetworkReady(_) => {
+                Err(Refusal::Other("the container runs already".into()))
+            }
         }
     }
 
@@ -385,6 +396,7 @@ impl Shim {
         State {
             version: wire::VERSION,
             pid: self.processes.first().map_or(0, number),
+            started_at: Some(self.started_at),
             exit,
             execs: running
                 .filter_map(|process| Some((process.exec.clone()?, number(process))))
@@ -570,9 +582,9 @@ impl Drop for RemoveOnFailure<'_> {
     }
 }
 
-/// The container's root as a detached mount: made with the host's credentials, attached by the child.
-fn mount_root(proof: &SingleThreaded, launch: &Launch) -> Result<Mount, Failure> {
-    let rootfs = &launch.rootfs;
+/// The container's root as a detached mount: made with the host's credentials, attached by the child. Also the user namespace
+/// that its layers are mapped by.
+fn mount_root(proof: &SingleThreaded, rootfs: &Rootfs) -> Result<(Mount, Option<OwnedFd>), Failure> {
     let failed = |error: io::Error| Failure::setup("mount the root file system", &error);
     let user_namespace = rootfs
         .idmap
@@ -593,7 +605,8 @@ fn mount_root(proof: &SingleThreaded, launch: &Launch) -> Result<Mount, Failure>
         volatile: rootfs.volatile,
         idmap: user_namespace.as_ref().map(OwnedFd::as_fd),
     };
-    overlay.mount(proof).map_err(failed)
+    let root = overlay.mount(proof).map_err(failed)?;
+    Ok((root, user_namespace))
 }
 
 /// A user namespace with the given ids, to map the layers' owners by. The process that makes it is gone again at once.

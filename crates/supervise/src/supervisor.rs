@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ferry_sys::{exe, packet};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::error::Error;
+use crate::files::{Files, FilesRequest};
 use crate::launch::Launch;
 use crate::shim::socket_address;
 use crate::task::{Attach, Event, Task, attach_request};
@@ -21,12 +22,67 @@ use crate::wire::{Reply, Request, State};
 pub struct Supervisor {
     exe: Arc<OwnedFd>,
     /// A shim that waits for the next container, so that no start waits for a program to be loaded.
-    spare: Arc<Mutex<Option<OwnedFd>>>,
+    spare: Arc<Mutex<Option<Shim>>>,
 }
 
 /// A shim without a container; dropped, it ends.
 #[derive(Debug)]
-pub struct Shim(OwnedFd);
+pub struct Shim {
+    pub(crate) socket: OwnedFd,
+    pub(crate) process: Spawned,
+}
+
+/// A process that was spawned, and is reaped whenever it ends.
+#[derive(Debug)]
+pub(crate) struct Spawned {
+    kill: Arc<Notify>,
+    ended: watch::Receiver<()>,
+    kill_on_drop: bool,
+}
+
+impl Spawned {
+    fn new(mut child: tokio::process::Child) -> Self {
+        let kill = Arc::new(Notify::new());
+        let killed = Arc::clone(&kill);
+        let (sender, ended) = watch::channel(());
+        // A daemon that is gone by then leaves the reaping to init.
+        tokio::spawn(async move {
+            let _ended = sender;
+            tokio::select! {
+                _ = child.wait() => return,
+                () = killed.notified() => {}
+            }
+            // Fails only if it is gone already.
+            let _ = child.kill().await;
+        });
+        Self {
+            kill,
+            ended,
+            kill_on_drop: false,
+        }
+    }
+
+    /// Its life is this handle's from now on. Returns what ends it sooner.
+    pub(crate) fn kill_on_drop(&mut self) -> Arc<Notify> {
+        self.kill_on_drop = true;
+        Arc::clone(&self.kill)
+    }
+
+    /// Waits for its end.
+    pub(crate) fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut ended = self.ended.clone();
+        // An error means that nobody will send: it has been reaped.
+        async move { while ended.changed().await.is_ok() {} }
+    }
+}
+
+impl Drop for Spawned {
+    fn drop(&mut self) {
+        if self.kill_on_drop {
+            self.kill.notify_one();
+        }
+    }
+}
 
 impl Shim {
     /// Starts a container. `network` is its namespace if one was made ahead; `configure` is called with the namespace that
@@ -42,7 +98,7 @@ impl Shim {
         configure: impl AsyncFnOnce(OwnedFd) -> Result<(), String>,
         events: mpsc::Sender<Event>,
     ) -> Result<(Task, Vec<String>), Error> {
-        let (task, mut networks) = Task::connect(self.0, events)?;
+        let (task, mut networks) = Task::connect(self.socket, events)?;
         let (attaches, connections): (Vec<_>, Vec<_>) = clients.into_iter().unzip();
         launch.clients = attaches
             .into_iter()
@@ -86,10 +142,10 @@ impl Supervisor {
     /// Starts a shim that waits for its container: the part of a start that needs nothing known of it.
     pub async fn shim(&self) -> Result<Shim, Error> {
         if let Some(spare) = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            return Ok(Shim(spare));
+            return Ok(spare);
         }
         let supervisor = self.clone();
-        supervisor.blocking(|supervisor| supervisor.spawn().map(Shim)).await
+        supervisor.blocking(|supervisor| supervisor.spawn()).await
     }
 
     /// Has a shim ready for the next start. It ends with the daemon if it gets no container.
@@ -103,6 +159,20 @@ impl Supervisor {
             }
             Ok(())
         }));
+    }
+
+    /// Copies files of a container. `fds`: the container's first process if it runs, then the archive's pipe if the operation
+    /// has one. The process that does it is killed when `until` is ready; `guard` is dropped when it has ended.
+    pub async fn files(
+        &self,
+        request: FilesRequest,
+        fds: Vec<OwnedFd>,
+        until: impl Future<Output = ()> + Send + 'static,
+        guard: impl Send + 'static,
+    ) -> Result<Files, Error> {
+        let files = Files::start(self.shim().await?, request, fds, until, guard).await;
+        self.prepare();
+        files
     }
 
     /// Loading a program takes a millisecond that no other container shall wait for.
@@ -130,7 +200,7 @@ impl Supervisor {
         }
     }
 
-    fn spawn(&self) -> Result<OwnedFd, Error> {
+    fn spawn(&self) -> Result<Shim, Error> {
         let (ours, theirs) = packet::pair()?;
         let mut command = tokio::process::Command::new(exe::path_of(&self.exe));
         command.arg0("ferry").arg("shim").env_clear().current_dir("/");
@@ -139,11 +209,9 @@ impl Supervisor {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .kill_on_drop(false);
-        let mut child = command.spawn()?;
-        // Reaped whenever it ends; a daemon that is gone by then leaves that to init.
-        tokio::spawn(async move { child.wait().await });
+        let process = Spawned::new(command.spawn()?);
         rustix::io::ioctl_fionbio(&ours, true).map_err(io::Error::from)?;
-        Ok(ours)
+        Ok(Shim { socket: ours, process })
     }
 }
 

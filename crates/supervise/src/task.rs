@@ -180,6 +180,7 @@ impl Task {
             Ok(Ok(reply)) => Ok(reply),
             Ok(Err(Refusal::Start(failure))) => Err(Error::Start(failure)),
             Ok(Err(Refusal::Gone)) => Err(Error::Gone),
+            Ok(Err(Refusal::Files(error))) => Err(Error::Refused(error.to_string())),
             Ok(Err(Refusal::Other(reason))) => Err(Error::Refused(reason)),
             Err(_) => Err(Error::Lost),
         }

@@ -9,10 +9,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use ferry_runtime::Failure;
 use ferry_runtime::plan::Process;
 use ferry_sys::packet;
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Exit;
+use crate::files::{FileStat, FilesError, FilesRequest};
 use crate::launch::Launch;
 
 /// Raised when a message changes its meaning; adding an optional field does not.
@@ -29,6 +31,8 @@ pub struct Call {
 pub enum Request {
     /// The first request of a shim's life. Descriptor: the network namespace, if given.
     Launch(Box<Launch>),
+    /// Instead of a launch: the process copies files and ends. Descriptors: see [`FilesRequest`].
+    Files(Box<FilesRequest>),
     /// The answer to [`Message::Network`].
     NetworkReady(Result<(), String>),
     /// Where things stand; the first request of a new daemon.
@@ -104,12 +108,15 @@ pub enum Reply {
         warnings: Vec<String>,
     },
     State(State),
+    File(FileStat),
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct State {
     pub version: u32,
     pub pid: i32,
+    #[serde(default)]
+    pub started_at: Option<Timestamp>,
     pub exit: Option<Exit>,
     /// Running execs: id and process number.
     pub execs: Vec<(String, i32)>,
@@ -121,6 +128,7 @@ pub enum Refusal {
     Start(Failure),
     /// There is no such process.
     Gone,
+    Files(FilesError),
     Other(String),
 }
 

@@ -9,6 +9,7 @@
 pub mod clone;
 pub mod exe;
 pub mod exec;
+pub mod handle;
 pub mod mount;
 pub mod ns;
 pub mod overlay;

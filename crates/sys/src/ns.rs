@@ -4,6 +4,8 @@ use std::io;
 
 use rustix::thread::UnshareFlags;
 
+use crate::SingleThreaded;
+
 /// Moves the calling thread, and no other, into a new network namespace that holds only a `lo` that is down
 /// (unshare(2), `CLONE_NEWNET`; needs CAP_SYS_ADMIN). Never on a thread that others share, such as a tokio worker.
 pub fn unshare_network() -> io::Result<()> {
@@ -25,6 +27,14 @@ pub fn unshare_cgroup() -> io::Result<()> {
 pub fn unshare_time() -> io::Result<()> {
     // SAFETY: as above; only CLONE_NEWTIME is passed, and the caller itself stays where it is.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWTIME) }?;
+    Ok(())
+}
+
+/// Gives the calling process, which must be single-threaded or the only one to use it, a copy of its mount namespace
+/// (unshare(2), `CLONE_NEWNS`).
+pub fn unshare_mounts(_proof: &SingleThreaded) -> io::Result<()> {
+    // SAFETY: as above; only CLONE_NEWNS is passed.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }?;
     Ok(())
 }
 

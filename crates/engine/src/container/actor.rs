@@ -15,11 +15,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferry_api::container::{Update, Updated};
-use ferry_storage::Durability;
+use ferry_storage::{Batch, Durability};
 use ferry_supervise::{Attach, Event, Task};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use super::archive::FilesGate;
 use super::exec::Entry;
 use super::handle::{Handle, Snapshot};
 use super::record::Record;
@@ -123,6 +124,8 @@ pub(crate) struct Actor {
     /// The next back-off of the restart policy.
     backoff: Duration,
     removed: bool,
+    /// What copies files of it; a start waits for that.
+    files: FilesGate,
 }
 
 /// A stop under way.
@@ -150,9 +153,11 @@ pub(crate) fn spawn(world: &Arc<World>, record: Record, live: Option<(Task, mpsc
         execs: Vec::new(),
         exits: 0,
         removed: false,
+        task: live.as_ref().map(|(task, _)| task.clone()),
     };
+    let files = FilesGate::default();
     let (published, receiver) = watch::channel(Arc::new(snapshot));
-    let handle = Handle::new(&record.id, mailbox, receiver);
+    let handle = Handle::new(&record.id, mailbox, receiver, files.clone());
     let (task, events) = live.unzip();
     let actor = Actor {
         world: Arc::clone(world),
@@ -167,6 +172,7 @@ pub(crate) fn spawn(world: &Arc<World>, record: Record, live: Option<(Task, mpsc
         restart: None,
         backoff: exit::FIRST_BACKOFF,
         removed: false,
+        files,
     };
     world.tasks.spawn(actor.run(commands));
     handle
@@ -277,6 +283,7 @@ impl Actor {
             execs: self.execs.iter().map(|entry| entry.id.clone()).collect(),
             exits: self.exits,
             removed: self.removed,
+            task: self.task.clone(),
         };
         self.published.send_replace(Arc::new(snapshot));
     }
@@ -286,6 +293,16 @@ impl Actor {
         if let Err(error) = self.world.store.db.put(&self.record, Durability::Process).await {
             // The kernel and the exit record are the truth that the next daemon starts from; the record only lags.
             tracing::error!(container = self.record.id, %error, "cannot write the container's record");
+        }
+    }
+
+    /// The same without waiting: a daemon that dies before it is written finds out by itself, from the shim or the exit
+    /// record.
+    async fn persist_later(&self) {
+        let mut batch = Batch::default();
+        match batch.put(&self.record) {
+            Ok(()) => self.world.store.db.commit_later(batch).await,
+            Err(error) => tracing::error!(container = self.record.id, %error, "cannot write the container's record"),
         }
     }
 

@@ -1,15 +1,16 @@
 //! Making a container: checked whole before anything is made, and unmade whole if something fails.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use ferry_api::container::{Config, Create, Created};
 use ferry_api::network::mode;
 use ferry_kit::Id;
-use ferry_storage::{Durability, Image};
+use ferry_storage::{Batch, Durability, Image};
 use jiff::Timestamp;
 
 use super::record::{Record, Run};
-use super::{actor, merge, mounts, plan, resources, validate};
+use super::{actor, kernel, merge, mounts, plan, resources, validate};
 use crate::error::{Error, Result};
 use crate::images;
 use crate::world::World;
@@ -38,9 +39,11 @@ pub(super) async fn create(
     validate::supported(&host)?;
     validate::restart(&host)?;
     let mut warnings = resources::validate(&mut host, &world.host)?;
+    warnings.extend(kernel::discard(&mut host.resources, world.hierarchy.version()));
     let image = images::find_to_run(world, &config.image).await?;
     check_platform(&image, platform)?;
     warnings.extend(foreign(&image, platform));
+    warnings.extend(without_effect(&config));
     merge::merge(&mut config, merge::image_config(&image)?);
     check_config(&config)?;
     let (path, args) = command(&config)?;
@@ -113,6 +116,21 @@ pub(super) async fn create(
     })
 }
 
+/// What the user asks for (an image's own wishes aside) that is kept and has no effect yet.
+fn without_effect(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let test = config.healthcheck.as_ref().map(|check| &check.test);
+    if test.is_some_and(|test| !matches!(test.first().map(String::as_str), None | Some("NONE"))) {
+        warnings.push("health checks are not there yet: the container's health is not looked at".to_owned());
+    }
+    for path in config.volumes.iter().flatten().map(|(path, _)| path) {
+        warnings.push(format!(
+            "anonymous volumes are not there yet: {path} is part of the container's own layer, and goes with it"
+        ));
+    }
+    warnings
+}
+
 /// How often, and after what pause, a create is tried again while removed files are still being deleted.
 const TRIES: u32 = 100;
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
@@ -125,8 +143,31 @@ async fn keep(
     owner: Option<(u32, u32)>,
     durability: Durability,
 ) -> ferry_storage::Result<()> {
-    world.store.snapshots.prepare(&record.id, image, owner).await?;
-    world.store.db.put(record, durability).await
+    let mut batch = Batch::default();
+    batch.put(record)?;
+    let snapshots = &world.store.snapshots;
+    let snapshot = snapshots.prepare(&record.id, image, owner, batch, durability).await?;
+    mark(&snapshot.upper, owner);
+    Ok(())
+}
+
+/// The empty `/.dockerenv` by which programs find out that they are in a container.
+fn mark(upper: &Path, owner: Option<(u32, u32)>) {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let path = upper.join(".dockerenv");
+    let made = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o755)
+        .open(&path);
+    let owned = made.and_then(|file| match owner {
+        Some((uid, gid)) => std::os::unix::fs::fchown(file, Some(uid), Some(gid)),
+        None => Ok(()),
+    });
+    if let Err(error) = owned {
+        // A container runs without it; a disk that is full says so where it matters.
+        tracing::warn!(path = %path.display(), %error, "cannot make the file");
+    }
 }
 
 /// Takes back what a failed create took.

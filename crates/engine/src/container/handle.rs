@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferry_api::container::{Wait, condition};
+use ferry_supervise::Task;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Answer;
 use super::actor::Command;
+use super::archive::FilesGate;
 use super::record::Record;
 use super::state::Permit;
 use crate::error::{Error, Kind, Result};
@@ -21,6 +23,7 @@ pub(crate) struct Handle {
     id: Arc<str>,
     mailbox: mpsc::Sender<Command>,
     published: watch::Receiver<Arc<Snapshot>>,
+    files: FilesGate,
 }
 
 /// A container at one moment.
@@ -33,6 +36,8 @@ pub(crate) struct Snapshot {
     pub exits: u64,
     /// It is gone, and so is what it had on disk.
     pub removed: bool,
+    /// Its shim, from its start until it is gone.
+    pub task: Option<Task>,
 }
 
 /// What `wait` waits for.
@@ -55,16 +60,26 @@ impl Condition {
 }
 
 impl Handle {
-    pub fn new(id: &str, mailbox: mpsc::Sender<Command>, published: watch::Receiver<Arc<Snapshot>>) -> Self {
+    pub fn new(
+        id: &str,
+        mailbox: mpsc::Sender<Command>,
+        published: watch::Receiver<Arc<Snapshot>>,
+        files: FilesGate,
+    ) -> Self {
         Self {
             id: id.into(),
             mailbox,
             published,
+            files,
         }
     }
 
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    pub fn files(&self) -> &FilesGate {
+        &self.files
     }
 
     pub fn snapshot(&self) -> Arc<Snapshot> {

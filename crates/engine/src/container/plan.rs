@@ -11,6 +11,7 @@ use ferry_api::exec::Create as ExecCreate;
 use ferry_api::volume::mount_type;
 use ferry_runtime::Plan;
 use ferry_runtime::plan::{Attached, Lifecycle, Mount, Process, Rlimit, Source, User, parse_options};
+use ferry_supervise::Rootfs;
 use ferry_sys::mount::{Attributes, NODEV, NOEXEC, NOSUID, RDONLY, STRICTATIME};
 
 use super::files;
@@ -69,6 +70,30 @@ pub(crate) fn build(record: &Record, world: &World) -> Result<Plan> {
         process: process(record, world)?,
         lifecycle: Lifecycle::default(),
     })
+}
+
+/// What the container's root is mounted from.
+pub(crate) fn rootfs(record: &Record, world: &World) -> Result<Rootfs> {
+    let snapshot = world.store.snapshots.get(&record.id)?;
+    Ok(Rootfs {
+        layers: snapshot.layers,
+        upper: snapshot.upper,
+        work: snapshot.work,
+        volatile: record.host_config.auto_remove,
+        idmap: record.ids,
+    })
+}
+
+/// What of the host shows in the container while it does not run: the user's bind mounts, and the files that an earlier start
+/// left it.
+pub(crate) fn binds(record: &Record, world: &World) -> Result<Vec<Mount>> {
+    let files = file_mounts(record, world);
+    let there = |mount: &Mount| matches!(&mount.source, Source::Bind { path, .. } if path.exists());
+    let mut mounts: Vec<_> = files.into_iter().filter(there).collect();
+    let bind = |mount: &Mount| matches!(mount.source, Source::Bind { .. });
+    mounts.extend(user_mounts(record)?.into_iter().filter(bind));
+    mounts.sort_by_key(|mount| mount.target.components().count());
+    Ok(mounts)
 }
 
 /// What is hidden by default: moby's list, and the thermal counters of each CPU for the side channel they are.

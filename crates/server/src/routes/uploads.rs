@@ -43,7 +43,7 @@ pub async fn load(State(app): State<App>, query: Query, request: Request<Body>) 
 }
 
 /// The most of a refused upload that is read to its end.
-const DRAINED: u64 = 1 << 30;
+pub const DRAINED: u64 = 1 << 30;
 
 /// Takes the rest of an upload that was refused: a connection that is closed while the client still sends is reset, and
 /// the client never sees why.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferry_network::Endpoint;
-use ferry_supervise::{Attach, Launch, LogFile, Network, Rootfs, Stdin};
+use ferry_supervise::{Attach, Launch, LogFile, Network, Stdin};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use super::Actor;
+use super::remove::Urgency;
 use crate::container::state::{Permit, Status, Verb};
 use crate::container::{files, plan, resources};
 use crate::error::{Error, Kind, Result, StartFailure};
@@ -34,11 +35,14 @@ impl Actor {
     /// Starts the container and publishes the outcome; a failed start leaves its reason in the record.
     pub(super) async fn start(&mut self) -> Result<()> {
         self.record.run.stopped = false;
+        // Held until everybody sees that it runs: from then on its files are copied from inside.
+        let files = self.files.clone();
+        let _alone = files.start().await;
         match self.launch().await {
             Ok(()) => {
                 self.publish();
                 self.event("start", &[]);
-                self.persist().await;
+                self.persist_later().await;
                 Ok(())
             }
             Err(error) => {
@@ -53,7 +57,7 @@ impl Actor {
                 }
                 self.exits += 1;
                 if self.record.host_config.auto_remove {
-                    self.remove(true).await;
+                    self.remove(true, Urgency::Now).await;
                 } else {
                     self.publish();
                     self.persist().await;
@@ -76,6 +80,8 @@ impl Actor {
         let attached = attached?;
         if let Attachment::Bridge(_, endpoint) = &attached {
             self.record.endpoint = Some(endpoint.clone());
+            // Written by the time the container runs: its address must not be given to another one, whatever becomes of this daemon.
+            self.persist_later().await;
         }
         let shim = shim?;
 
@@ -93,7 +99,7 @@ impl Actor {
             run_dir,
             plan,
             seccomp: filter.to_vec(),
-            rootfs: self.rootfs()?,
+            rootfs: plan::rootfs(&self.record, &world)?,
             hierarchy: world.hierarchy.clone(),
             cgroup: world.cgroup_path(&self.record),
             resources: resources::limits(&self.record.host_config, &resources::devices(&self.record.host_config)?),
@@ -162,17 +168,6 @@ impl Actor {
             }
         }
         Ok(())
-    }
-
-    fn rootfs(&self) -> Result<Rootfs> {
-        let snapshot = self.world.store.snapshots.get(&self.record.id)?;
-        Ok(Rootfs {
-            layers: snapshot.layers,
-            upper: snapshot.upper,
-            work: snapshot.work,
-            volatile: self.record.host_config.auto_remove,
-            idmap: self.record.ids,
-        })
     }
 
     fn log_file(&self) -> Result<Option<LogFile>> {
