@@ -311,8 +311,8 @@ fn during_init(failure: ferry_runtime::Failure) -> Error {
     })
 }
 
-/// How many descriptors the program keeps beside its streams. All of them have to be there before this process opens any
-/// of its own, or the container would get those.
+/// How many descriptors the program keeps beside its streams. All of them have to be there and the caller's, or the
+/// container would get those of this process.
 pub(super) fn keep_fds(context: &Context<'_>, parsed: &Parsed) -> Result<u32> {
     let number = |text: &str, name: &str| {
         let number = text.parse::<u32>().ok().filter(|number| *number <= 1024);
@@ -326,8 +326,7 @@ pub(super) fn keep_fds(context: &Context<'_>, parsed: &Parsed) -> Result<u32> {
         _ => 0,
     };
     for fd in 3..3 + preserve + listen {
-        let link = std::fs::symlink_metadata(format!("/proc/self/fd/{fd}"));
-        if link.is_err() {
+        if !is_inherited(fd) {
             return Err(Error::Invalid(format!(
                 "please check that preserved-fd {} (of {preserve}) is present",
                 fd - 3
@@ -335,6 +334,16 @@ pub(super) fn keep_fds(context: &Context<'_>, parsed: &Parsed) -> Result<u32> {
         }
     }
     Ok(preserve + listen)
+}
+
+/// Whether a descriptor came from the caller: all of this process's own close on exec (proc_pid_fdinfo(5)).
+fn is_inherited(fd: u32) -> bool {
+    const CLOEXEC: u32 = 0o2_000_000;
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap_or_default();
+    let flags = text.lines().find_map(|line| line.strip_prefix("flags:"));
+    flags
+        .and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok())
+        .is_some_and(|flags| flags & CLOEXEC == 0)
 }
 
 /// Starts this program again from where a container cannot write to it, unless it already runs from there, and makes it

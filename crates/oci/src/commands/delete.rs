@@ -91,7 +91,12 @@ fn remove_cgroup(record: &Record) -> Result<()> {
     let hierarchy: Hierarchy = layout.clone().try_into()?;
     let cgroup = match hierarchy.open(path) {
         Ok(cgroup) => cgroup,
-        Err(ferry_cgroup::Error::NotFound(_)) => return Ok(()),
+        // A create that was killed on v1 may have made it in some hierarchies only; nobody was in it yet.
+        Err(ferry_cgroup::Error::NotFound(_)) => {
+            hierarchy.remove_empty(path)?;
+            cgroups::remove_parent(&hierarchy, path);
+            return Ok(());
+        }
         Err(error) => return Err(error.into()),
     };
     // Processes of a container without a PID namespace of its own outlive the first one; paused ones have to be thawed.
@@ -105,11 +110,15 @@ fn remove_cgroup(record: &Record) -> Result<()> {
 fn remove_unrecorded(id: &str) {
     let Ok(layout) = cgroups::layout() else { return };
     let Ok(path) = cgroups::path(None, id) else { return };
-    if let Ok(hierarchy) = Hierarchy::try_from(layout)
-        && let Ok(cgroup) = hierarchy.open(&path)
-    {
-        let _ = cgroup.kill(libc::SIGKILL);
-        let _ = cgroup.remove();
-        cgroups::remove_parent(&hierarchy, &path);
+    let Ok(hierarchy) = Hierarchy::try_from(layout) else {
+        return;
+    };
+    match hierarchy.open(&path) {
+        Ok(cgroup) => {
+            let _ = cgroup.kill(libc::SIGKILL);
+            let _ = cgroup.remove();
+        }
+        Err(_) => drop(hierarchy.remove_empty(&path)),
     }
+    cgroups::remove_parent(&hierarchy, &path);
 }
