@@ -248,7 +248,7 @@ impl<'a, 'b> Made<'a, 'b> {
         )
         .map_err(|failure| match cgroup.as_ref().map(Cgroup::oom_kills) {
             Some(Ok(1..)) => Error::Invalid("container init was OOM-killed (memory limit too low?)".to_owned()),
-            _ => during_init(failure),
+            _ => during_init(&failure),
         })?;
         let pid = started.child.pid.as_raw_pid();
         made.record.pid = pid;
@@ -303,7 +303,7 @@ impl<'a, 'b> Made<'a, 'b> {
 }
 
 /// runc's words for a failure in the first process, which engines look into for the exit code of `run`.
-fn during_init(failure: ferry_runtime::Failure) -> Error {
+fn during_init(failure: &ferry_runtime::Failure) -> Error {
     let message = format!("error during container init: {}", failure.message);
     Error::Start(ferry_runtime::Failure {
         kind: failure.kind,
