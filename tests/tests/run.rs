@@ -357,5 +357,8 @@ fn what_has_no_effect_yet_is_said() {
     let output = daemon.cli(["run", "--rm", "--health-cmd", "true", "-v", "/data", BUSYBOX, "true"]);
     assert_eq!(output.code, 0, "{output:?}");
     assert!(output.stderr.contains("health checks are not there yet"), "{output:?}");
-    assert!(output.stderr.contains("anonymous volumes are not there yet: /data"), "{output:?}");
+    assert!(
+        output.stderr.contains("anonymous volumes are not there yet: /data"),
+        "{output:?}"
+    );
 }
