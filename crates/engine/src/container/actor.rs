@@ -364,6 +364,10 @@ impl Actor {
         let mut host_config = self.record.host_config.clone();
         resources::update(&mut host_config, update)?;
         let mut warnings = resources::validate(&mut host_config, &self.world.host)?;
+        warnings.extend(resources::discard_unknown(
+            &mut host_config,
+            self.world.hierarchy.version(),
+        ));
         if self.record.run.status.is_live() {
             let cgroup = self.world.cgroup_of(&self.record)?;
             let limits = resources::limits(&host_config, &[]);

@@ -39,6 +39,7 @@ pub(super) async fn create(
     validate::supported(&host)?;
     validate::restart(&host)?;
     let mut warnings = resources::validate(&mut host, &world.host)?;
+    warnings.extend(resources::discard_unknown(&mut host, world.hierarchy.version()));
     let image = images::find_to_run(world, &config.image).await?;
     check_platform(&image, platform)?;
     warnings.extend(foreign(&image, platform));
@@ -256,12 +257,7 @@ fn defaults(host: &mut ferry_api::container::HostConfig, world: &World) {
     }
     set(&mut host.log_config.r#type, "json-file");
     set(&mut host.ipc_mode, "private");
-    let cgroupns = if world.hierarchy.version() == 2 && !host.privileged {
-        "private"
-    } else {
-        "host"
-    };
-    set(&mut host.cgroupns_mode, cgroupns);
+    set(&mut host.cgroupns_mode, plan::cgroupns(world));
     set(&mut host.restart_policy.name, "no");
     set(&mut host.runtime, "ferry");
     if host.shm_size == 0 {

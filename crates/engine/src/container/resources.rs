@@ -110,6 +110,25 @@ pub(crate) fn validate(host: &mut HostConfig, machine: &Host) -> Result<Vec<Stri
 }
 
 /// A list of numbers and ranges, all of which exist on this machine.
+/// Takes away what cgroup v2 has no file for, as Docker does, and says so.
+pub(crate) fn discard_unknown(host: &mut HostConfig, cgroup_version: u8) -> Vec<String> {
+    let resources = &mut host.resources;
+    let mut warnings = Vec::new();
+    if cgroup_version == 1 {
+        return warnings;
+    }
+    if resources.memory_swappiness.take().is_some() {
+        warnings.push(
+            "Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded."
+                .to_owned(),
+        );
+    }
+    if resources.oom_kill_disable.take() == Some(true) {
+        warnings.push("Your kernel does not support OomKillDisable. OomKillDisable discarded.".to_owned());
+    }
+    warnings
+}
+
 fn check_set(what: &str, text: &str, machine: &Host) -> Result<()> {
     let invalid = || Error::invalid(format!("Invalid value {text} for cpuset {what}"));
     let available = if what == "cpus" { machine.cpus } else { 1 };
