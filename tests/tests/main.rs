@@ -4,6 +4,7 @@
 
 mod attach;
 mod badinput;
+mod cgroups;
 mod cleanup;
 mod clients;
 mod compat;
