@@ -4,15 +4,40 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use ferry_testkit::images::{self, BUSYBOX, Layer};
-use ferry_testkit::{TestDaemon, wait_until};
+use ferry_testkit::{TestDaemon, wait_for_none, wait_until};
 
-/// Every path below, but for the database's own files and the log.
+/// Every path below, but for the database's own files. What vanishes meanwhile may be in it or not.
 fn tree(dir: &Path) -> BTreeSet<String> {
-    let list = ferry_testkit::Run::new("find").args([dir.as_os_str()]).ok();
+    // It complains about what vanishes while it looks, and fails for it.
+    let list = ferry_testkit::Run::new("find").args([dir.as_os_str()]).output().stdout;
     list.lines()
         .filter(|line| !line.contains("ferry.db"))
         .map(str::to_owned)
         .collect()
+}
+
+/// Data root and run directory of a daemon without containers, once nothing is left to delete: files go after the answer.
+fn settled(daemon: &TestDaemon) -> BTreeSet<String> {
+    let busy = [
+        daemon.data_root().join("containers"),
+        daemon.data_root().join("tmp"),
+        daemon.run_dir().join("containers"),
+    ];
+    wait_for_none("what is still to be deleted", || {
+        let all = busy.iter().flat_map(|dir| tree(dir));
+        all.filter(|path| !busy.iter().any(|dir| dir == Path::new(path)))
+            .collect()
+    });
+    let (mut all, run) = (tree(&daemon.data_root()), tree(&daemon.run_dir()));
+    all.extend(run);
+    all
+}
+
+/// What is there and was not, with a `+`, and what was there and is not, with a `-`.
+fn changes(before: &BTreeSet<String>, now: &BTreeSet<String>) -> Vec<String> {
+    let more = now.difference(before).map(|path| format!("+ {path}"));
+    let less = before.difference(now).map(|path| format!("- {path}"));
+    more.chain(less).collect()
 }
 
 #[test]
@@ -31,8 +56,7 @@ fn a_daemon_that_did_nothing_leaves_nothing() {
 fn every_way_to_end_a_container_leaves_the_disk_as_it_was() {
     let daemon = TestDaemon::start();
     daemon.sh(&[], "true");
-    let before = tree(&daemon.dir().join("data"));
-    let run_before = tree(&daemon.run_dir());
+    let before = settled(&daemon);
     daemon.sh(
         &[],
         "dd if=/dev/zero of=/big bs=1M count=5 2>/dev/null; mkdir -p /a/b/c; ln -s /x /a/l",
@@ -53,12 +77,7 @@ fn every_way_to_end_a_container_leaves_the_disk_as_it_was() {
     daemon.cli(["stop", "-t", "0", "d1"]).ok();
     daemon.cli(["create", "--name", "e1", BUSYBOX]).ok();
     daemon.cli(["rm", "e1"]).ok();
-    wait_until("the data root is as before", || {
-        tree(&daemon.dir().join("data")) == before
-    });
-    wait_until("the run directory is as before", || {
-        tree(&daemon.run_dir()) == run_before
-    });
+    assert_eq!(changes(&before, &settled(&daemon)), [""; 0]);
     let links = daemon.in_namespace(&["ip", "-o", "link"]).ok();
     assert!(!links.contains("veth"), "{links}");
 }
@@ -66,20 +85,16 @@ fn every_way_to_end_a_container_leaves_the_disk_as_it_was() {
 #[test]
 fn removing_the_image_removes_its_layers() {
     let daemon = TestDaemon::start();
-    daemon.api("GET", "/images/json", None);
-    let before = tree(&daemon.dir().join("data"));
+    let before = settled(&daemon);
     let image = images::above_busybox("gone:1", Layer::new().file("x", b"x", 0o644));
     daemon.load(&images::docker_archive(&[image]));
     daemon.cli(["run", "--rm", "gone:1", "true"]).ok();
     daemon.cli(["rmi", "gone:1"]).ok();
-    let left = || {
-        tree(&daemon.dir().join("data"))
-            .difference(&before)
-            .filter(|path| !Path::new(path).is_dir())
-            .cloned()
-            .collect::<Vec<_>>()
-    };
-    wait_until("no file of the image is left", || left().is_empty());
+    wait_for_none("what is left of the image", || {
+        let mut changes = changes(&before, &settled(&daemon));
+        changes.retain(|change| !change.starts_with('+') || !Path::new(&change[2..]).is_dir());
+        changes
+    });
 }
 
 #[test]

@@ -33,12 +33,17 @@ fn split(line: &str) -> Vec<String> {
 }
 
 /// The layers of words that Docker puts before the cause of a failed start; Ferry has none of these layers.
-const LAYERS: [&str; 4] = [
+const LAYERS: [&str; 6] = [
     "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: \
      unable to start container process: error during container init: ",
+    "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: \
+     unable to start container process: ",
     "OCI runtime exec failed: exec failed: unable to start container process: ",
     "OCI runtime exec failed: exec failed: ",
     "failed to set up container networking: ",
+    // Of a working directory, too, where it is beside the point.
+    ": Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path exists and is the \
+     expected type",
 ];
 
 /// What differs between two engines by right: ids, and what Docker wraps a cause in.
@@ -52,10 +57,14 @@ fn normalise(text: &str) -> String {
         ("Run 'ferry ", "Run 'docker "),
         ("Usage:  ferry ", "Usage:  docker "),
         ("'ferry ", "'docker "),
+        ("\tferry ", "\tdocker "),
     ];
     let text = names
         .iter()
         .fold(text, |text, (ours, theirs)| text.replace(ours, theirs));
+    // docker's own log of a pipe that it closed itself.
+    let noise = |line: &&str| !line.contains("level=error msg=\"Can't add file");
+    let text: String = text.split_inclusive('\n').filter(noise).collect();
     let mut out = String::new();
     let mut word = String::new();
     for c in text.chars().chain(['\0']) {
@@ -154,10 +163,14 @@ fn run_and_its_exit_codes() {
         "run --rm busybox nope",
         "run --rm busybox /etc/passwd",
         "run --rm busybox /nope",
+        "run --rm busybox /etc",
         "run --rm -w relative busybox true",
+        "run --rm -w /root -u app busybox true",
         "run --rm -u nobody-knows busybox true",
         "run --rm --nonsense busybox true",
         "run --rm -m 1m busybox true",
+        "run --rm --oom-kill-disable busybox true",
+        "run --rm --oom-kill-disable -m 64m --memory-swappiness 5 busybox true",
         "run --rm --cap-add NONSENSE busybox true",
         "run --rm --name 'a b' busybox true",
         "run --rm -v /a:b busybox true",
@@ -191,6 +204,22 @@ fn the_life_of_a_container() {
         "exec c1 /etc/passwd",
         "exec -u app -w /tmp -e A=1 c1 sh -c 'id; pwd; echo $A'",
         "exec -w relative c1 pwd",
+        "exec -w /nope c1 pwd",
+        "exec -w /etc/passwd c1 pwd",
+        "exec -w /root -u app c1 pwd",
+        "exec c1 /nope",
+        "exec c1 /etc",
+        "exec -u nobody-knows c1 true",
+        "exec -u root:nobody-knows c1 true",
+        "exec -u 4294967296 c1 true",
+        "exec -u 4242:4243 c1 id",
+        "exec -t c1 nope",
+        "exec -t -u nobody-knows c1 true",
+        "exec -d c1 nope",
+        "exec -d c1 /etc/passwd",
+        "exec -d -w /etc/passwd c1 true",
+        "exec -d -w relative c1 true",
+        "exec -d -u nobody-knows c1 true",
         "exec c1 sh -c 'exit 9'",
         "pause c1",
         "pause c1",
@@ -474,7 +503,7 @@ fn copying_and_what_cannot_be_copied() {
         "cp c1:/etc/passwd /var/tmp/no-such-dir/",
         "cp c1:/etc /etc/passwd",
         "cp c1: /var/tmp",
-        "cp /nonexistent c1:/",
+        "cp /var/nonexistent c1:/",
         "cp /etc/passwd c1:/nope/x",
         "cp /etc/passwd c1:/nope/",
         "cp -q /etc/passwd c1:/tmp/copy",

@@ -77,6 +77,63 @@ fn load_takes_an_oci_layout() {
 }
 
 #[test]
+fn an_oci_layout_runs_whatever_its_layers_are_compressed_with() {
+    let daemon = TestDaemon::start();
+    let mut sizes = std::collections::BTreeSet::new();
+    for (reference, compression) in [
+        ("oci:tar", Compression::None),
+        ("oci:gzip", Compression::Gzip),
+        ("oci:members", Compression::GzipMembers),
+        ("oci:zstd", Compression::Zstd),
+        ("oci:frames", Compression::ZstdFrames),
+    ] {
+        let layer = Layer::new().file("told", reference.as_bytes(), 0o644);
+        let image = images::above_busybox(reference, layer).compression(compression);
+        let loaded = daemon
+            .run(["load"])
+            .input(images::oci_archive(std::slice::from_ref(&image)));
+        assert_eq!(loaded.ok(), format!("Loaded image: {reference}"));
+        assert_eq!(daemon.cli(["run", "--rm", reference, "cat", "/told"]).ok(), reference);
+        let (_, seen) = daemon.api("GET", &format!("/images/{reference}/json"), None);
+        assert_eq!(seen["Id"], image.id().as_str());
+        let layers = image
+            .layers
+            .iter()
+            .map(|layer| format!("sha256:{}", images::sha256(layer)))
+            .collect::<Vec<_>>();
+        assert_eq!(seen["RootFS"], json!({ "Type": "layers", "Layers": layers }));
+        sizes.insert(seen["Size"].as_u64().unwrap() - reference.len() as u64);
+        // What is compressed is kept as it came, for a push that is exact.
+        for blob in image.blobs().iter().filter(|_| compression != Compression::None) {
+            let kept = daemon.data_root().join("blobs/sha256").join(images::sha256(blob));
+            let same = std::fs::read(&kept).is_ok_and(|bytes| bytes == *blob);
+            assert!(same, "{} is not the layer that was loaded", kept.display());
+        }
+        // The next one unpacks the layer below anew.
+        daemon.cli(["rmi", reference]).ok();
+    }
+    assert_eq!(sizes.len(), 1, "a size is that of what is unpacked: {sizes:?}");
+}
+
+#[test]
+fn a_truncated_layer_is_refused_whatever_it_is_compressed_with() {
+    let daemon = TestDaemon::start();
+    for compression in [Compression::Gzip, Compression::Zstd] {
+        let image = small("cut:1", "x").compression(compression);
+        let blob = image.blobs().remove(0);
+        let archive = images::oci_archive(std::slice::from_ref(&image));
+        // The name, the size and the digest are those of the whole blob.
+        let at = archive.windows(blob.len()).position(|bytes| bytes == blob).unwrap();
+        let mut cut = archive;
+        cut[at + blob.len() / 2..at + blob.len()].fill(0);
+        let output = daemon.run(["load"]).input(cut).output();
+        assert_eq!(output.code, 1, "{output:?}");
+        assert!(!output.stderr.is_empty());
+        assert_eq!(daemon.cli(["images", "-q", "cut"]).ok(), "");
+    }
+}
+
+#[test]
 fn load_takes_compressed_archives_and_layers() {
     let engine = Engine::start();
     for (reference, compression) in [("gz:1", Compression::Gzip), ("gz:2", Compression::GzipMembers)] {

@@ -157,3 +157,31 @@ fn the_log_file_is_docker_s_json() {
         "{text}"
     );
 }
+
+/// Numbers 1 to `last`, one a line, and nothing else.
+fn counts_to(text: &str, last: usize) -> Result<(), String> {
+    let mut lines = text.lines();
+    for number in 1..=last {
+        let line = lines.next().unwrap_or("the end");
+        if line != number.to_string() {
+            return Err(format!("{line} where {number} should be"));
+        }
+    }
+    lines
+        .next()
+        .map_or(Ok(()), |line| Err(format!("{line} after the last")))
+}
+
+#[test]
+fn following_misses_nothing_however_often_the_log_is_rotated() {
+    let engine = Engine::start();
+    engine.busybox();
+    let options = ["--log-opt", "max-size=20k", "--log-opt", "max-file=1000"];
+    let script = "sleep 1; seq 1 10000; sleep 1; seq 10001 20000";
+    let run = ["run", "-d", "--name", "c1"].into_iter().chain(options);
+    engine.cli(run.chain([BUSYBOX, "sh", "-c", script])).ok();
+    let follower = engine.run(["logs", "-f", "c1"]).spawn();
+    let followed = follower.finish().ok();
+    assert_eq!(counts_to(&followed, 20_000), Ok(()));
+    assert_eq!(counts_to(&engine.cli(["logs", "c1"]).ok(), 20_000), Ok(()));
+}

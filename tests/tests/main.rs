@@ -4,6 +4,7 @@
 
 mod attach;
 mod badinput;
+mod blockio;
 mod cgroups;
 mod cleanup;
 mod clients;
@@ -17,7 +18,10 @@ mod layers;
 mod lifecycle;
 mod limits;
 mod logs;
+mod names;
 mod network;
+mod ondemand;
+mod readme;
 mod run;
 mod survive;
 mod tty;

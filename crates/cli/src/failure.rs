@@ -1,4 +1,5 @@
 use ferry_client::Error;
+pub use ferry_kit::error::io_text;
 
 /// How a command ends when it does not succeed: what goes to stderr (nothing when empty) and the exit code.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,16 +38,6 @@ pub fn describe(error: &Error) -> String {
         Error::Transport(source) => format!("error during connect: {source}"),
         other => other.to_string(),
     }
-}
-
-/// An I/O error without Rust's `(os error 2)`, beginning with a small letter as Go prints it.
-pub fn io_text(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut characters = text.chars();
-    characters.next().map_or_else(String::new, |first| {
-        first.to_lowercase().collect::<String>() + characters.as_str()
-    })
 }
 
 impl From<Error> for Failure {

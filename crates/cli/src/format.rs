@@ -12,6 +12,19 @@ use crate::failure::{Failure, Result};
 /// Finds a method of a row by the row's number and the method's name, and calls it.
 pub type RowMethods<'a> = &'a dyn Fn(usize, &str, &[Value]) -> Option<std::result::Result<Value, String>>;
 
+/// The template of a command that shows one thing; none when nothing is given.
+pub fn single(format: &str) -> Result<Option<Template>> {
+    let format = match format {
+        "" => return Ok(None),
+        "json" => "{{json .}}",
+        format => format,
+    };
+    let parsed = Template::parse(format);
+    parsed
+        .map(Some)
+        .map_err(|error| Failure::new(format!("template parsing error: {error}")).code(64))
+}
+
 /// A list about to be printed.
 #[derive(Clone, Copy)]
 pub struct Listing<'a> {

@@ -49,6 +49,16 @@ pub struct Typing {
     pub escape: Option<Escape>,
 }
 
+impl Typing {
+    /// What is typed at standard input, if it is wanted; with a terminal, `keys` (`ctrl-p,ctrl-q`) leave.
+    pub fn of(ui: &Ui, wanted: bool, tty: bool, keys: &str) -> Option<Self> {
+        ui.stdin.filter(|_| wanted).map(|fd| Self {
+            input: Input::new(fd),
+            escape: tty.then(|| Escape::parse(keys).unwrap_or_default()),
+        })
+    }
+}
+
 /// Copies both ways until the stream ends; `control` runs beside it and never finishes.
 pub async fn converse(
     ui: &mut Ui,
@@ -197,6 +207,18 @@ pub struct Screen<'a> {
     pub terminal: Option<rustix::fd::BorrowedFd<'static>>,
     /// Whoever draws there is already running: a size that changes makes it draw again.
     pub redraw: bool,
+}
+
+impl<'a> Screen<'a> {
+    /// Told of the terminal at standard output, if the container has one too.
+    pub fn of(ui: &Ui, client: &'a Client, path: &'a str, tty: bool) -> Self {
+        Self {
+            client,
+            path,
+            terminal: tty.then(rustix::stdio::stdout).filter(|_| ui.stdout_is_terminal()),
+            redraw: false,
+        }
+    }
 }
 
 /// Tells the size of the terminal now and whenever it changes.

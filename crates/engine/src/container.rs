@@ -8,6 +8,7 @@ mod files;
 mod handle;
 mod ids;
 mod inspect;
+mod kernel;
 mod list;
 mod merge;
 mod mounts;

@@ -1,5 +1,6 @@
 //! What can go wrong with a request, by what a client can do about it.
 
+pub(crate) use ferry_kit::error::chain;
 use ferry_runtime::Kind as StartKind;
 
 pub type Result<T> = std::result::Result<T, Error>;
@@ -77,18 +78,6 @@ impl Error {
             _ => 128,
         }
     }
-}
-
-/// An error with all its causes, outermost first.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }
 
 impl From<ferry_supervise::Error> for Error {

@@ -1,10 +1,13 @@
 //! Reading a container's log: Docker's json-file format, over its rotated files, from the end or since a time, and on.
 //!
-//! A follower looks for more a few times a second, and at once when the container's state changes.
+//! A follower is woken when its directory changes (inotify), and when the container's state does.
 
-use std::collections::VecDeque;
+mod watch;
+
+use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +15,9 @@ use std::time::Duration;
 use ferry_api::Timestamp;
 use ferry_supervise::LogFile;
 use serde::Deserialize;
-use tokio::sync::watch;
+use tokio::sync::watch::Receiver;
 
+use self::watch::Watch;
 use crate::container::{Handle, Record, Snapshot};
 use crate::error::{Error, Kind, Result};
 use crate::world::World;
@@ -22,7 +26,7 @@ use crate::world::World;
 const MAX_SIZE: u64 = 20 * 1024 * 1024;
 /// Files altogether, unless `--log-opt max-file` says otherwise.
 const MAX_FILES: u32 = 5;
-/// How often a follower looks for more.
+/// How often a follower looks for more where nothing wakes it: before there is a log, and without inotify.
 const LOOK: Duration = Duration::from_millis(50);
 /// Entries that are handed out at a time.
 const BATCH: usize = 256;
@@ -56,10 +60,12 @@ pub struct Logs {
     path: PathBuf,
     query: Query,
     reader: Option<BufReader<File>>,
-    /// Older files still to be read, oldest last.
-    older: Vec<PathBuf>,
     ready: VecDeque<Entry>,
-    published: watch::Receiver<Arc<Snapshot>>,
+    published: Receiver<Arc<Snapshot>>,
+    /// Of a follower, once it has come to the end.
+    watch: Option<Watch>,
+    /// The file being read has got a successor: what it holds now is all.
+    rotated: bool,
     done: bool,
     partial: String,
 }
@@ -111,6 +117,19 @@ pub(crate) fn path_of(record: &Record, world: &World) -> PathBuf {
         .join(format!("{}-json.log", record.id))
 }
 
+/// What a log is called after so many rotations: `x.log`, `x.log.1`, …
+fn numbered(path: &Path, number: u32) -> PathBuf {
+    let mut name = path.to_owned().into_os_string();
+    if number > 0 {
+        name.push(format!(".{number}"));
+    }
+    name.into()
+}
+
+fn inode(path: &Path) -> Option<u64> {
+    std::fs::metadata(path).ok().map(|metadata| metadata.ino())
+}
+
 impl Logs {
     pub(crate) async fn open(world: &Arc<World>, handle: &Handle, query: Query) -> Result<Self> {
         if !query.stdout && !query.stderr {
@@ -131,24 +150,16 @@ impl Logs {
         logs.map_err(|error| failed(&error))?.map_err(|error| failed(&error))
     }
 
-    fn start(path: PathBuf, tty: bool, query: Query, published: watch::Receiver<Arc<Snapshot>>) -> io::Result<Self> {
-        let mut older = Vec::new();
-        for number in 1.. {
-            let mut name = path.clone().into_os_string();
-            name.push(format!(".{number}"));
-            match Path::new(&name).exists() {
-                true => older.push(PathBuf::from(name)),
-                false => break,
-            }
-        }
+    fn start(path: PathBuf, tty: bool, query: Query, published: Receiver<Arc<Snapshot>>) -> io::Result<Self> {
         let mut logs = Self {
             tty,
             path,
             query,
             reader: None,
-            older,
             ready: VecDeque::new(),
             published,
+            watch: None,
+            rotated: false,
             done: false,
             partial: String::new(),
         };
@@ -160,15 +171,20 @@ impl Logs {
 
     /// Positions the reader so that about `tail` lines follow: blocks are read from the end, newest file first.
     fn seek_tail(&mut self, tail: usize) -> io::Result<()> {
-        let files: Vec<PathBuf> = std::iter::once(self.path.clone()).chain(self.older.drain(..)).collect();
+        let mut seen = BTreeSet::new();
         let mut wanted: VecDeque<Entry> = VecDeque::new();
         let mut newest = None;
-        for (index, path) in files.iter().enumerate() {
-            let mut file = match File::open(path) {
+        for number in 0.. {
+            let mut file = match File::open(numbered(&self.path, number)) {
                 Ok(file) => file,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) if error.kind() == io::ErrorKind::NotFound && number == 0 => continue,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
                 Err(error) => return Err(error),
             };
+            // Seen under the name it had before a rotation.
+            if !seen.insert(file.metadata()?.ino()) {
+                continue;
+            }
             let end = file.seek(SeekFrom::End(0))?;
             let mut block = 64 * 1024_u64;
             let entries = loop {
@@ -188,7 +204,7 @@ impl Logs {
                 }
                 wanted.push_front(entry);
             }
-            if index == 0 {
+            if newest.is_none() {
                 file.seek(SeekFrom::Start(end))?;
                 newest = Some(BufReader::new(file));
             }
@@ -229,6 +245,13 @@ impl Logs {
                 self.done = true;
                 continue;
             }
+            if self.watch.is_none() {
+                self.watch = self.path.parent().and_then(|dir| Watch::of(dir).ok());
+                if self.watch.is_some() {
+                    // What came before it was there wakes nobody.
+                    continue;
+                }
+            }
             self.wait_for_more().await;
         }
     }
@@ -243,9 +266,15 @@ impl Logs {
     async fn wait_for_more(&mut self) {
         let mut published = self.published.clone();
         published.mark_unchanged();
+        let grown = async {
+            match &self.watch {
+                Some(watch) => watch.changed().await,
+                None => tokio::time::sleep(LOOK).await,
+            }
+        };
         tokio::select! {
             _ = published.changed() => {}
-            () = tokio::time::sleep(LOOK) => {}
+            () = grown => {}
         }
     }
 
@@ -254,8 +283,9 @@ impl Logs {
         let mut any = false;
         while self.ready.len() < BATCH {
             if self.reader.is_none() {
-                let path = self.older.pop().unwrap_or_else(|| self.path.clone());
-                match File::open(&path) {
+                let exists = |number: &u32| numbered(&self.path, *number).exists();
+                let oldest = (1..).take_while(exists).last().unwrap_or(0);
+                match File::open(numbered(&self.path, oldest)) {
                     Ok(file) => self.reader = Some(BufReader::new(file)),
                     Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(any),
                     Err(error) => return Err(error),
@@ -287,23 +317,36 @@ impl Logs {
         Ok(any)
     }
 
-    /// At the end of a file: on to a newer one, or to the one that took its name.
+    /// At the end of a file: on to the one that came after it, if there is one.
     fn next_file(&mut self) -> io::Result<bool> {
-        use std::os::unix::fs::MetadataExt as _;
-        if !self.older.is_empty() {
-            self.reader = None;
+        let Some(reader) = &self.reader else { return Ok(false) };
+        let open = reader.get_ref().metadata()?.ino();
+        if inode(&self.path).is_none_or(|named| named == open) {
+            return Ok(false);
+        }
+        if !std::mem::replace(&mut self.rotated, true) {
+            // What was written between the read that found nothing and the rotation.
             return Ok(true);
         }
-        let Some(reader) = &self.reader else { return Ok(false) };
-        let open = reader.get_ref().metadata()?;
-        match std::fs::metadata(&self.path) {
-            Ok(named) if named.ino() != open.ino() => {
-                self.reader = None;
-                self.partial.clear();
-                Ok(true)
+        let mut numbers = (1..).map_while(|number| Some((number, inode(&numbered(&self.path, number))?)));
+        // Deleted already: what is the oldest now comes next.
+        self.reader = match numbers.find(|(_, named)| *named == open) {
+            Some((number, _)) => {
+                let next = File::open(numbered(&self.path, number - 1));
+                let stayed = inode(&numbered(&self.path, number)) == Some(open);
+                match next {
+                    Ok(file) if stayed => Some(BufReader::new(file)),
+                    // It is being rotated right now, so more is to come.
+                    Ok(_) => return Ok(true),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+                    Err(error) => return Err(error),
+                }
             }
-            _ => Ok(false),
-        }
+            None => None,
+        };
+        self.rotated = false;
+        self.partial.clear();
+        Ok(true)
     }
 
     /// The entry of one line, if it is wanted.

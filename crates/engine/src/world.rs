@@ -213,6 +213,10 @@ impl World {
             let (sender, events) = mpsc::channel(64);
             let live = match self.supervisor.adopt(&self.run_dir(&record.id), sender).await {
                 Ok((task, state)) if state.exit.is_none() => {
+                    if record.run.pid != task.pid() {
+                        // The daemon before died between the start and its record.
+                        record.run.started_at = state.started_at;
+                    }
                     record.run.pid = task.pid();
                     record.run.status = match record.run.status {
                         Status::Paused => Status::Paused,

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -114,11 +115,7 @@ fn end(stream: &UnixStream) -> Result<()> {
 }
 
 fn start() -> Result<Child> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o750)
-        .create(DIRECTORY)
-        .context("make /run/ferry")?;
+    ferry_server::make_directory(Path::new(DIRECTORY))?;
     let log = OpenOptions::new()
         .create(true)
         .append(true)

@@ -65,7 +65,7 @@ pub fn main(args: &[OsString]) -> ExitCode {
 }
 
 fn run(settings: Settings) -> Result<()> {
-    if settings.idle_exit.is_some() {
+    if settings.on_demand {
         // Out of the session of the terminal whose command started it; a leader already has its own.
         let _ = rustix::process::setsid();
     }
@@ -102,7 +102,7 @@ async fn serve(settings: Settings) -> Result<()> {
     let identity = Identity {
         version: build::VERSION.to_owned(),
         build: build::id(),
-        idle_exit: settings.idle_exit.is_some(),
+        on_demand: settings.on_demand,
     };
     tracing::info!(hosts = ?settings.hosts, version = build::VERSION, "the engine listens");
     let router = ferry_server::router(engine.clone(), identity, closing.clone());

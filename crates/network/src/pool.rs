@@ -27,6 +27,9 @@ pub struct Pool {
     shared: Arc<Shared>,
 }
 
+/// The filler's `nice` value.
+const NICE: i32 = 10;
+
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
@@ -96,6 +99,8 @@ impl Shared {
     }
 
     fn fill(&self) {
+        // A namespace for the next container must not take time from the one that is starting. Of this thread only.
+        let _ = rustix::process::setpriority_process(None, NICE);
         let Ok(home) = namespace::current() else { return };
         while self.wait_until_wanted() {
             let made = Namespace::become_new();

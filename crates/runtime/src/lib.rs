@@ -28,4 +28,5 @@ mod terminal;
 pub mod view;
 
 pub use failure::{Failure, Kind};
+pub use identity::check as check_user;
 pub use plan::Plan;

@@ -3,6 +3,7 @@
 //! A [`Plan`] is plain data: it travels to the shim as JSON and prints as text. It names host objects by path (bind
 //! sources, namespaces to join); descriptors come in beside it, in [`crate::start::Start`].
 
+pub mod devices;
 mod from_spec;
 mod options;
 mod text;

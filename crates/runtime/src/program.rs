@@ -65,7 +65,7 @@ fn prepare_and_exec(process: &Process, equipment: &Equipment<'_>) -> Result<std:
     drop(root);
     become_user(process, &identity)?;
     if !in_cwd {
-        rustix::process::chdir(&process.cwd).during(|| format!("change to {}", process.cwd.display()))?;
+        rustix::process::chdir(&process.cwd).map_err(|error| no_cwd(&process.cwd, &error.into()))?;
     }
     verify_cwd()?;
     rustix::process::umask(Mode::from_raw_mode(process.umask.unwrap_or(0o022)));
@@ -178,7 +178,6 @@ fn is_null(fd: BorrowedFd<'_>) -> bool {
 /// Changes to the working directory, making it if the plan says so. False: only the user may enter it; try again as him.
 fn enter_cwd(root: &Root, process: &Process) -> Result<bool, Failure> {
     let cwd = &process.cwd;
-    let what = || format!("change to {}", cwd.display());
     let opened = match root.resolve(cwd, OFlags::PATH | OFlags::DIRECTORY) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && process.make_cwd => root
             .mkdir_all(cwd, Mode::from(0o755))
@@ -193,15 +192,29 @@ fn enter_cwd(root: &Root, process: &Process) -> Result<bool, Failure> {
         Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
             return Err(Failure::new(
                 Kind::Setup,
-                format!("{}: it leads out of the container", what()),
+                format!("change to {}: it leads out of the container", cwd.display()),
             ));
         }
-        done => done.during(what),
+        done => done.map_err(|error| no_cwd(cwd, &error)),
     }?;
     match rustix::process::fchdir(&opened) {
         Err(rustix::io::Errno::ACCESS) => Ok(false),
-        done => done.during(what).map(|()| true),
+        done => done.map(|()| true).map_err(|error| no_cwd(cwd, &error.into())),
     }
+}
+
+/// In runc's words, and of the kind that Docker makes of them.
+fn no_cwd(cwd: &Path, error: &io::Error) -> Failure {
+    let kind = match error.raw_os_error() {
+        Some(libc::ENOENT | libc::ENOTDIR) => Kind::NotFound,
+        Some(libc::EACCES) => Kind::NotExecutable,
+        _ => Kind::Setup,
+    };
+    let (cwd, reason) = (cwd.display(), reason(error));
+    Failure::new(
+        kind,
+        format!("chdir to cwd (\"{cwd}\") set in config.json failed: {reason}"),
+    )
 }
 
 /// The kernel says "(unreachable)" for a directory outside the root (CVE-2024-21626).
@@ -315,6 +328,11 @@ fn not_executable(name: &str, error: &io::Error) -> Failure {
         Some(libc::ENOENT | libc::ENOTDIR) => {
             Failure::new(Kind::NotFound, format!("exec: {name:?}: stat {name}: {text}"))
         }
+        // Docker's words; clients look for the last two.
+        Some(libc::EISDIR) => Failure::new(
+            Kind::NotExecutable,
+            format!("exec: {name:?}: {text}: permission denied"),
+        ),
         _ => Failure::new(Kind::NotExecutable, format!("exec: {name:?}: {text}")),
     }
 }

@@ -5,6 +5,8 @@
 //!                                                              └─ none: 404, whatever the version
 //! ```
 
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use axum::Router;
@@ -12,6 +14,7 @@ use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use ferry_api::{ApiVersion, system};
+use futures_util::FutureExt as _;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 
@@ -48,7 +51,10 @@ async fn no_page() -> Failure {
 
 async fn pass(State(server): State<Arc<HeaderValue>>, mut request: Request, next: Next) -> Response {
     let mut response = match prepare(&mut request) {
-        Ok(()) => next.run(request).await,
+        Ok(()) => match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+            Ok(response) => response,
+            Err(panic) => fell(panic.as_ref()).into_response(),
+        },
         Err(response) => *response,
     };
     let headers = response.headers_mut();
@@ -61,6 +67,19 @@ async fn pass(State(server): State<Arc<HeaderValue>>, mut request: Request, next
     }
     headers.insert(header::SERVER, HeaderValue::clone(&server));
     response
+}
+
+/// A handler that panicked, which is a bug of ours: its client is told, and nobody else notices. Where it was is in the log.
+fn fell(panic: &(dyn Any + Send)) -> Failure {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or(panic.downcast_ref::<String>().map(String::as_str));
+    Failure::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        format!(
+            "the engine gave this request up, which is a bug in it: {}",
+            text.unwrap_or("panic")
+        ),
+    )
 }
 
 /// Cleans the path, takes the version out of it; the error is an answer that needs no route.
@@ -162,12 +181,17 @@ mod tests {
     use http_body_util::BodyExt as _;
     use hyper::service::Service as _;
 
+    async fn fall() -> &'static str {
+        panic!("on purpose")
+    }
+
     async fn ask(method: &str, path: &str) -> (u16, String, http::HeaderMap) {
         let routes = Router::new()
             .route(
                 "/version",
                 get(|Version(version): Version| async move { version.to_string() }),
             )
+            .route("/panic", get(fall))
             .route("/_ping", get(|| async { "OK" }));
         let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
         let service = hyper_util::service::TowerToHyperService::new(guard(routes, "9.9"));
@@ -249,6 +273,14 @@ mod tests {
             assert_eq!(headers["ostype"], "linux");
             assert_eq!(headers["docker-experimental"], "false");
         }
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_panics_is_answered_for() {
+        let (status, body, headers) = ask("GET", "/v1.51/panic").await;
+        let message = "the engine gave this request up, which is a bug in it: on purpose";
+        assert_eq!((status, body), (500, format!("{{\"message\":\"{message}\"}}\n")));
+        assert_eq!(headers["server"], "Ferry/9.9 (linux)");
     }
 
     #[tokio::test]

@@ -21,7 +21,7 @@ mod query;
 mod routes;
 mod serve;
 
-pub use listen::{Error, Listener, Result};
+pub use listen::{Error, Listener, Result, make_directory};
 pub use routes::router;
 pub use serve::{Activity, serve};
 
@@ -36,13 +36,13 @@ pub struct Identity {
     pub version: String,
     /// Names the very build; a command line of another build replaces an engine that was started on demand.
     pub build: String,
-    /// This engine was started on demand and ends itself when idle.
-    pub idle_exit: bool,
+    /// This engine was started on demand by a command line.
+    pub on_demand: bool,
 }
 
 /// Header of `/_ping`: [`Identity::build`].
 pub const BUILD_HEADER: &str = "ferry-build";
-/// Header of `/_ping`, `true` or absent: [`Identity::idle_exit`].
+/// Header of `/_ping`, `true` or absent: [`Identity::on_demand`].
 pub const IDLE_EXIT_HEADER: &str = "ferry-idle-exit";
 
 /// What handlers work on.

@@ -51,10 +51,8 @@ impl Listener {
             move |source| Error::Io { what, path, source }
         };
         let group = docker_group();
-        if let Some(parent) = path.parent().filter(|parent| !parent.exists()) {
-            let made = fs::DirBuilder::new().recursive(true).mode(0o750).create(parent);
-            made.map_err(failed("make the directory of"))?;
-            std::os::unix::fs::chown(parent, None, group).map_err(failed("give the group docker the directory of"))?;
+        if let Some(parent) = path.parent() {
+            make_directory(parent)?;
         }
         match fs::symlink_metadata(&path) {
             Err(_) => {}
@@ -115,6 +113,20 @@ fn parse(host: &str) -> Result<PathBuf> {
         Some(("fd", _)) => refused("socket activation is not there yet"),
         _ => refused("expected unix:///path"),
     }
+}
+
+/// Makes the directory of a socket if it is not there; mode 0750, group `docker` if there is one.
+pub fn make_directory(path: &Path) -> Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    let failed = |what| {
+        let path = path.to_owned();
+        move |source| Error::Io { what, path, source }
+    };
+    let made = fs::DirBuilder::new().recursive(true).mode(0o750).create(path);
+    made.map_err(failed("make the directory"))?;
+    std::os::unix::fs::chown(path, None, docker_group()).map_err(failed("give the group docker the directory"))
 }
 
 /// From `/etc/group`: the binary is static and asks no name service.

@@ -182,6 +182,18 @@ impl Db {
         self.ask(Work::Commit { batch, durability }).await.map(drop)
     }
 
+    /// Writes a batch without waiting for it: what is asked for later is done after it, and a failure is only logged.
+    pub async fn commit_later(&self, batch: Batch) {
+        let (reply, _) = oneshot::channel();
+        let work = Work::Commit {
+            batch,
+            durability: Durability::Process,
+        };
+        if let Some(jobs) = &self.inner.jobs {
+            let _ = jobs.send(Job { work, reply }).await;
+        }
+    }
+
     /// All documents of a kind, in the order of their keys.
     pub async fn all<T: Document>(&self) -> Result<Vec<T>> {
         let rows = self.ask(Work::All { kind: T::KIND }).await?;
@@ -326,7 +338,9 @@ fn serve(mut connection: Connection, mut queue: mpsc::Receiver<Job>) {
             Work::All { kind } => all(&connection, kind),
             Work::Quarantine { kind, key, why } => quarantine(&mut connection, kind, &key, &why),
         };
-        let _ = reply.send(answer);
+        if let Err(Err(error)) = reply.send(answer) {
+            tracing::error!(%error, "cannot write a record");
+        }
     }
 }
 

@@ -68,12 +68,20 @@ impl Document for Record {
 }
 
 impl Snapshots {
-    /// Makes the writable directories of a container; `owner` is who root in its user namespace is.
+    /// Makes the writable directories of a container; `owner` is who root in its user namespace is. `also` is recorded
+    /// together with it.
     ///
     /// Fails if the image was removed meanwhile. On failure nothing stays.
-    pub async fn prepare(&self, container: &str, image: &Arc<Image>, owner: Option<(u32, u32)>) -> Result<Snapshot> {
+    pub async fn prepare(
+        &self,
+        container: &str,
+        image: &Arc<Image>,
+        owner: Option<(u32, u32)>,
+        also: Batch,
+        durability: Durability,
+    ) -> Result<Snapshot> {
         let (shared, container, image) = (Arc::clone(&self.shared), container.to_owned(), Arc::clone(image));
-        blocking(move || shared.prepare(&container, &image, owner)).await
+        blocking(move || shared.prepare(&container, &image, owner, also, durability)).await
     }
 
     /// The paths of a container that was prepared. Does no I/O.
@@ -150,7 +158,14 @@ impl Shared {
         })
     }
 
-    fn prepare(&self, container: &str, image: &Image, owner: Option<(u32, u32)>) -> Result<Snapshot> {
+    fn prepare(
+        &self,
+        container: &str,
+        image: &Image,
+        owner: Option<(u32, u32)>,
+        mut batch: Batch,
+        durability: Durability,
+    ) -> Result<Snapshot> {
         let dir = self.layout.container(container)?;
         let opaque = image.layers.iter().rev().position(|layer| layer.opaque);
         let record = Record {
@@ -186,10 +201,8 @@ impl Shared {
             .create(&dir)
             .at("make the directory", &dir);
         let recorded = made.and_then(|()| make(&snapshot, owner)).and_then(|()| {
-            let mut batch = Batch::default();
             batch.put(&record)?;
-            // The record of the container itself, written next, says how durable both are.
-            self.db.commit_blocking(batch, Durability::Process)
+            self.db.commit_blocking(batch, durability)
         });
         match recorded {
             Ok(()) => Ok(snapshot),

@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-use ferry_storage::{Error, ImportOptions, LoadOptions, RemoveOptions, Store};
+use ferry_storage::{Batch, Durability, Error, ImportOptions, LoadOptions, RemoveOptions, Store};
 use support::{Fixture, names, pack, tar};
 
 const CHILD: &str = "FERRY_TEST_SMALL_DISK";
@@ -58,7 +58,11 @@ async fn child() {
     };
     load(&store, &one).unwrap();
     let image = store.images.resolve("one:1").unwrap();
-    let snapshot = store.snapshots.prepare("full", &image, None).await.unwrap();
+    let snapshot = store
+        .snapshots
+        .prepare("full", &image, None, Batch::default(), Durability::Process)
+        .await
+        .unwrap();
     fill(&snapshot.upper.join("file"));
     assert_eq!(free(&root), 0);
 
@@ -72,7 +76,13 @@ async fn child() {
     let error =
         tokio::task::block_in_place(|| store.images.import(&import[..], &ImportOptions::default())).unwrap_err();
     assert!(error.is_no_space(), "{error:?}");
-    assert!(store.snapshots.prepare("more", &image, None).await.is_err());
+    assert!(
+        store
+            .snapshots
+            .prepare("more", &image, None, Batch::default(), Durability::Process)
+            .await
+            .is_err()
+    );
     assert_eq!(names(&root.join("layers")), before);
     assert_eq!(names(&root.join("containers")), ["full"]);
     fill(&root.join("filler"));

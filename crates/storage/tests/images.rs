@@ -7,7 +7,7 @@ mod support;
 use std::os::unix::fs::MetadataExt as _;
 
 use ferry_image::{Digest, Reference};
-use ferry_storage::{Error, ImportOptions, RemoveOptions, Removed, Single, User};
+use ferry_storage::{Batch, Durability, Error, ImportOptions, RemoveOptions, Removed, Single, User};
 use serde_json::json;
 use support::{Bench, Fixture, gzip, names, pack, tar};
 
@@ -170,7 +170,7 @@ async fn a_container_keeps_its_layers_when_the_image_is_removed_by_force() {
     let snapshot = bench
         .store
         .snapshots
-        .prepare("abc", &image, Some((1000, 1001)))
+        .prepare("abc", &image, Some((1000, 1001)), Batch::default(), Durability::Process)
         .await
         .unwrap();
     assert_eq!(snapshot.layers.len(), 2);
@@ -181,8 +181,22 @@ async fn a_container_keeps_its_layers_when_the_image_is_removed_by_force() {
     );
     assert_eq!((upper.mode() & 0o777, upper.uid(), upper.gid()), (0o755, 1000, 1001));
     assert_eq!((work.mode() & 0o777, work.uid()), (0o700, 1000));
-    assert!(bench.store.snapshots.prepare("abc", &image, None).await.is_err());
-    assert!(bench.store.snapshots.prepare("../abc", &image, None).await.is_err());
+    assert!(
+        bench
+            .store
+            .snapshots
+            .prepare("abc", &image, None, Batch::default(), Durability::Process)
+            .await
+            .is_err()
+    );
+    assert!(
+        bench
+            .store
+            .snapshots
+            .prepare("../abc", &image, None, Batch::default(), Durability::Process)
+            .await
+            .is_err()
+    );
 
     std::fs::write(snapshot.upper.join("new"), "12345").unwrap();
     std::fs::hard_link(snapshot.upper.join("new"), snapshot.upper.join("same")).unwrap();

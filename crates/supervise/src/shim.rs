@@ -58,6 +58,8 @@ pub fn run() -> io::Result<()> {
     for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGTERM, libc::SIGPIPE] {
         ferry_sys::exec::ignore_signal(signal);
     }
+    // It was started by a path in /proc, whose last component is a number.
+    rustix::thread::set_name(c"ferry-shim")?;
     // What it forks enters containers; until execve nobody in there may look into it (CVE-2016-9962).
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
     let mut buffer = vec![0; packet::MAX];
@@ -114,6 +116,7 @@ struct Shim {
     untold: Vec<Message>,
     /// Calls of the kernel's OOM killer seen so far.
     oom_kills: u64,
+    started_at: Timestamp,
 }
 
 /// What a ready descriptor belongs to.
@@ -204,6 +207,7 @@ impl Shim {
             processes: vec![first],
             untold: Vec::new(),
             oom_kills: 0,
+            started_at: Timestamp::now(),
         };
         let warnings = warnings.iter().map(ToString::to_string).collect();
         Ok((shim, Reply::Started { pid, warnings }))
@@ -388,6 +392,7 @@ impl Shim {
         State {
             version: wire::VERSION,
             pid: self.processes.first().map_or(0, number),
+            started_at: Some(self.started_at),
             exit,
             execs: running
                 .filter_map(|process| Some((process.exec.clone()?, number(process))))

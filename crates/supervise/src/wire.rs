@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use ferry_runtime::Failure;
 use ferry_runtime::plan::Process;
 use ferry_sys::packet;
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -114,6 +115,8 @@ pub enum Reply {
 pub struct State {
     pub version: u32,
     pub pid: i32,
+    #[serde(default)]
+    pub started_at: Option<Timestamp>,
     pub exit: Option<Exit>,
     /// Running execs: id and process number.
     pub execs: Vec<(String, i32)>,

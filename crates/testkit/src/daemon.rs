@@ -12,7 +12,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client::{Client, Program};
 use crate::command::Run;
-use crate::{leftovers, tools, wait_within};
+use crate::namespace::{Kinds, Namespace};
+use crate::{leftovers, tools};
 
 const START: Duration = Duration::from_secs(15);
 const STOP: Duration = Duration::from_secs(15);
@@ -23,6 +24,7 @@ pub struct Builder {
     args: Vec<String>,
     disk_mebibytes: Option<u64>,
     online: bool,
+    as_dockerd: bool,
 }
 
 impl Builder {
@@ -40,6 +42,13 @@ impl Builder {
         self
     }
 
+    /// Started through a symbolic link named `dockerd`, which takes the same arguments without `daemon` before them.
+    #[must_use]
+    pub fn as_dockerd(mut self) -> Self {
+        self.as_dockerd = true;
+        self
+    }
+
     #[track_caller]
     pub fn start(self) -> TestDaemon {
         let mut daemon = self.prepare();
@@ -51,12 +60,20 @@ impl Builder {
     #[track_caller]
     pub fn prepare(self) -> TestDaemon {
         // First, so that nothing has been made yet when there is no binary.
-        let binary = tools::ferry();
+        let mut binary = tools::ferry();
         let mark = mark();
         let dir = PathBuf::from("/var/tmp").join(&mark);
         fs::create_dir_all(dir.join("data")).unwrap();
+        if self.as_dockerd {
+            let link = dir.join("dockerd");
+            std::os::unix::fs::symlink(binary, &link).unwrap();
+            binary = link;
+        }
         fs::create_dir_all(dir.join("run")).unwrap();
-        let namespace = (!self.online).then(|| Namespace::new(&dir, self.disk_mebibytes));
+        let namespace = (!self.online).then(|| match self.disk_mebibytes {
+            Some(size) => namespace_with_disk(&dir, size),
+            None => Namespace::new(&dir, Kinds::default(), ""),
+        });
         let mut args = self.args;
         if self.online {
             args.push("--bridge=none".to_owned());
@@ -70,78 +87,36 @@ impl Builder {
             client,
             process: None,
             binary,
+            as_dockerd: self.as_dockerd,
             finished: false,
         }
     }
 }
 
+/// A network namespace, and a mount namespace in which `data` is a file system of that many mebibytes.
+#[track_caller]
+fn namespace_with_disk(dir: &Path, size: u64) -> Namespace {
+    let disk = dir.join("disk");
+    File::create(&disk).and_then(|file| file.set_len(size << 20)).unwrap();
+    Run::new("mkfs.ext4")
+        .args(["-q", "-F", "-m", "0"])
+        .args([&disk])
+        .output()
+        .ok();
+    let kinds = Kinds {
+        mount: true,
+        ..Kinds::default()
+    };
+    let mount = format!("mount -o loop {} {}", disk.display(), dir.join("data").display());
+    Namespace::new(dir, kinds, &mount)
+}
+
 /// Unique among all tests of all runs on this machine, and short: socket paths end at 107 bytes.
-fn mark() -> String {
+pub(crate) fn mark() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos();
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     format!("ferry-test-{:x}-{:x}-{number}", std::process::id(), time / 1000)
-}
-
-/// A network namespace (and, with a disk of its own, a mount namespace) kept open by a sleeping process.
-#[derive(Debug)]
-struct Namespace {
-    holder: Child,
-    mounts: bool,
-}
-
-impl Namespace {
-    #[track_caller]
-    fn new(dir: &Path, disk_mebibytes: Option<u64>) -> Self {
-        let mut script = "ip link set lo up\n".to_owned();
-        let mut command = Command::new("unshare");
-        command.arg("--net");
-        if let Some(size) = disk_mebibytes {
-            let disk = dir.join("disk");
-            File::create(&disk).and_then(|file| file.set_len(size << 20)).unwrap();
-            Run::new("mkfs.ext4")
-                .args(["-q", "-F", "-m", "0"])
-                .args([&disk])
-                .output()
-                .ok();
-            command.args(["--mount", "--propagation", "private"]);
-            script += &format!("mount -o loop {} {}\n", disk.display(), dir.join("data").display());
-        }
-        script += "echo ready\nexec sleep infinity";
-        let log = dir.join("namespace.log");
-        command.args(["--", "sh", "-ec", &script]).stdin(Stdio::null());
-        command.stdout(File::create(&log).unwrap()).stderr(Stdio::inherit());
-        let mut holder = command.spawn().expect("unshare is there and this is root");
-        wait_within(START, "a network namespace", || {
-            assert!(
-                matches!(holder.try_wait(), Ok(None)),
-                "no network namespace could be made (are you root?)"
-            );
-            fs::read_to_string(&log).is_ok_and(|text| text.contains("ready"))
-        });
-        Self {
-            holder,
-            mounts: disk_mebibytes.is_some(),
-        }
-    }
-
-    /// The start of a command line that runs inside.
-    fn enter(&self) -> Command {
-        let mut command = Command::new("nsenter");
-        command.args(["--target", &self.holder.id().to_string(), "--net"]);
-        if self.mounts {
-            command.arg("--mount");
-        }
-        command.arg("--");
-        command
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        let _ = self.holder.kill();
-        let _ = self.holder.wait();
-    }
 }
 
 /// A running daemon. Dereferences to its [`Client`]. Dropped, it is ended and must have left nothing.
@@ -154,6 +129,7 @@ pub struct TestDaemon {
     client: Client,
     process: Option<Child>,
     binary: PathBuf,
+    as_dockerd: bool,
     finished: bool,
 }
 
@@ -240,13 +216,8 @@ impl TestDaemon {
             .namespace
             .as_ref()
             .expect("not online: it has a namespace of its own");
-        let pid = namespace.holder.id().to_string();
-        let mounts: &[&str] = if namespace.mounts { &["--mount"] } else { &[] };
-        Run::new("nsenter")
-            .args(["--target", &pid, "--net"])
-            .args(mounts)
-            .args(["--"])
-            .args(line)
+        let enter = namespace.enter();
+        Run::new(&enter[0]).args(&enter[1..]).args(line)
     }
 
     /// Starts a daemon on the same data root and in the same namespace as before.
@@ -256,8 +227,9 @@ impl TestDaemon {
         let binary = self.binary.clone();
         let mut command = match &self.namespace {
             Some(namespace) => {
-                let mut command = namespace.enter();
-                command.arg(&binary);
+                let enter = namespace.enter();
+                let mut command = Command::new(&enter[0]);
+                command.args(&enter[1..]).arg(&binary);
                 command
             }
             None => Command::new(&binary),
@@ -267,7 +239,8 @@ impl TestDaemon {
             .append(true)
             .open(self.dir.join("daemon.log"))
             .unwrap();
-        command.args(self.daemon_args()).stdin(Stdio::null());
+        let args = self.daemon_args();
+        command.args(&args[usize::from(self.as_dockerd)..]).stdin(Stdio::null());
         command.stdout(log.try_clone().unwrap()).stderr(log);
         let mut process = command.spawn().unwrap();
         let end = Instant::now() + START;
@@ -349,9 +322,9 @@ impl TestDaemon {
             left.extend(stopped.err().map(|_| "a daemon that does not stop".to_owned()));
         }
         if let Some(namespace) = &self.namespace {
-            left.extend(leftovers::network(namespace.holder.id()));
+            left.extend(leftovers::network(namespace.id()));
         }
-        let holder = self.namespace.as_ref().map(|namespace| namespace.holder.id());
+        let holder = self.namespace.as_ref().map(Namespace::id);
         left.extend(leftovers::clean(&self.mark, &self.dir, holder));
         self.namespace = None;
         if std::thread::panicking() || !left.is_empty() {

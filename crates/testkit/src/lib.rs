@@ -4,6 +4,7 @@
 //! Engine ─┬─ TestDaemon   ferry in a network namespace, data root, run directory and control group of its own
 //!         └─ peer::Docker the shared real engine (`FERRY_TEST_ENGINE=docker`, or side by side)
 //!    └─ both are a `Client`: a socket, and the command lines that talk to it
+//! Machine     private /run, /var/lib and /etc, for engines at the usual places
 //! ```
 //!
 //! Everything a daemon could leave behind carries its mark, `ferry-test-…`. Dropping a [`TestDaemon`] ends it and fails
@@ -25,6 +26,8 @@ mod engine;
 pub mod http;
 pub mod images;
 mod leftovers;
+mod machine;
+mod namespace;
 pub mod peer;
 mod pty;
 pub mod tools;
@@ -33,6 +36,7 @@ pub use client::{Client, Program};
 pub use command::{Output, Run, Running};
 pub use daemon::{Builder, TestDaemon};
 pub use engine::{Engine, Kind};
+pub use machine::Machine;
 pub use pty::Pty;
 
 use std::time::{Duration, Instant};
@@ -49,6 +53,20 @@ pub fn wait_within(time: Duration, what: &str, mut check: impl FnMut() -> bool) 
     let end = Instant::now() + time;
     while !check() {
         assert!(Instant::now() < end, "waited {time:?} in vain: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Calls `left` until it finds nothing, or panics after ten seconds with `what` and what it found last.
+#[track_caller]
+pub fn wait_for_none(what: &str, mut left: impl FnMut() -> Vec<String>) {
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        let found = left();
+        if found.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < end, "{what}, after ten seconds: {found:#?}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }

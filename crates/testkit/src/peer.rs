@@ -13,6 +13,12 @@ use crate::command::Run;
 
 const NAME: &str = "ferry-e2e";
 
+/// Runs its arguments with nothing but the standard streams: the engine outlives this test, and would hold what the test's
+/// own parents have open, a lock for instance.
+const WITHOUT_DESCRIPTORS: &str = r#"
+for fd in /proc/self/fd/*; do fd=${fd##*/}; if ((fd > 2 && fd != 255)); then exec {fd}>&-; fi; done
+exec "$@""#;
+
 /// Exclusive use of the shared engine. Dropped, its containers are removed; it runs on for the next test.
 #[derive(Debug)]
 pub struct Docker {
@@ -60,7 +66,10 @@ impl Docker {
                 .then_some(pid)
         };
         if holder().is_none() {
-            Run::new(&script).args(["up", NAME, "dockerd"]).output().ok();
+            let up = Run::new("bash")
+                .args(["-c", WITHOUT_DESCRIPTORS, "bash"])
+                .args([&script]);
+            up.args(["up", NAME, "dockerd"]).output().ok();
         }
         let holder = holder().expect("peers up makes one");
         let socket = format!("/proc/{holder}/root/run/docker.sock");

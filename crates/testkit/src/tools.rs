@@ -2,15 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-/// Cargo's target directory: the highest one above this very test with the cache tag (which Cargo leaves out of a directory
-/// that was there before), or with what set-up put there.
+/// Cargo's target directory: `.cargo/config.toml` names a target, so this test is TARGET/TRIPLE/PROFILE/deps/NAME. Not by the
+/// cache tag, which cargo leaves out of a directory that was there before it.
 pub fn target() -> PathBuf {
     let exe = std::env::current_exe().unwrap();
-    exe.ancestors()
-        .filter(|dir| dir.join("CACHEDIR.TAG").is_file() || dir.join("tools").is_dir())
-        .last()
-        .unwrap_or_else(|| panic!("{} is in no target directory", exe.display()))
-        .to_owned()
+    match exe.ancestors().nth(4) {
+        Some(target) => target.to_owned(),
+        None => panic!("{} is in no target directory", exe.display()),
+    }
 }
 
 /// The `ferry` binary of the profile this test was built in (`FERRY_BIN` says otherwise).

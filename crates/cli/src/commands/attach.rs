@@ -1,5 +1,5 @@
 use ferry_api::container::{Inspect, condition};
-use ferry_client::{Body, Client, Query};
+use ferry_client::{Body, Client, Query, Upgraded};
 
 use crate::{
     commands::{
@@ -8,7 +8,7 @@ use crate::{
     },
     failure::{Failure, Result},
     flags::{Arity, Spec},
-    session::{End, Escape, Input, RawMode, Screen, Signals, Typing, both, converse, follow_size},
+    session::{End, RawMode, Screen, Signals, Typing, both, converse, follow_size},
 };
 
 pub const SPEC: Spec = Spec {
@@ -47,38 +47,19 @@ pub async fn run(mut call: Call<'_>) -> Result<u8> {
     }
     let config = inspect.config.unwrap_or_default();
     let stdin = config.open_stdin && !call.matches.switch("no-stdin");
-    if stdin && config.tty && !call.ui.stdin_is_terminal() {
-        return Err(Failure::new("the input device is not a TTY"));
-    }
+    check_terminal(&call, stdin && config.tty)?;
     let mut signals = if call.matches.switch_or("sig-proxy", true) && !config.tty {
         Signals::catch()
     } else {
         Signals::default()
     };
-    let query = Query::new()
-        .text("detachKeys", &keys)
-        .with("stderr", "1")
-        .flag("stdin", stdin)
-        .with("stdout", "1");
-    let stream = call
-        .client
-        .upgrade(&query.with("stream", "1").on(&format!("{path}/attach")), Body::Empty)
-        .await?;
+    let stream = connect(&call.client, &path, &keys, stdin).await?;
     let raw_mode = call.ui.stdin.filter(|_| stdin && config.tty).and_then(RawMode::enter);
-    let typing = call.ui.stdin.filter(|_| stdin).map(|fd| Typing {
-        input: Input::new(fd),
-        escape: config.tty.then(|| Escape::parse(&keys).unwrap_or_default()),
-    });
+    let typing = Typing::of(call.ui, stdin, config.tty, &keys);
     let client = call.client.clone();
-    let terminal = config
-        .tty
-        .then(rustix::stdio::stdout)
-        .filter(|_| call.ui.stdout_is_terminal());
     let screen = Screen {
-        client: &client,
-        path: &path,
-        terminal,
         redraw: true,
+        ..Screen::of(call.ui, &client, &path, config.tty)
     };
     let control = both(signals.forward(&client, &name), follow_size(screen));
     let ended = converse(call.ui, stream, config.tty, typing, control).await;
@@ -87,4 +68,23 @@ pub async fn run(mut call: Call<'_>) -> Result<u8> {
         return Err(Failure::new("read escape sequence"));
     }
     waiting.await
+}
+
+/// The streams of the container at `path`: output, and input if wanted.
+pub async fn connect(client: &Client, path: &str, keys: &str, stdin: bool) -> ferry_client::Result<Upgraded> {
+    let query = Query::new()
+        .text("detachKeys", keys)
+        .with("stderr", "1")
+        .flag("stdin", stdin)
+        .with("stdout", "1")
+        .with("stream", "1");
+    client.upgrade(&query.on(&format!("{path}/attach")), Body::Empty).await
+}
+
+/// What is typed at a pipe cannot go to a terminal.
+pub fn check_terminal(call: &Call<'_>, wanted: bool) -> Result<()> {
+    match wanted && !call.ui.stdin_is_terminal() {
+        true => Err(Failure::new("the input device is not a TTY")),
+        false => Ok(()),
+    }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use ferry_api::container::PathStat;
 use ferry_archive::{ApplyOptions, CreateOptions, Owner, Whiteouts};
 use ferry_client::{Body, Client, Method, Query, Response};
-use ferry_kit::units;
+use ferry_kit::{error::chain, units};
 use ferry_sys::Root;
 use tokio::net::unix::pipe;
 use tokio::task::JoinHandle;
@@ -402,13 +402,6 @@ fn announce(call: &mut Call<'_>, bytes: u64, to: &str) {
     #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
     let size = units::human_size_with_precision(bytes as f64, 3);
     call.ui.error_line(&format!("Successfully copied {size} to {to}"));
-}
-
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {}", chain(cause)),
-        None => error.to_string(),
-    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use crate::{
     failure::{Failure, Result},
     flags::{Arity, Spec},
     options,
-    session::{End, Escape, Input, RawMode, Screen, Typing, converse, follow_size},
+    session::{End, RawMode, Screen, Typing, converse, follow_size},
 };
 
 pub const SPEC: Spec = Spec {
@@ -82,18 +82,9 @@ pub async fn run(mut call: Call<'_>) -> Result<u8> {
         .upgrade(&format!("{path}/start"), Body::json(&start)?)
         .await?;
     let raw_mode = call.ui.stdin.filter(|_| stdin && tty).and_then(RawMode::enter);
-    let typing = call.ui.stdin.filter(|_| stdin).map(|fd| Typing {
-        input: Input::new(fd),
-        escape: tty.then(|| Escape::parse(&keys).unwrap_or_default()),
-    });
+    let typing = Typing::of(call.ui, stdin, tty, &keys);
     let client = call.client.clone();
-    let terminal = tty.then(rustix::stdio::stdout).filter(|_| call.ui.stdout_is_terminal());
-    let screen = Screen {
-        client: &client,
-        path: &path,
-        terminal,
-        redraw: false,
-    };
+    let screen = Screen::of(call.ui, &client, &path, tty);
     let ended = converse(call.ui, stream, tty, typing, follow_size(screen)).await;
     drop(raw_mode);
     if ended? == End::Detached {

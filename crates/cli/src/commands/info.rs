@@ -1,11 +1,11 @@
-use ferry_kit::{Template, units};
+use ferry_kit::units;
 use serde_json::{Value, json};
 
 use crate::{
     commands::Call,
     failure::{Failure, Result, describe},
     flags::{Arity, Spec},
-    format::object,
+    format::{object, single},
 };
 
 pub const SPEC: Spec = Spec {
@@ -19,16 +19,7 @@ pub const SPEC: Spec = Spec {
 };
 
 pub async fn run(call: Call<'_>) -> Result<u8> {
-    let format = match call.matches.text("format") {
-        "" => None,
-        "json" => Some("{{json .}}"),
-        format => Some(format),
-    };
-    let template = format
-        .map(|format| {
-            Template::parse(format).map_err(|error| Failure::new(format!("template parsing error: {error}")).code(64))
-        })
-        .transpose()?;
+    let template = single(call.matches.text("format"))?;
     let (mut info, problem) = match call.client.get_json::<Value>("/info").await {
         Ok(info) => (info, None),
         Err(error) => (json!({}), Some(describe(&error))),

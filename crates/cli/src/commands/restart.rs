@@ -1,43 +1,14 @@
-use ferry_client::{Client, Query};
+use super::stop;
+use crate::{commands::Call, failure::Result, flags::Spec};
 
-use crate::{
-    commands::{Call, each},
-    failure::Result,
-    flags::{Arity, Spec},
-};
-
+/// Its flags are those of `stop`.
 pub const SPEC: Spec = Spec {
     name: "restart",
     aliases: "container restart, restart",
-    synopsis: "[OPTIONS] CONTAINER [CONTAINER...]",
     about: "Restart one or more containers",
-    arity: Arity::AtLeast(1),
-    flags: "\
--s, --signal string | Signal to send to the container
--t, --timeout int | Seconds to wait before killing the container",
-    hidden: &[("time", "timeout")],
-    deprecated: &["time"],
-    ..Spec::EMPTY
+    ..stop::SPEC
 };
 
-pub async fn run(mut call: Call<'_>) -> Result<u8> {
-    let timeout = call
-        .matches
-        .int("timeout")
-        .map(|seconds| seconds.to_string())
-        .unwrap_or_default();
-    let query = Query::new()
-        .text("signal", call.matches.text("signal"))
-        .text("t", &timeout);
-    each(&mut call, async |client, name| {
-        client
-            .post(
-                &query
-                    .clone()
-                    .on(&format!("/containers/{}/restart", Client::escape(name))),
-            )
-            .await
-            .map(|_| ())
-    })
-    .await
+pub async fn run(call: Call<'_>) -> Result<u8> {
+    stop::end(call, "restart").await
 }

@@ -7,7 +7,7 @@ use crate::{
     failure::{Failure, Result, describe},
     flags::{Arity, Spec},
     options,
-    session::{End, Escape, Input, RawMode, Screen, Signals, Typing, both, converse, follow_size},
+    session::{End, RawMode, Screen, Signals, Typing, both, converse, follow_size},
 };
 
 pub const SPEC: Spec = Spec {
@@ -160,18 +160,9 @@ pub async fn run(mut call: Call<'_>) -> Result<u8> {
         }
         return Err(call.refused(&message).code(start_code(&message)));
     }
-    let typing = call.ui.stdin.filter(|_| stdin).map(|fd| Typing {
-        input: Input::new(fd),
-        escape: tty.then(|| Escape::parse(&keys).unwrap_or_default()),
-    });
+    let typing = Typing::of(call.ui, stdin, tty, &keys);
     let client = call.client.clone();
-    let terminal = tty.then(rustix::stdio::stdout).filter(|_| call.ui.stdout_is_terminal());
-    let screen = Screen {
-        client: &client,
-        path: &path,
-        terminal,
-        redraw: false,
-    };
+    let screen = Screen::of(call.ui, &client, &path, tty);
     let mut control = std::pin::pin!(both(signals.forward(&client, &id), follow_size(screen)));
     match converse(call.ui, stream, tty, typing, control.as_mut()).await {
         Ok(End::Closed) => {}

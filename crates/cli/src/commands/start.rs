@@ -1,14 +1,15 @@
 use ferry_api::container::{Inspect, condition};
-use ferry_client::{Body, Client, Query};
+use ferry_client::Client;
 
 use crate::{
     commands::{
         Call,
+        attach::{check_terminal, connect},
         run::{detach_keys, wait_for},
     },
     failure::{Failure, Result, describe},
     flags::{Arity, Spec},
-    session::{End, Escape, Input, RawMode, Screen, Signals, Typing, both, converse, follow_size},
+    session::{End, RawMode, Screen, Signals, Typing, both, converse, follow_size},
 };
 
 pub const SPEC: Spec = Spec {
@@ -64,23 +65,13 @@ async fn attached(mut call: Call<'_>) -> Result<u8> {
     let path = format!("/containers/{}", inspect.id);
     let config = inspect.config.unwrap_or_default();
     let stdin = call.matches.switch("interactive") && config.open_stdin;
-    if stdin && config.tty && !call.ui.stdin_is_terminal() {
-        return Err(Failure::new("the input device is not a TTY"));
-    }
+    check_terminal(&call, stdin && config.tty)?;
     let mut signals = if config.tty {
         Signals::default()
     } else {
         Signals::catch()
     };
-    let query = Query::new()
-        .text("detachKeys", &keys)
-        .with("stderr", "1")
-        .flag("stdin", stdin)
-        .with("stdout", "1");
-    let stream = call
-        .client
-        .upgrade(&query.with("stream", "1").on(&format!("{path}/attach")), Body::Empty)
-        .await?;
+    let stream = connect(&call.client, &path, &keys, stdin).await?;
     let auto_remove = inspect.host_config.is_some_and(|host_config| host_config.auto_remove);
     let until = if auto_remove {
         condition::REMOVED
@@ -90,21 +81,9 @@ async fn attached(mut call: Call<'_>) -> Result<u8> {
     let waiting = wait_for(&call.client, &inspect.id, until).await?;
     let raw_mode = call.ui.stdin.filter(|_| stdin && config.tty).and_then(RawMode::enter);
     call.client.post(&format!("{path}/start")).await?;
-    let typing = call.ui.stdin.filter(|_| stdin).map(|fd| Typing {
-        input: Input::new(fd),
-        escape: config.tty.then(|| Escape::parse(&keys).unwrap_or_default()),
-    });
+    let typing = Typing::of(call.ui, stdin, config.tty, &keys);
     let client = call.client.clone();
-    let terminal = config
-        .tty
-        .then(rustix::stdio::stdout)
-        .filter(|_| call.ui.stdout_is_terminal());
-    let screen = Screen {
-        client: &client,
-        path: &path,
-        terminal,
-        redraw: false,
-    };
+    let screen = Screen::of(call.ui, &client, &path, config.tty);
     let mut control = std::pin::pin!(both(signals.forward(&client, &inspect.id), follow_size(screen)));
     let ended = converse(call.ui, stream, config.tty, typing, control.as_mut()).await;
     drop(raw_mode);

@@ -20,7 +20,12 @@ pub const SPEC: Spec = Spec {
     ..Spec::EMPTY
 };
 
-pub async fn run(mut call: Call<'_>) -> Result<u8> {
+pub async fn run(call: Call<'_>) -> Result<u8> {
+    end(call, "stop").await
+}
+
+/// `stop` or `restart`, which are asked for in the same way.
+pub async fn end(mut call: Call<'_>, action: &str) -> Result<u8> {
     let timeout = call
         .matches
         .int("timeout")
@@ -30,10 +35,8 @@ pub async fn run(mut call: Call<'_>) -> Result<u8> {
         .text("signal", call.matches.text("signal"))
         .text("t", &timeout);
     each(&mut call, async |client, name| {
-        client
-            .post(&query.clone().on(&format!("/containers/{}/stop", Client::escape(name))))
-            .await
-            .map(|_| ())
+        let path = format!("/containers/{}/{action}", Client::escape(name));
+        client.post(&query.clone().on(&path)).await.map(|_| ())
     })
     .await
 }

@@ -1,11 +1,10 @@
-use ferry_kit::Template;
 use serde_json::{Map, Value, json};
 
 use crate::{
     commands::Call,
     failure::{Failure, Result, describe},
     flags::{Arity, Spec},
-    format::object,
+    format::{object, single},
 };
 
 pub const SPEC: Spec = Spec {
@@ -18,16 +17,7 @@ pub const SPEC: Spec = Spec {
 };
 
 pub async fn run(call: Call<'_>) -> Result<u8> {
-    let format = match call.matches.text("format") {
-        "" => None,
-        "json" => Some("{{json .}}"),
-        format => Some(format),
-    };
-    let template = format
-        .map(|format| {
-            Template::parse(format).map_err(|error| Failure::new(format!("template parsing error: {error}")).code(64))
-        })
-        .transpose()?;
+    let template = single(call.matches.text("format"))?;
     let mut server = call.client.get_json::<Value>("/version").await;
     if let Ok(server) = &mut server {
         for component in server["Components"].as_array_mut().into_iter().flatten() {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferry_api::container::{Update, Updated};
-use ferry_storage::Durability;
+use ferry_storage::{Batch, Durability};
 use ferry_supervise::{Attach, Event, Task};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -296,6 +296,16 @@ impl Actor {
         }
     }
 
+    /// The same without waiting: a daemon that dies before it is written finds out by itself, from the shim or the exit
+    /// record.
+    async fn persist_later(&self) {
+        let mut batch = Batch::default();
+        match batch.put(&self.record) {
+            Ok(()) => self.world.store.db.commit_later(batch).await,
+            Err(error) => tracing::error!(container = self.record.id, %error, "cannot write the container's record"),
+        }
+    }
+
     fn permit(&self, verb: Verb) -> Result<Permit> {
         self.record.run.status.permit(verb, &self.record.name, &self.record.id)
     }
@@ -364,10 +374,6 @@ impl Actor {
         let mut host_config = self.record.host_config.clone();
         resources::update(&mut host_config, update)?;
         let mut warnings = resources::validate(&mut host_config, &self.world.host)?;
-        warnings.extend(resources::discard_unknown(
-            &mut host_config,
-            self.world.hierarchy.version(),
-        ));
         if self.record.run.status.is_live() {
             let cgroup = self.world.cgroup_of(&self.record)?;
             let limits = resources::limits(&host_config, &[]);

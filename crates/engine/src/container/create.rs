@@ -6,11 +6,11 @@ use std::sync::Arc;
 use ferry_api::container::{Config, Create, Created};
 use ferry_api::network::mode;
 use ferry_kit::Id;
-use ferry_storage::{Durability, Image};
+use ferry_storage::{Batch, Durability, Image};
 use jiff::Timestamp;
 
 use super::record::{Record, Run};
-use super::{actor, merge, mounts, plan, resources, validate};
+use super::{actor, kernel, merge, mounts, plan, resources, validate};
 use crate::error::{Error, Result};
 use crate::images;
 use crate::world::World;
@@ -39,7 +39,7 @@ pub(super) async fn create(
     validate::supported(&host)?;
     validate::restart(&host)?;
     let mut warnings = resources::validate(&mut host, &world.host)?;
-    warnings.extend(resources::discard_unknown(&mut host, world.hierarchy.version()));
+    warnings.extend(kernel::discard(&mut host.resources, world.hierarchy.version()));
     let image = images::find_to_run(world, &config.image).await?;
     check_platform(&image, platform)?;
     warnings.extend(foreign(&image, platform));
@@ -127,9 +127,12 @@ async fn keep(
     owner: Option<(u32, u32)>,
     durability: Durability,
 ) -> ferry_storage::Result<()> {
-    let snapshot = world.store.snapshots.prepare(&record.id, image, owner).await?;
+    let mut batch = Batch::default();
+    batch.put(record)?;
+    let snapshots = &world.store.snapshots;
+    let snapshot = snapshots.prepare(&record.id, image, owner, batch, durability).await?;
     mark(&snapshot.upper, owner);
-    world.store.db.put(record, durability).await
+    Ok(())
 }
 
 /// The empty `/.dockerenv` by which programs find out that they are in a container.

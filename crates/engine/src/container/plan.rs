@@ -433,7 +433,7 @@ pub(crate) fn exec_process(
         process.make_cwd = false;
     }
     if request.privileged {
-        process.capabilities = capabilities::sets(capabilities::ALL);
+        process.capabilities = capabilities::sets(capabilities::all());
     }
     Ok(process)
 }

@@ -1,6 +1,6 @@
 //! Limits: checked as Docker checks them, then as the cgroup takes them.
 
-use ferry_api::container::{HostConfig, ThrottleDevice, Update};
+use ferry_api::container::{HostConfig, Resources, ThrottleDevice, Update};
 use oci_spec::runtime::{
     LinuxBlockIo, LinuxCpu, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxMemory, LinuxPids,
     LinuxResources, LinuxThrottleDeviceBuilder, LinuxWeightDeviceBuilder,
@@ -98,6 +98,9 @@ pub(crate) fn validate(host: &mut HostConfig, machine: &Host) -> Result<Vec<Stri
             "Invalid value {adj}, range for oom score adj is [-1000, 1000]"
         )));
     }
+    for path in devices_of_block_io(&host.resources) {
+        device_number(path)?;
+    }
     for limit in host.resources.ulimits.iter().flatten() {
         if limit.hard != -1 && limit.soft > limit.hard {
             return Err(Error::invalid(format!(
@@ -110,25 +113,6 @@ pub(crate) fn validate(host: &mut HostConfig, machine: &Host) -> Result<Vec<Stri
 }
 
 /// A list of numbers and ranges, all of which exist on this machine.
-/// Takes away what cgroup v2 has no file for, as Docker does, and says so.
-pub(crate) fn discard_unknown(host: &mut HostConfig, cgroup_version: u8) -> Vec<String> {
-    let resources = &mut host.resources;
-    let mut warnings = Vec::new();
-    if cgroup_version == 1 {
-        return warnings;
-    }
-    if resources.memory_swappiness.take().is_some() {
-        warnings.push(
-            "Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded."
-                .to_owned(),
-        );
-    }
-    if resources.oom_kill_disable.take() == Some(true) {
-        warnings.push("Your kernel does not support OomKillDisable. OomKillDisable discarded.".to_owned());
-    }
-    warnings
-}
-
 fn check_set(what: &str, text: &str, machine: &Host) -> Result<()> {
     let invalid = || Error::invalid(format!("Invalid value {text} for cpuset {what}"));
     let available = if what == "cpus" { machine.cpus } else { 1 };
@@ -254,7 +238,7 @@ fn block_io(host: &HostConfig) -> Option<LinuxBlockIo> {
             .iter()
             .flatten()
             .filter_map(|device| {
-                let (major, minor) = device_number(&device.path)?;
+                let (major, minor) = device_number(&device.path).ok()?;
                 LinuxThrottleDeviceBuilder::default()
                     .major(major)
                     .minor(minor)
@@ -270,7 +254,7 @@ fn block_io(host: &HostConfig) -> Option<LinuxBlockIo> {
         .iter()
         .flatten()
         .filter_map(|device| {
-            let (major, minor) = device_number(&device.path)?;
+            let (major, minor) = device_number(&device.path).ok()?;
             LinuxWeightDeviceBuilder::default()
                 .major(major)
                 .minor(minor)
@@ -289,9 +273,27 @@ fn block_io(host: &HostConfig) -> Option<LinuxBlockIo> {
     (block != LinuxBlockIo::default()).then_some(block)
 }
 
-fn device_number(path: &str) -> Option<(i64, i64)> {
-    let stat = rustix::fs::stat(path).ok()?;
-    Some((i64::from(major(stat.st_rdev)), i64::from(minor(stat.st_rdev))))
+/// The paths of all devices that have a limit of their own.
+fn devices_of_block_io(own: &Resources) -> impl Iterator<Item = &str> {
+    let throttles = [
+        &own.blkio_device_read_bps,
+        &own.blkio_device_write_bps,
+        &own.blkio_device_read_iops,
+        &own.blkio_device_write_iops,
+    ];
+    let throttled = throttles.into_iter().flatten().flatten().map(|device| &*device.path);
+    let weighted = own.blkio_weight_device.iter().flatten().map(|device| &*device.path);
+    throttled.chain(weighted)
+}
+
+/// Major and minor number of the device a limit is on; one that is not there is refused when the container is made.
+fn device_number(path: &str) -> Result<(i64, i64)> {
+    let stat = rustix::fs::stat(path).map_err(|error| {
+        let text = std::io::Error::from(error).to_string().to_lowercase();
+        let text = text.rsplit_once(" (os error").map_or(&*text, |(text, _)| text);
+        Error::invalid(format!("stat {path}: {text}"))
+    })?;
+    Ok((i64::from(major(stat.st_rdev)), i64::from(minor(stat.st_rdev))))
 }
 
 /// Which devices the container may use: moby's default list (`oci/defaults.go`), and what the user adds.

@@ -211,7 +211,7 @@ impl Process {
         let cpu_seconds = (number(11) + number(12)) / HZ;
         let started = system.boot + i64::try_from(number(19) / HZ).unwrap_or(0);
         let lived = u64::try_from(system.now - started).unwrap_or(0).max(1);
-        let page_kib = 4 * 1024 / 1024;
+        let page_kib = u64::try_from(rustix::param::page_size()).unwrap_or(4096) / 1024;
         let resident_kib = number(21) * page_kib;
         let raw = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let command = String::from_utf8_lossy(&raw).trim_end_matches('\0').replace('\0', " ");

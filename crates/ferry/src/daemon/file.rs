@@ -1,4 +1,4 @@
-//! `daemon.json`: dockerd's keys. One that Ferry does not know is an error, not a wish unheard.
+//! `daemon.json`: dockerd's keys, and one of our own. One that Ferry does not know is an error, not a wish unheard.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,6 +23,8 @@ pub struct File {
     pub mtu: Option<u32>,
     pub log_driver: Option<String>,
     pub log_opts: Option<BTreeMap<String, String>>,
+    /// Ferry's own: seconds without containers and clients after which the engine ends itself; 0 for never.
+    pub idle_exit: Option<u64>,
 }
 
 impl File {

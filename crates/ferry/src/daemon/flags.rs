@@ -50,7 +50,8 @@ pub struct Flags {
     /// Validate daemon configuration and exit
     #[arg(long)]
     pub validate: bool,
-    /// Ends the engine after so many seconds without containers and clients
-    #[arg(long, hide = true, value_name = "seconds", num_args = 0..=1, require_equals = true, default_missing_value = "300")]
-    pub idle_exit: Option<u64>,
+    /// End the engine after so many seconds without containers and clients; 0 for never [default of an engine on demand: 300]
+    #[arg(long, hide = true, value_name = "seconds", num_args = 0..=1, require_equals = true)]
+    #[expect(clippy::option_option, reason = "absent, without a value, with one")]
+    pub idle_exit: Option<Option<u64>>,
 }

@@ -18,6 +18,8 @@ const EXEC_ROOT: &str = "/run/ferry";
 const PIDFILE: &str = "/run/ferry.pid";
 const CGROUP_PARENT: &str = "ferry";
 const BRIDGE: &str = "ferry0";
+/// Of an engine that was started on demand.
+const IDLE_EXIT: u64 = 300;
 /// Interface names are at most 15 bytes (IFNAMSIZ).
 const BRIDGE_MAX: usize = 15;
 
@@ -27,6 +29,9 @@ pub struct Settings {
     pub hosts: Vec<String>,
     pub pidfile: PathBuf,
     pub log_level: LevelFilter,
+    /// Started on demand by a command line, which may replace it.
+    pub on_demand: bool,
+    /// The engine ends itself after this time without containers and clients.
     pub idle_exit: Option<Duration>,
     pub engine: Config,
 }
@@ -56,6 +61,7 @@ impl Settings {
         let bridge = both.pick("bridge", flags.bridge, file.bridge);
         let bip = both.pick("bip", flags.bip, file.bip);
         let mtu = both.pick("mtu", flags.mtu, file.mtu);
+        let idle_exit = both.pick("idle-exit", flags.idle_exit.flatten(), file.idle_exit);
         both.check()?;
 
         if let Some(driver) = file.log_driver.filter(|driver| driver != "json-file") {
@@ -82,7 +88,11 @@ impl Settings {
             } else {
                 log_level.as_deref().unwrap_or("info")
             })?,
-            idle_exit: flags.idle_exit.map(Duration::from_secs),
+            on_demand: flags.idle_exit.is_some(),
+            idle_exit: idle_exit
+                .or(flags.idle_exit.map(|_| IDLE_EXIT))
+                .filter(|seconds| *seconds > 0)
+                .map(Duration::from_secs),
             engine: Config {
                 data_root: absolute("data-root", data_root.unwrap_or_else(|| DATA_ROOT.into()))?,
                 exec_root,
@@ -189,7 +199,20 @@ mod tests {
         assert_eq!(settings.engine.data_root, Path::new("/var/lib/ferry"));
         assert_eq!(settings.engine.cgroup_parent, "ferry");
         assert_eq!(settings.engine.bridge.unwrap().name, "ferry0");
-        assert!(settings.idle_exit.is_none());
+        assert!(settings.idle_exit.is_none() && !settings.on_demand);
+    }
+
+    #[test]
+    fn an_engine_on_demand_ends_itself_when_the_file_or_the_flag_says() {
+        let idle = |line: &str, file: &str| {
+            let settings = settings(line, file).unwrap();
+            (settings.on_demand, settings.idle_exit.map(|time| time.as_secs()))
+        };
+        assert_eq!(idle("--idle-exit", "{}"), (true, Some(300)));
+        assert_eq!(idle("--idle-exit", r#"{"idle-exit":7}"#), (true, Some(7)));
+        assert_eq!(idle("--idle-exit", r#"{"idle-exit":0}"#), (true, None));
+        assert_eq!(idle("", r#"{"idle-exit":7}"#), (false, Some(7)));
+        assert!(refusal("--idle-exit=7", r#"{"idle-exit":7}"#).contains("idle-exit"));
     }
 
     #[test]

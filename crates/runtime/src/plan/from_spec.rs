@@ -27,11 +27,9 @@ impl Plan {
         if let Some(linux) = spec.linux() {
             plan.namespaces = namespaces(linux)?;
             plan.devices = linux.devices().iter().flatten().map(device).collect::<Result<_, _>>()?;
-            let given = |path: &str| plan.devices.iter().any(|device| device.path == Path::new(path));
-            let missing: Vec<_> = DEVICES
-                .iter()
-                .filter(|(path, ..)| !given(path))
-                .map(default_device)
+            let given = |path: &Path| plan.devices.iter().any(|device| device.path == path);
+            let missing: Vec<_> = super::devices::defaults()
+                .filter(|device| !given(&device.path))
                 .collect();
             plan.devices.extend(missing);
             plan.masked = linux.masked_paths().iter().flatten().map(PathBuf::from).collect();
@@ -125,28 +123,6 @@ fn mount(mount: &oci::Mount) -> Mount {
         attributes: mode.attributes,
         propagation: mode.propagation,
         copy_up: mode.copy_up,
-    }
-}
-
-/// What every container has (config-linux.md, "Default Devices"); console, pts and ptmx are made with the terminal.
-const DEVICES: [(&str, u32, u32); 6] = [
-    ("/dev/null", 1, 3),
-    ("/dev/zero", 1, 5),
-    ("/dev/full", 1, 7),
-    ("/dev/random", 1, 8),
-    ("/dev/urandom", 1, 9),
-    ("/dev/tty", 5, 0),
-];
-
-fn default_device((path, major, minor): &(&str, u32, u32)) -> Device {
-    Device {
-        path: path.into(),
-        kind: 'c',
-        major: *major,
-        minor: *minor,
-        mode: 0o666,
-        uid: 0,
-        gid: 0,
     }
 }
 

@@ -17,7 +17,8 @@ pub fn ping(identity: &Identity, method: &Method) -> Response {
     let mut response = body.into_response();
     let headers = response.headers_mut();
     for (name, value) in [
-        // The classic builder's number, until there is a builder of the other kind.
+        // Docker says 2, BuildKit's, and clients then speak to `/session` and `/grpc`. There is no builder here yet, of either
+        // kind; with 1 `docker build` asks `/build`, whose answer says so.
         (system::header::BUILDER_VERSION, "1"),
         (system::header::SWARM, "inactive"),
         (system::header::CACHE_CONTROL, system::PING_CACHE_CONTROL),
@@ -28,7 +29,7 @@ pub fn ping(identity: &Identity, method: &Method) -> Response {
     if let Ok(build) = HeaderValue::try_from(&identity.build) {
         headers.insert(HeaderName::from_static(BUILD_HEADER), build);
     }
-    if identity.idle_exit {
+    if identity.on_demand {
         headers.insert(
             HeaderName::from_static(IDLE_EXIT_HEADER),
             HeaderValue::from_static("true"),

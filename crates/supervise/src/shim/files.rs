@@ -6,6 +6,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use ferry_archive::{ApplyOptions, CreateOptions, Owner, Whiteouts};
+use ferry_kit::error::chain;
 use ferry_runtime::view::{self, View};
 use ferry_runtime::{Failure, Kind};
 use ferry_sys::{Root, SingleThreaded};
@@ -211,12 +212,4 @@ fn not_there(error: io::Error) -> FilesError {
 #[expect(clippy::needless_pass_by_value, reason = "the shape of map_err")]
 fn other(error: impl std::error::Error + 'static) -> FilesError {
     FilesError::Other(chain(&error))
-}
-
-/// An error with its causes.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {}", chain(cause)),
-        None => error.to_string(),
-    }
 }

@@ -18,6 +18,20 @@ pub enum Compression {
     Gzip,
     /// Two gzip members, one after the other (RFC 1952 2.2).
     GzipMembers,
+    Zstd,
+    /// Two zstd frames with a skippable one between them (RFC 8878 3.1).
+    ZstdFrames,
+}
+
+impl Compression {
+    /// What the media type of an OCI layer ends in.
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Gzip | Self::GzipMembers => "+gzip",
+            Self::Zstd | Self::ZstdFrames => "+zstd",
+        }
+    }
 }
 
 /// An image to be written into an archive.
@@ -85,7 +99,8 @@ impl Image {
         format!("sha256:{}", sha256(&self.configuration()))
     }
 
-    fn blobs(&self) -> Vec<Vec<u8>> {
+    /// The layers as they travel.
+    pub fn blobs(&self) -> Vec<Vec<u8>> {
         self.layers
             .iter()
             .map(|layer| compress(layer, self.compression))
@@ -134,11 +149,7 @@ pub fn oci_archive(images: &[Image]) -> Vec<u8> {
     for image in images {
         let configuration = image.configuration();
         tar = put(tar, &configuration);
-        let suffix = if image.compression == Compression::None {
-            ""
-        } else {
-            "+gzip"
-        };
+        let suffix = image.compression.suffix();
         let mut layers = Vec::new();
         for blob in image.blobs() {
             tar = put(tar, &blob);
@@ -184,6 +195,13 @@ fn compress(bytes: &[u8], compression: Compression) -> Vec<u8> {
             let (first, second) = bytes.split_at(bytes.len() / 2);
             [gzip(first), gzip(second)].concat()
         }
+        Compression::Zstd => zstd(bytes),
+        Compression::ZstdFrames => {
+            let (first, second) = bytes.split_at(bytes.len() / 2);
+            // Magic number and length, little-endian, then what is skipped.
+            let skippable = [0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0, 1, 2, 3, 4];
+            [zstd(first), skippable.to_vec(), zstd(second)].concat()
+        }
     }
 }
 
@@ -191,6 +209,10 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
+}
+
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    zstd::bulk::compress(bytes, 1).unwrap()
 }
 
 /// Sixty-four lower-case hexadecimal digits.

@@ -7,6 +7,7 @@ use ferry_supervise::{Event, Exit};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::remove::Urgency;
 use super::{Actor, RestartAt, Stopping, Then};
 use crate::container::state::{Permit, Status};
 
@@ -90,12 +91,12 @@ impl Actor {
         let again = stopping.is_none() && self.schedule_restart(ran);
         if self.record.host_config.auto_remove && !again && !stopping.as_ref().is_some_and(Stopping::restarts) {
             // The record goes first: a waiter for `removed` is answered by it, and the files follow.
-            self.remove(true).await;
+            self.remove(true, Urgency::Later).await;
             self.note_exit().await;
         } else {
             self.publish();
             self.note_exit().await;
-            self.persist().await;
+            self.persist_later().await;
         }
         if let Some(stopping) = stopping {
             self.after_stop(stopping).await;
@@ -124,7 +125,7 @@ impl Actor {
                 }
                 Then::Remove { volumes, reply } => {
                     if !self.removed {
-                        self.remove(volumes).await;
+                        self.remove(volumes, Urgency::Now).await;
                     }
                     let _ = reply.send(Ok(()));
                 }

@@ -1,11 +1,20 @@
 //! Removing a container with everything that is its own.
 
-use ferry_storage::Durability;
+use ferry_storage::{Batch, Durability};
 
 use super::{Actor, Stopping, Then};
 use crate::container::Answer;
 use crate::container::record::Record;
 use crate::container::state::{Status, Verb};
+
+/// Whether a removal is on disk before anybody hears of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Urgency {
+    /// Somebody asked for it, and is told.
+    Now,
+    /// The container's end brought it: a new daemon would find the end, and remove it again.
+    Later,
+}
 
 impl Actor {
     pub(super) async fn remove_requested(&mut self, force: bool, volumes: bool, reply: Answer<()>) {
@@ -15,7 +24,7 @@ impl Actor {
         }
         self.restart = None;
         if !self.record.run.status.is_live() {
-            self.remove(volumes).await;
+            self.remove(volumes, Urgency::Now).await;
             let _ = reply.send(Ok(()));
             return;
         }
@@ -37,13 +46,22 @@ impl Actor {
     }
 
     /// Forgets the container; its files follow in the background. The shim cleans up what is its own by itself.
-    pub(super) async fn remove(&mut self, _volumes: bool) {
+    pub(super) async fn remove(&mut self, _volumes: bool, urgency: Urgency) {
         self.record.run.status = Status::Removing;
         self.clients.clear();
         let id = self.record.id.clone();
         // Removal need not survive a power loss: an unreferenced directory, or a record without one, is collected.
-        if let Err(error) = self.world.store.db.delete::<Record>(&id, Durability::Process).await {
-            tracing::error!(container = id, %error, "cannot delete the container's record");
+        match urgency {
+            Urgency::Now => {
+                if let Err(error) = self.world.store.db.delete::<Record>(&id, Durability::Process).await {
+                    tracing::error!(container = id, %error, "cannot delete the container's record");
+                }
+            }
+            Urgency::Later => {
+                let mut batch = Batch::default();
+                batch.delete::<Record>(&id);
+                self.world.store.db.commit_later(batch).await;
+            }
         }
         self.world.containers.release_name(&self.record.name, &id);
         self.world.containers.remove(&id);

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use super::Actor;
+use super::remove::Urgency;
 use crate::container::state::{Permit, Status, Verb};
 use crate::container::{files, plan, resources};
 use crate::error::{Error, Kind, Result, StartFailure};
@@ -41,7 +42,7 @@ impl Actor {
             Ok(()) => {
                 self.publish();
                 self.event("start", &[]);
-                self.persist().await;
+                self.persist_later().await;
                 Ok(())
             }
             Err(error) => {
@@ -56,7 +57,7 @@ impl Actor {
                 }
                 self.exits += 1;
                 if self.record.host_config.auto_remove {
-                    self.remove(true).await;
+                    self.remove(true, Urgency::Now).await;
                 } else {
                     self.publish();
                     self.persist().await;
@@ -79,6 +80,8 @@ impl Actor {
         let attached = attached?;
         if let Attachment::Bridge(_, endpoint) = &attached {
             self.record.endpoint = Some(endpoint.clone());
+            // Written by the time the container runs: its address must not be given to another one, whatever becomes of this daemon.
+            self.persist_later().await;
         }
         let shim = shim?;
 

@@ -3,34 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use ferry_api::container::HostConfig;
-use ferry_runtime::plan::Device;
+use ferry_runtime::plan::{Device, devices};
 use rustix::fs::{FileType, Mode, major, minor};
 
 use crate::error::{Error, Result};
 
-/// What every container has (runtime-spec, config-linux.md "Default Devices").
-const DEFAULT: [(&str, u32, u32); 6] = [
-    ("/dev/null", 1, 3),
-    ("/dev/zero", 1, 5),
-    ("/dev/full", 1, 7),
-    ("/dev/random", 1, 8),
-    ("/dev/urandom", 1, 9),
-    ("/dev/tty", 5, 0),
-];
-
 pub(super) fn of(host: &HostConfig) -> Result<Vec<Device>> {
-    let mut devices: Vec<Device> = DEFAULT
-        .iter()
-        .map(|(path, major, minor)| Device {
-            path: path.into(),
-            kind: 'c',
-            major: *major,
-            minor: *minor,
-            mode: 0o666,
-            uid: 0,
-            gid: 0,
-        })
-        .collect();
+    let mut devices: Vec<Device> = devices::defaults().collect();
     if host.privileged {
         let mut all = Vec::new();
         collect(Path::new("/dev"), 0, &mut all);
