@@ -126,10 +126,9 @@ fn test(workspace: &Workspace, kernel: &Kernel, filter: &[String], verbose: bool
 
 fn make_disk(workspace: &Workspace, programs: &[Program], root: &Path, image: &Path) -> Result<()> {
     let disk = Disk::new(root)?;
-    // Where tests look for the engine, and for the target directory they are in.
-    fs::create_dir_all(root.join("target"))?;
-    disk.write("target/CACHEDIR.TAG", "")?;
-    disk.add(&workspace.binary("release"), "target/release/ferry")?;
+    // Tests look for the engine, and for the target directory, by their own place in it.
+    let release = format!("target/{}/release", workspace.triple);
+    disk.add(&workspace.binary("release"), &format!("{release}/ferry"))?;
     disk.add(&std::env::current_exe()?, "vm/guest")?;
     let docker = workspace.tools().join("docker/usr/bin/docker");
     if docker.is_file() {
@@ -138,7 +137,7 @@ fn make_disk(workspace: &Workspace, programs: &[Program], root: &Path, image: &P
     let mut list = String::new();
     for program in programs {
         let name = program.path.file_name().unwrap_or_default().to_string_lossy();
-        let place = format!("target/release/deps/{name}");
+        let place = format!("{release}/deps/{name}");
         disk.add(&program.path, &place)?;
         for test in &program.tests {
             list.push_str(&format!("/{place}\t{}\t{test}\n", program.package));
