@@ -5,6 +5,7 @@
 mod attach;
 mod badinput;
 mod blockio;
+mod cgroups;
 mod cleanup;
 mod clients;
 mod compat;

@@ -1,6 +1,7 @@
 //! `cargo xtask`: every task of the repository that is more than one command.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a terminal program")]
 
+mod apt;
 mod bench;
 mod peer;
 mod setup;
@@ -8,6 +9,7 @@ mod shell;
 mod sweep;
 mod test;
 mod tidy;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -20,6 +22,8 @@ cargo xtask TASK
   test [--ci] [FILTER...]   set up, build once in the release profile, run every test (or those that match);
                             --ci adds the format check, tidy and clippy
   setup                     install what the tests need (Debian packages, docker CLI, docker-py, cargo-nextest)
+  vm [FILTER...]            the tests that are about cgroup v2 and older kernels (or those that match) in an emulated
+                            machine with Debian 12's kernel
   tidy                      the repository's rules: layers, unsafe, file lengths, links, the binary's shape
   bench [--quick] [--write] measure beside Docker Engine; --write puts the table into docs/benchmarks.md
   dist                      build the binary that is shipped
@@ -49,6 +53,9 @@ fn run(task: &str, rest: &[String]) -> anyhow::Result<bool> {
             rest.iter().filter(|arg| *arg != "--ci"),
         ),
         "setup" => setup::run(&Workspace::find()?).map(|()| true),
+        "vm" => vm::run(&Workspace::find()?, rest),
+        // In that machine: never called by hand.
+        "vm-guest" => vm::run_guest(),
         "tidy" => tidy::run(&Workspace::find()?),
         "bench" => bench::run(&Workspace::find()?, flag("--quick"), flag("--write")),
         "dist" => {

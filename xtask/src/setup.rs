@@ -2,12 +2,14 @@
 //! docker-py. Nothing is installed over what is there, and the docker CLI is only unpacked.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 
+use crate::apt::Apt;
 use crate::shell;
+use crate::vm;
 use crate::workspace::Workspace;
 
 /// A program the tests call, and the Debian package it comes from.
@@ -34,7 +36,12 @@ pub fn run(workspace: &Workspace) -> Result<()> {
     }
     let tools = workspace.tools();
     docker_cli(&tools)?;
-    docker_py(&tools)
+    docker_py(&tools)?;
+    // Whoever needs it says so again, and fails where it must not be missing.
+    if let Err(error) = vm::prepare(workspace) {
+        println!("no virtual machine: {error:#}");
+    }
+    Ok(())
 }
 
 fn packages() -> Result<()> {
@@ -49,6 +56,11 @@ fn packages() -> Result<()> {
     if !shell::succeeds(Command::new("python3").args(["-c", "import venv, ensurepip"])) {
         missing.extend(["python3-venv", "python3-pip"]);
     }
+    install(&missing)
+}
+
+/// Installs Debian packages of the machine's own release.
+pub fn install(missing: &[&str]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
@@ -60,7 +72,7 @@ fn packages() -> Result<()> {
     shell::run(
         Command::new("apt-get")
             .args(["install", "-y", "-q", "--no-install-recommends"])
-            .args(&missing)
+            .args(missing)
             .env("DEBIAN_FRONTEND", "noninteractive"),
     )
 }
@@ -93,39 +105,10 @@ fn docker_cli(tools: &Path) -> Result<()> {
 }
 
 fn unpack_docker_cli(tools: &Path, suite: &str) -> Result<()> {
-    // An apt of its own: its own sources and lists, nothing of the machine's is read or changed.
-    let apt = tools.join("apt").join(suite);
-    for dir in ["lists/partial", "cache/archives/partial", "state", "deb"] {
-        fs::create_dir_all(apt.join(dir)).with_context(|| format!("create {}", apt.display()))?;
-    }
-    let source = format!("deb [trusted=yes] {} {suite} main\n", mirror());
-    fs::write(apt.join("sources.list"), source)?;
-    fs::write(apt.join("state/status"), "")?;
-    let options = [
-        format!("Dir::Etc::SourceList={}/sources.list", apt.display()),
-        "Dir::Etc::SourceParts=-".to_owned(),
-        format!("Dir::State={}/state", apt.display()),
-        format!("Dir::State::status={}/state/status", apt.display()),
-        format!("Dir::State::Lists={}/lists", apt.display()),
-        format!("Dir::Cache={}/cache", apt.display()),
-        "Acquire::Check-Valid-Until=false".to_owned(),
-        "Acquire::Languages=none".to_owned(),
-        "APT::Sandbox::User=root".to_owned(),
-    ];
-    let command = || {
-        let mut command = Command::new("apt-get");
-        for option in &options {
-            command.args(["-o", option]);
-        }
-        command.arg("-q").current_dir(apt.join("deb"));
-        command
-    };
-    shell::run(command().arg("update"))?;
-    shell::run(command().args(["download", "docker-cli"]))?;
-    let deb = only_file(&apt.join("deb"))?;
+    let lists = tools.join("apt").join(suite);
     let fresh = tools.join("docker.new");
     let _ = fs::remove_dir_all(&fresh);
-    shell::run(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(&fresh))?;
+    Apt::update(&lists, suite)?.unpack("docker-cli", &fresh)?;
     let version = shell::output(Command::new(fresh.join("usr/bin/docker")).arg("--version"))?;
     if !version.contains("version 28.") {
         println!(
@@ -134,23 +117,7 @@ fn unpack_docker_cli(tools: &Path, suite: &str) -> Result<()> {
         );
     }
     fs::rename(&fresh, tools.join("docker")).context("put the docker CLI in place")?;
-    fs::remove_dir_all(tools.join("apt")).context("remove the package lists")
-}
-
-/// The mirror this machine uses, or Debian's.
-fn mirror() -> String {
-    let sources = fs::read_to_string("/etc/apt/sources.list.d/debian.sources").unwrap_or_default();
-    let uri = sources
-        .lines()
-        .find_map(|line| line.strip_prefix("URIs:")?.split_whitespace().next());
-    uri.unwrap_or("http://deb.debian.org/debian").to_owned()
-}
-
-fn only_file(dir: &Path) -> Result<PathBuf> {
-    let entry = fs::read_dir(dir)?
-        .next()
-        .ok_or_else(|| anyhow!("nothing was downloaded into {}", dir.display()))?;
-    Ok(entry?.path())
+    fs::remove_dir_all(lists).context("remove the package lists")
 }
 
 fn docker_py(tools: &Path) -> Result<()> {

@@ -1,6 +1,7 @@
 //! Running other programs: loud, and an error when they fail.
 
 use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -46,10 +47,16 @@ pub fn succeeds(command: &mut Command) -> bool {
 
 /// Whether a program of that name is on the PATH.
 pub fn exists(program: &str) -> bool {
+    find(program).is_some()
+}
+
+/// Where a program is, by the PATH.
+pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(["/usr/sbin".into(), "/sbin".into()])
-        .any(|dir| dir.join(program).is_file())
+        .map(|dir| dir.join(program))
+        .find(|path| path.is_file())
 }
 
 /// Runs one named step and says how long it took.

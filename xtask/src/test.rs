@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use crate::peer::{Peer, SHARED_PEER};
 use crate::shell::{self, step};
 use crate::workspace::Workspace;
-use crate::{setup, sweep, tidy};
+use crate::{setup, sweep, tidy, vm};
 
 /// Returns whether everything passed; the closing line is printed either way.
 pub fn run<'a>(workspace: &Workspace, ci: bool, filter: impl Iterator<Item = &'a String>) -> Result<bool> {
@@ -50,12 +50,19 @@ pub fn run<'a>(workspace: &Workspace, ci: bool, filter: impl Iterator<Item = &'a
     if !root {
         nextest.args(["-E", "not (package(ferry-e2e) or test(/^root_|::root_/))"]);
     }
+    let filter: Vec<&String> = filter.collect();
+    let everything = filter.is_empty();
     nextest.args(filter);
     let tests = step("test", || shell::run(&mut nextest));
     if let Some(peer) = Peer::running(workspace, SHARED_PEER) {
         peer.stop()?;
     }
     let clean = step("nothing left behind", || sweep::run(false))?;
+    let guest = if root && everything {
+        step("the virtual machine", || vm::lane(workspace, ci))
+    } else {
+        Ok(())
+    };
 
     let clippy = if ci {
         step("clippy", || {
@@ -74,12 +81,15 @@ pub fn run<'a>(workspace: &Workspace, ci: bool, filter: impl Iterator<Item = &'a
     } else {
         Ok(())
     };
-    for error in [&tests, &clippy].into_iter().filter_map(|result| result.as_ref().err()) {
+    for error in [&tests, &guest, &clippy]
+        .into_iter()
+        .filter_map(|result| result.as_ref().err())
+    {
         println!("{error:#}");
     }
     let (passed, failed) = counts(&fs::read_to_string(&junit).unwrap_or_default()).context("no test results")?;
     println!("{passed} passed, {failed} failed");
-    Ok(tests.is_ok() && clippy.is_ok() && clean)
+    Ok(tests.is_ok() && guest.is_ok() && clippy.is_ok() && clean)
 }
 
 /// Passed and failed, from the `<testsuites>` element of nextest's JUnit report.

@@ -60,6 +60,14 @@ impl Cgroup {
         }
     }
 
+    /// On v2 the directory the hierarchy is mounted on (`O_PATH`).
+    pub fn v2_root(&self) -> Option<BorrowedFd<'_>> {
+        match &self.0 {
+            Version::V1(_) => None,
+            Version::V2(cgroup) => Some(cgroup.root()),
+        }
+    }
+
     /// On v1 the group's directory in each hierarchy, by the name its mount point has below /sys/fs/cgroup; on v2 none.
     pub fn directories(&self) -> Result<Vec<(String, OwnedFd)>> {
         match &self.0 {

@@ -41,6 +41,15 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// The eBPF program that holds the device rules (v2); a program the kernel refuses comes with the verifier's words.
+    #[error("cannot {action} of control group {path}")]
+    Devices {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+
     /// A control file or directory could not be made, read or written.
     #[error("cannot {action} {path}")]
     Io {

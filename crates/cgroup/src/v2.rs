@@ -10,6 +10,7 @@
 
 mod cpu;
 mod cpuset;
+mod devices;
 mod events;
 mod freezer;
 mod hugetlb;
@@ -162,7 +163,7 @@ impl Cgroup {
         let mut warnings = Vec::new();
         let made = mount.enable(&path, &wanted(resources)).and_then(|()| {
             let directory = mount.group(&path).open_dir()?;
-            apply(mount.group(&path), resources, &mut warnings)?;
+            apply(mount.group(&path), directory.as_fd(), resources, &mut warnings)?;
             Ok(directory)
         });
         match made {
@@ -195,6 +196,10 @@ impl Cgroup {
         self.directory.as_fd()
     }
 
+    pub fn root(&self) -> BorrowedFd<'_> {
+        self.mount.directory.as_fd()
+    }
+
     pub fn enter(&self) -> Result<()> {
         let group = self.group();
         let file = group.open_for_joining(PROCESSES)?;
@@ -208,7 +213,7 @@ impl Cgroup {
     pub fn update(&self, resources: &LinuxResources) -> Result<Vec<Warning>> {
         let mut warnings = Vec::new();
         self.mount.enable(&self.path, &wanted(resources))?;
-        apply(self.group(), resources, &mut warnings)?;
+        apply(self.group(), self.dir(), resources, &mut warnings)?;
         Ok(warnings)
     }
 
@@ -285,8 +290,12 @@ fn wanted(resources: &LinuxResources) -> Vec<&str> {
     wanted
 }
 
-/// Devices are not files here but a program, see [`crate::devices::program`].
-fn apply(group: Group<'_>, resources: &LinuxResources, warnings: &mut Vec<Warning>) -> Result<()> {
+fn apply(
+    group: Group<'_>,
+    directory: BorrowedFd<'_>,
+    resources: &LinuxResources,
+    warnings: &mut Vec<Warning>,
+) -> Result<()> {
     let mut limits = Limits { group, warnings };
     if let Some(memory) = resources.memory() {
         memory::apply(&mut limits, memory)?;
@@ -304,6 +313,9 @@ fn apply(group: Group<'_>, resources: &LinuxResources, warnings: &mut Vec<Warnin
     hugetlb::apply(&mut limits, resources.hugepage_limits().as_deref().unwrap_or_default())?;
     if let Some(unified) = resources.unified() {
         unified::apply(&mut limits, unified)?;
+    }
+    if let Some(rules) = resources.devices() {
+        devices::apply(&mut limits, directory, rules)?;
     }
     Ok(())
 }

@@ -66,6 +66,16 @@ impl Failure {
     }
 }
 
+impl From<ferry_cgroup::Error> for Failure {
+    fn from(error: ferry_cgroup::Error) -> Self {
+        let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref());
+        match source {
+            Some(source) => Self::setup(&error, source),
+            None => Self::new(Kind::Setup, error.to_string()),
+        }
+    }
+}
+
 /// The kernel's words without std's "(os error N)", as every Unix tool prints them: lower case, as Go's errors are.
 pub(crate) fn reason(error: &io::Error) -> String {
     let Some(code) = error.raw_os_error() else {

@@ -193,7 +193,7 @@ impl Rootfs {
                 let mount = Mount::new("cgroup2", &[], step.attributes.set).during(what)?;
                 self.attach_directory(&mount, &step.target)
             }
-            CgroupView::Directory(mount) => {
+            CgroupView::Host(mount) => {
                 mount
                     .set(Attributes {
                         set: step.attributes.set,

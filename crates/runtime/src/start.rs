@@ -110,8 +110,8 @@ pub(crate) enum CgroupView {
     None,
     /// cgroup v2 in a cgroup namespace.
     Unified,
-    /// The container's own directory of cgroup v2, with the host's view of the hierarchy.
-    Directory(Mount),
+    /// The whole hierarchy of cgroup v2, as the host sees it.
+    Host(Mount),
     /// One bind mount a controller, by the name of its directory.
     Controllers(Vec<(String, Mount)>),
 }
@@ -321,25 +321,23 @@ fn open_sources(proof: &SingleThreaded, plan: &Plan) -> Result<Vec<Option<Mount>
 }
 
 pub(crate) fn cgroup_tasks(cgroup: &Cgroup) -> Result<Vec<OwnedFd>, Failure> {
-    cgroup
-        .enter_fds()
-        .map_err(|error| Failure::new(Kind::Setup, error.to_string()))
+    Ok(cgroup.enter_fds()?)
 }
 
 fn cgroup_view(plan: &Plan, cgroup: Option<&Cgroup>) -> Result<CgroupView, Failure> {
     let (Some(cgroup), true) = (cgroup, plan.mounts.iter().any(|step| step.source == Source::Cgroup)) else {
         return Ok(CgroupView::None);
     };
-    if let Some(directory) = cgroup.v2_dir() {
+    if let Some(hierarchy) = cgroup.v2_root() {
         if plan.namespaces.cgroup {
             return Ok(CgroupView::Unified);
         }
-        let mount = Mount::clone_of(directory, Path::new(""), false).during(|| "show the container its cgroup")?;
-        return Ok(CgroupView::Directory(mount));
+        // A clone and not a mount of its own, which a user namespace may not make of the host's cgroup namespace.
+        let mount = Mount::clone_of(hierarchy, Path::new(""), false).during(|| "show the container the cgroups")?;
+        return Ok(CgroupView::Host(mount));
     }
-    let failed = |error: ferry_cgroup::Error| Failure::new(Kind::Setup, error.to_string());
     let mut controllers = Vec::new();
-    for (name, directory) in cgroup.directories().map_err(failed)? {
+    for (name, directory) in cgroup.directories()? {
         let mount = Mount::clone_of(directory.as_fd(), Path::new(""), false)
             .during(|| format!("show the container its {name} cgroup"))?;
         controllers.push((name, mount));
@@ -349,7 +347,7 @@ fn cgroup_view(plan: &Plan, cgroup: Option<&Cgroup>) -> Result<CgroupView, Failu
 
 /// Checked to be of their kind, which setns(2) without a flag would not.
 fn open_namespaces(spaces: &Namespaces) -> Result<Vec<(&'static str, OwnedFd)>, Failure> {
-    let open = |(flag, path): &(u64, std::path::PathBuf)| {
+    let open = |(flag, path): &(u64, std::path::PathBuf)| -> Result<_, Failure> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
         let fd =
             rustix::fs::open(path, flags, Mode::empty()).during(|| format!("open the namespace {}", path.display()))?;

@@ -152,10 +152,7 @@ impl Shim {
             Some(spec) => Some(Log::open(spec.clone()).map_err(|error| setup("open the container's log", error))?),
             None => None,
         };
-        let (cgroup, warnings) = launch
-            .hierarchy
-            .create(&launch.cgroup, &launch.resources)
-            .map_err(|error| Failure::new(Kind::Setup, error.to_string()))?;
+        let (cgroup, warnings) = launch.hierarchy.create(&launch.cgroup, &launch.resources)?;
         let cleanup = RemoveOnFailure(Some(&cgroup));
         let (root, _) = mount_root(&proof, &launch.rootfs)?;
         let terminal = launch.plan.process.terminal;

@@ -145,7 +145,7 @@ impl Supervisor {
             return Ok(spare);
         }
         let supervisor = self.clone();
-        supervisor.blocking(|supervisor| supervisor.spawn()).await
+        supervisor.blocking(Self::spawn).await
     }
 
     /// Has a shim ready for the next start. It ends with the daemon if it gets no container.

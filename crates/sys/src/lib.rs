@@ -6,6 +6,7 @@
 //! [`Root`] is the other half: a directory whose content somebody else controls (an image, a container, a volume, a
 //! build context). Whatever lies below it is reached through the `Root` and used by file descriptor, never by string.
 
+pub mod bpf;
 pub mod clone;
 pub mod exe;
 pub mod exec;

@@ -81,8 +81,12 @@ fn probe() -> io::Result<u8> {
     if fsconfig_set_fd(&fs, "lowerdir+", open(Path::new("/"))?).is_ok() {
         return Ok(0);
     }
-    let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    Ok(if fsconfig_set_string(&fs, "lowerdir+", "/").is_ok() {
+    let takes = |key: &str| -> io::Result<bool> {
+        let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        Ok(fsconfig_set_string(&fs, key, "/").is_ok())
+    };
+    // Before 6.5 overlay's options were read at the very end: until then any word will do.
+    Ok(if takes("lowerdir+")? && !takes("no_such_option")? {
         1
     } else {
         2

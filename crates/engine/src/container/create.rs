@@ -276,12 +276,7 @@ fn defaults(host: &mut ferry_api::container::HostConfig, world: &World) {
     }
     set(&mut host.log_config.r#type, "json-file");
     set(&mut host.ipc_mode, "private");
-    let cgroupns = if world.hierarchy.version() == 2 && !host.privileged {
-        "private"
-    } else {
-        "host"
-    };
-    set(&mut host.cgroupns_mode, cgroupns);
+    set(&mut host.cgroupns_mode, plan::cgroupns(world));
     set(&mut host.restart_policy.name, "no");
     set(&mut host.runtime, "ferry");
     if host.shm_size == 0 {

@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::world::World;
 
 pub(crate) use capabilities::of as capabilities;
+pub(crate) use namespaces::default_cgroup as cgroupns;
 
 /// moby `defaultLinuxMaskedPaths` of 28.5.2; the thermal throttle counters of each CPU come on top.
 const MASKED: [&str; 12] = [
@@ -440,7 +441,7 @@ pub(crate) fn exec_process(
         process.make_cwd = false;
     }
     if request.privileged {
-        process.capabilities = capabilities::sets(capabilities::ALL);
+        process.capabilities = capabilities::sets(capabilities::all());
     }
     Ok(process)
 }

@@ -209,7 +209,6 @@ fn not_there(error: io::Error) -> FilesError {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the shape of map_err")]
 fn other(error: impl std::error::Error + 'static) -> FilesError {
     FilesError::Other(chain(&error))
 }

@@ -24,8 +24,13 @@ const DEFAULT: [&str; 14] = [
     "CAP_AUDIT_WRITE",
 ];
 
+/// What a privileged process has: all that there is to give.
+pub(crate) fn all() -> u64 {
+    ALL & available()
+}
+
 /// All that this Ferry knows.
-pub(crate) const ALL: u64 = (1 << caps::NAMES.len()) - 1;
+const ALL: u64 = (1 << caps::NAMES.len()) - 1;
 
 /// The mask a container's record asks for, within what this process may hand on.
 pub(crate) fn of(record: &Record) -> Result<u64> {

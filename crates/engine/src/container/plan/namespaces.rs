@@ -19,6 +19,15 @@ pub(super) struct Planned {
     pub own_uts: bool,
 }
 
+/// Docker's default: the host's cgroup namespace on v1, one of its own on v2, also for a privileged container.
+pub(crate) fn default_cgroup(world: &World) -> &'static str {
+    if world.hierarchy.version() == 2 {
+        "private"
+    } else {
+        "host"
+    }
+}
+
 pub(super) fn plan(record: &Record, world: &World) -> Result<Planned> {
     let host = &record.host_config;
     let mut spaces = Namespaces {
@@ -68,12 +77,10 @@ pub(super) fn plan(record: &Record, world: &World) -> Result<Planned> {
             true
         }
     };
-    // Docker's default: the host's on v1, of its own on v2.
     spaces.cgroup = match host.cgroupns_mode.as_str() {
-        "private" => true,
-        "host" => false,
-        _ => world.hierarchy.version() == 2 && !host.privileged,
-    };
+        "" => default_cgroup(world),
+        mode => mode,
+    } == "private";
     Ok(Planned {
         namespaces: spaces,
         own_network,
