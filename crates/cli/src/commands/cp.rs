@@ -283,7 +283,10 @@ fn local_destination(path: &str) -> Result<Place> {
 /// What is packed on this machine: links on the way are followed, the last one if the user says so.
 fn local_source(path: &str, follow: bool) -> Result<Place> {
     let real = |path: &str| -> Result<String> {
-        #[expect(clippy::disallowed_methods, reason = "the caller's own file, by the name the caller gives it")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the caller's own file, by the name the caller gives it"
+        )]
         let real = std::fs::canonicalize(path);
         let real = real.map_err(|error| Failure::new(format!("lstat {path}: {}", io_text(&error))))?;
         Ok(real.display().to_string())
