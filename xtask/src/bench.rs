@@ -7,6 +7,7 @@ mod memory;
 mod runtime;
 mod table;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -21,31 +22,46 @@ const PEER: &str = "ferry-bench";
 
 pub fn run(workspace: &Workspace, quick: bool, write: bool) -> Result<bool> {
     let binary = workspace.build_dist()?;
-    let rounds = if quick { 5 } else { 21 };
     let mut engines = vec![Engine::ferry(&binary)?];
+    let page = measure(workspace, &binary, &mut engines, quick);
+    for engine in engines {
+        engine.stop()?;
+    }
+    let page = page?;
+    if write {
+        table::write(&workspace.root.join("docs/benchmarks.md"), &page)?;
+    }
+    Ok(true)
+}
+
+/// The tables. Whatever was started is in `engines`, also on failure.
+fn measure(workspace: &Workspace, binary: &Path, engines: &mut Vec<Engine>, quick: bool) -> Result<String> {
+    let rounds = if quick { 5 } else { 21 };
     let mut runtimes = String::new();
     match Peer::start(workspace, PEER)? {
         Some(peer) => {
-            runtimes = runtime::table(&binary, &peer, rounds)?;
+            runtimes =
+                runtime::table(binary, &peer, rounds).unwrap_or_else(|error| format!("Not measured: {error:#}\n"));
             println!("{runtimes}");
             engines.push(Engine::docker(workspace, peer)?);
         }
         None => println!("no Docker Engine to compare with: the peers are not set up"),
     }
-    for engine in &engines {
+    let engines: &[Engine] = engines;
+    for engine in engines {
         engine.import_image()?;
     }
     let mut rows = Vec::new();
     // Both warm up once, so that no first time is in a sample.
-    for engine in &engines {
+    for engine in engines {
         engine.time(&["run", "--rm", IMAGE, "true"])?;
     }
-    rows.push(memory::at_rest(&engines)?);
+    rows.push(memory::at_rest(engines)?);
     let on_bridge = ["run", "--rm", IMAGE, "true"];
     rows.push(timed(
         "`run --rm IMAGE true`, default bridge",
         Bar::Times(20.0),
-        &engines,
+        engines,
         rounds,
         |e| e.time(&on_bridge),
     )?);
@@ -53,18 +69,18 @@ pub fn run(workspace: &Workspace, quick: bool, write: bool) -> Result<bool> {
     rows.push(timed(
         "`run --rm IMAGE true`, `--network none`",
         Bar::Times(20.0),
-        &engines,
+        engines,
         rounds,
         |e| e.time(&alone),
     )?);
-    for engine in &engines {
+    for engine in engines {
         engine.time(&["run", "-d", "--name", "box", IMAGE, "sleep", "100000"])?;
     }
-    rows.push(timed("`exec true`", Bar::Times(20.0), &engines, rounds, |e| {
+    rows.push(timed("`exec true`", Bar::Times(20.0), engines, rounds, |e| {
         e.time(&["exec", "box", "true"])
     })?);
-    rows.push(memory::of_a_shim(&engines)?);
-    for engine in &engines {
+    rows.push(memory::of_a_shim(engines)?);
+    for engine in engines {
         engine.time(&["rm", "-f", "box"])?;
     }
     let removal = |engine: &Engine| {
@@ -74,14 +90,14 @@ pub fn run(workspace: &Workspace, quick: bool, write: bool) -> Result<bool> {
     rows.push(timed(
         "`rm -f` of a running container",
         Bar::Times(15.0),
-        &engines,
+        engines,
         rounds,
         removal,
     )?);
-    let (starts, total) = hundred_starts(&engines, if quick { 1 } else { 3 })?;
+    let (starts, total) = hundred_starts(engines, if quick { 1 } else { 3 })?;
     rows.push(starts);
     rows.extend(total);
-    let size = mebibytes(&binary)?;
+    let size = mebibytes(binary)?;
     rows.push(Row::new("the binary", Unit::MiB, Bar::Most(25.0), vec![vec![size]]));
 
     let mut page = table::page(&rows, &heading()?);
@@ -90,13 +106,7 @@ pub fn run(workspace: &Workspace, quick: bool, write: bool) -> Result<bool> {
         page.push_str("\nThe OCI runtime alone (`ferry runtime`), with runc's default configuration:\n\n");
         page.push_str(&runtimes);
     }
-    if write {
-        table::write(&workspace.root.join("docs/benchmarks.md"), &page)?;
-    }
-    for engine in engines {
-        engine.stop()?;
-    }
-    Ok(true)
+    Ok(page)
 }
 
 /// Milliseconds of every engine, taken in turns.

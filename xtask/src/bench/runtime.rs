@@ -17,10 +17,11 @@ const RUNTIMES: [(&str, &str); 3] = [
 /// Commands a sample, so that entering the namespaces weighs little.
 const REPEAT: u32 = 10;
 
-/// The script's `$R` is a runtime with a root of its own; the bundle is the working directory. crun refuses a hybrid
-/// machine, so the second hierarchy goes in a mount namespace of the script's own.
-const PREPARE: &str = "umount /sys/fs/cgroup/unified 2>/dev/null; mkdir -p /tmp/rb/rootfs/bin; cd /tmp/rb; \
-    cp /bin/busybox rootfs/bin/; ln -sf busybox rootfs/bin/true; ln -sf busybox rootfs/bin/sleep; rm -f config.json; runc spec; \
+/// The script's `$R` is a runtime with a root of its own; its bundle is the working directory, and `$I` its name, for the names
+/// of containers: one name is one control group. crun refuses a hybrid machine, so the second hierarchy goes in a mount
+/// namespace of the script's own.
+const PREPARE: &str = "umount /sys/fs/cgroup/unified 2>/dev/null; mkdir -p /tmp/rb-$I/rootfs/bin; cd /tmp/rb-$I; \
+    [ -f rootfs/bin/busybox ] || cp /bin/busybox rootfs/bin/; ln -sf busybox rootfs/bin/true; ln -sf busybox rootfs/bin/sleep; rm -f config.json; runc spec; \
     sed -i 's/\"ociVersion\": \"[^\"]*\"/\"ociVersion\": \"1.0.2\"/; s/\"terminal\": true/\"terminal\": false/' config.json; ";
 
 struct Line {
@@ -36,14 +37,21 @@ pub fn table(binary: &Path, peer: &Peer, rounds: usize) -> Result<String> {
         PathBuf::from,
     );
     std::fs::copy(binary, share.join("ferry-bench")).context("copy the binary to the peers")?;
-    let cycle = "sed -i 's/\"sh\"/\"\\/bin\\/true\"/' config.json; for i in $(seq N); do $R create b </dev/null >/dev/null 2>&1; \
-                 $R start b; $R delete --force b; done";
-    let exec = "for i in $(seq N); do $R exec e /bin/true </dev/null; done";
-    let up = "sed -i 's/\"sh\"/\"\\/bin\\/sleep\",\"1000\"/' config.json; $R delete --force e; \
-              $R create e </dev/null >/dev/null 2>&1; $R start e";
+    let cycle = "sed -i 's/\"sh\"/\"\\/bin\\/true\"/' config.json; for i in $(seq N); do $R create b$I </dev/null >/dev/null 2>&1; \
+                 $R start b$I; $R delete --force b$I; done";
+    let exec = "for i in $(seq N); do $R exec e$I /bin/true </dev/null; done";
+    let up = "sed -i 's/\"sh\"/\"\\/bin\\/sleep\",\"1000\"/' config.json; $R delete --force e$I 2>/dev/null; \
+              $R create e$I </dev/null >/dev/null 2>&1; $R start e$I";
     let mut lines = vec![
         measure("create + start + delete of `true`", peer, rounds, "", cycle, "")?,
-        measure("`exec true`", peer, rounds, up, exec, "$R delete --force e")?,
+        measure(
+            "`exec true`",
+            peer,
+            rounds,
+            up,
+            exec,
+            "$R delete --force e$I; cd /; rm -rf /tmp/rb-$I",
+        )?,
     ];
     lines.push(peak(peer)?);
     let mut table = String::from("| what | Ferry | runc | crun |\n|---|---|---|---|\n");
@@ -62,7 +70,7 @@ pub fn table(binary: &Path, peer: &Peer, rounds: usize) -> Result<String> {
 
 fn script(peer: &Peer, runtime: &str, name: &str, text: &str) -> Result<String> {
     let text = format!(
-        "{PREPARE} R=\"{runtime} --root /tmp/rb-{name}\"; {}",
+        "I={name}; {PREPARE} R=\"{runtime} --root /tmp/rb-{name}/state\"; {}",
         text.replace('N', &REPEAT.to_string())
     );
     shell::output(peer.command().args(["unshare", "-m", "sh", "-c", &text]))
@@ -96,8 +104,8 @@ fn measure(what: &'static str, peer: &Peer, rounds: usize, before: &str, work: &
 
 /// The largest resident set of `create`, as its parent is told (wait4(2)).
 fn peak(peer: &Peer) -> Result<Line> {
-    let work = "busybox time -v -o /tmp/rb/time $R create m </dev/null >/dev/null 2>&1; $R delete --force m; \
-                sed -n 's/.*Maximum resident.*: //p' /tmp/rb/time";
+    let work = "busybox time -v -o time $R create m$I </dev/null >/dev/null 2>&1; $R delete --force m$I; \
+                sed -n 's/.*Maximum resident.*: //p' time";
     let mut samples: [Vec<f64>; RUNTIMES.len()] = Default::default();
     for ((name, runtime), samples) in RUNTIMES.iter().zip(&mut samples) {
         let text = script(peer, runtime, name, work)?;
