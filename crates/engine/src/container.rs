@@ -248,7 +248,7 @@ impl Containers {
     }
 
     pub async fn exec_create(&self, name: &str, request: api_exec::Create) -> Result<api_exec::Created> {
-        exec::create(&self.find(name)?, request).await
+        exec::create(&self.world, &self.find(name)?, request).await
     }
 
     /// What is known of an exec that is about to start; then [`ExecStart::run`].

@@ -185,11 +185,12 @@ impl World {
         }
     }
 
-    /// Removes a container's files in the background: nobody waits for that.
-    pub fn remove_files(self: &Arc<Self>, id: &str) {
+    /// Removes a container's files in the background, when `after` is done: nobody waits for that.
+    pub fn remove_files(self: &Arc<Self>, id: &str, after: impl Future<Output = ()> + Send + 'static) {
         let (world, id) = (Arc::clone(self), id.to_owned());
         self.removals.fetch_add(1, Ordering::Relaxed);
         self.tasks.spawn(async move {
+            after.await;
             if let Err(error) = world.store.snapshots.remove(&id).await {
                 tracing::error!(container = id, %error, "cannot remove the container's files");
             }
@@ -215,7 +216,7 @@ impl World {
                 Ok((task, state)) if state.exit.is_none() => {
                     if record.run.pid != task.pid() {
                         // The daemon before died between the start and its record.
-                        record.run.started_at = state.started_at;
+                        record.run.started_at = state.started_at.or(record.run.started_at);
                     }
                     record.run.pid = task.pid();
                     record.run.status = match record.run.status {
@@ -243,7 +244,7 @@ impl World {
                     .db
                     .delete::<Record>(&record.id, ferry_storage::Durability::Process)
                     .await?;
-                self.remove_files(&record.id);
+                self.remove_files(&record.id, async {});
                 continue;
             }
             if live.is_some() {

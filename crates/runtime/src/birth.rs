@@ -133,7 +133,7 @@ fn number(pidfd: &OwnedFd) -> io::Result<Pid> {
 }
 
 /// A user namespace with the given ids, to map owners of files by. The process that makes it is gone again at once.
-pub(crate) fn user_namespace(
+pub fn user_namespace(
     proof: &SingleThreaded,
     uids: &[(u32, u32, u32)],
     gids: &[(u32, u32, u32)],

@@ -42,11 +42,6 @@ pub(crate) fn resolve(root: &Root, user: &User) -> Result<Identity, Failure> {
     }
 }
 
-/// Whether the container's files know the user and the groups: the error is that of a start.
-pub fn check(root: &Root, user: &User) -> Result<(), Failure> {
-    resolve(root, user).map(drop)
-}
-
 fn home_or_root(home: Option<String>) -> String {
     home.filter(|home| !home.is_empty()).unwrap_or_else(|| "/".to_owned())
 }

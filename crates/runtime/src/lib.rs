@@ -1,7 +1,7 @@
-//! Ferry's OCI runtime: from a specification to a running first process.
+//! From a plan to a running first process: what the engine's shim and the OCI runtime's command line share.
 //!
 //! ```text
-//! oci_spec::runtime::Spec ──Plan::new──▶ Plan (pure, prints as text)
+//! a container's record (engine), config.json (oci) ──▶ Plan (pure, prints as text)
 //!                                          │ start::start: the shim opens what only the host may (layers, bind sources),
 //!                                          ▼               clones once
 //!                                        init::run in the child: mounts, pivot_root, identity, seccomp ──▶ execve
@@ -32,6 +32,6 @@ pub mod start;
 mod terminal;
 pub mod view;
 
+pub use birth::user_namespace;
 pub use failure::{Failure, Kind};
-pub use identity::check as check_user;
 pub use plan::Plan;

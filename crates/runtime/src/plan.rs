@@ -4,7 +4,6 @@
 //! sources, namespaces to join); descriptors come in beside it, in [`crate::start::Start`].
 
 pub mod devices;
-mod from_spec;
 mod options;
 mod text;
 
@@ -12,7 +11,6 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use from_spec::Unsupported;
 pub use options::{Mode, parse as parse_options};
 
 use ferry_sys::mount::Attributes;

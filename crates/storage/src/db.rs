@@ -182,15 +182,22 @@ impl Db {
         self.ask(Work::Commit { batch, durability }).await.map(drop)
     }
 
-    /// Writes a batch without waiting for it: what is asked for later is done after it, and a failure is only logged.
-    pub async fn commit_later(&self, batch: Batch) {
-        let (reply, _) = oneshot::channel();
+    /// Queues a batch: it is written before whatever is asked for after this. The returned future is the outcome; if nobody
+    /// waits for it, a failure is logged.
+    pub async fn commit_later(&self, batch: Batch) -> impl Future<Output = Result<()>> + Send + use<> {
+        let (reply, answer) = oneshot::channel();
         let work = Work::Commit {
             batch,
             durability: Durability::Process,
         };
         if let Some(jobs) = &self.inner.jobs {
+            // A queue that is closed drops `reply`, which the future tells.
             let _ = jobs.send(Job { work, reply }).await;
+        }
+        let path = self.inner.path.clone();
+        async move {
+            let answer = answer.await.map_err(|_| Error::Closed)?;
+            answer.map(drop).map_err(|source| failed(&path, source))
         }
     }
 

@@ -51,6 +51,8 @@ pub enum FilesView {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Operation {
     Stat,
+    /// Looks a user up in the container's own /etc/passwd and /etc/group; one that is not there is [`FilesError::Invalid`].
+    Lookup(User),
     /// Writes `path` and all below it to the request's last descriptor as a tar stream, in which it is called `name`.
     Read {
         name: PathBuf,
@@ -85,9 +87,9 @@ pub enum FilesError {
     NotADirectory,
     #[error("read-only file system")]
     ReadOnly,
-    /// The archive is at fault.
+    /// The archive is at fault, or the name.
     #[error("{0}")]
-    Archive(String),
+    Invalid(String),
     #[error("{0}")]
     Other(String),
 }

@@ -24,10 +24,8 @@ use std::time::{Duration, Instant};
 
 use ferry_cgroup::Cgroup;
 use ferry_runtime::exec::{Exec, exec};
-use ferry_runtime::namespace::CLONE_NEWUSER;
 use ferry_runtime::start::{Io, Start, start};
 use ferry_runtime::{Failure, Kind};
-use ferry_sys::clone::{self, Options};
 use ferry_sys::overlay::Overlay;
 use ferry_sys::{Child, Mount, SingleThreaded, packet};
 use jiff::Timestamp;
@@ -39,7 +37,7 @@ use self::client::Client;
 use self::log::Log;
 use self::process::{Ended, Process, Streams, pipes};
 use crate::exit::Exit;
-use crate::launch::{IdMap, Launch, Network, Rootfs, Stdin};
+use crate::launch::{Launch, Network, Rootfs, Stdin};
 use crate::wire::{self, AttachRequest, Call, ExecRequest, Message, Refusal, Reply, Request, State};
 
 /// The name of the shim's socket in the container's run directory.
@@ -585,9 +583,11 @@ fn mount_root(proof: &SingleThreaded, rootfs: &Rootfs) -> Result<(Mount, Option<
     let failed = |error: io::Error| Failure::setup("mount the root file system", &error);
     let user_namespace = rootfs
         .idmap
-        .map(|map| user_namespace(proof, map))
-        .transpose()
-        .map_err(failed)?;
+        .map(|map| {
+            let ids = [(0, map.start, map.count)];
+            ferry_runtime::user_namespace(proof, &ids, &ids)
+        })
+        .transpose()?;
     if rootfs.volatile {
         // Left by an earlier mount of this boot; an overlay refuses to be mounted over it.
         match std::fs::remove_dir_all(rootfs.work.join("work/incompat")) {
@@ -604,38 +604,6 @@ fn mount_root(proof: &SingleThreaded, rootfs: &Rootfs) -> Result<(Mount, Option<
     };
     let root = overlay.mount(proof).map_err(failed)?;
     Ok((root, user_namespace))
-}
-
-/// A user namespace with the given ids, to map the layers' owners by. The process that makes it is gone again at once.
-fn user_namespace(proof: &SingleThreaded, map: IdMap) -> io::Result<OwnedFd> {
-    let options = Options {
-        namespaces: CLONE_NEWUSER,
-        ..Options::default()
-    };
-    let Some(child) = clone::clone(proof, &options)? else {
-        // Lives until it is killed.
-        loop {
-            let _ = rustix::thread::nanosleep(&rustix::time::Timespec {
-                tv_sec: 3600,
-                tv_nsec: 0,
-            });
-        }
-    };
-    let number = child.pid.as_raw_nonzero();
-    let line = format!("0 {} {}\n", map.start, map.count);
-    let opened = std::fs::write(format!("/proc/{number}/uid_map"), &line)
-        .and_then(|()| std::fs::write(format!("/proc/{number}/gid_map"), &line))
-        .and_then(|()| {
-            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-            Ok(rustix::fs::open(
-                format!("/proc/{number}/ns/user"),
-                flags,
-                Mode::empty(),
-            )?)
-        });
-    child.signal(libc::SIGKILL)?;
-    child.wait(true)?;
-    opened
 }
 
 /// Gives the daemon the new network namespace and waits until it is set up.

@@ -296,13 +296,18 @@ impl Actor {
         }
     }
 
-    /// The same without waiting: a daemon that dies before it is written finds out by itself, from the shim or the exit
-    /// record.
-    async fn persist_later(&self) {
+    /// The same, to be waited for later or not at all: a daemon that dies before it is written finds out by itself, from the
+    /// shim or the exit record.
+    async fn persist_later(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (db, record) = (&self.world.store.db, &self.record);
         let mut batch = Batch::default();
-        match batch.put(&self.record) {
-            Ok(()) => self.world.store.db.commit_later(batch).await,
-            Err(error) => tracing::error!(container = self.record.id, %error, "cannot write the container's record"),
+        let put = batch.put(record);
+        let written = db.commit_later(batch).await;
+        let id = record.id.clone();
+        async move {
+            if let Err(error) = put.and(written.await) {
+                tracing::error!(container = id, %error, "cannot write the container's record");
+            }
         }
     }
 

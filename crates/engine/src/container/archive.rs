@@ -21,13 +21,15 @@ use tokio::sync::{Notify, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use super::handle::{Handle, Snapshot};
 use super::{Containers, plan};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, StartFailure};
 use crate::world::World;
 
 /// What the kernel lets a pipe hold (`/proc/sys/fs/pipe-max-size`, unless changed).
 const PIPE: usize = 1 << 20;
 /// One piece of an archive.
 const CHUNK: usize = 256 * 1024;
+/// How long the container's own /etc/passwd may take to be read.
+const LOOK: Duration = Duration::from_secs(2);
 /// How long a start waits for copies that are under way before it ends them.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -47,17 +49,21 @@ enum Guard {
 }
 
 impl FilesGate {
-    /// Waits until no copy is under way; one that a client has forgotten about does not keep a container from starting.
-    pub async fn start(&self) -> impl Drop + Send + use<> {
+    /// Waits until no copy is under way; one that a client has forgotten about does not keep a container from starting. Fails
+    /// if it cannot be ended: the kernel holds it, on a file system that does not answer.
+    pub async fn start(&self) -> Result<impl Drop + Send + use<>> {
         let alone = Arc::clone(&self.users).write_owned();
         tokio::pin!(alone);
-        match tokio::time::timeout(PATIENCE, &mut alone).await {
-            Ok(guard) => guard,
-            Err(_) => {
-                self.leave.notify_waiters();
-                alone.await
-            }
+        if let Ok(guard) = tokio::time::timeout(PATIENCE, &mut alone).await {
+            return Ok(guard);
         }
+        self.leave.notify_waiters();
+        tokio::time::timeout(PATIENCE, alone).await.map_err(|_| {
+            Error::new(
+                Kind::Start(StartFailure::Setup),
+                "files of the container are being copied, and the copy does not end: a file system it reads may hang",
+            )
+        })
     }
 }
 
@@ -237,10 +243,33 @@ impl Containers {
             }
             Err(FilesError::NotADirectory) => Err(Error::invalid("extraction point is not a directory")),
             Err(FilesError::ReadOnly) => Err(Error::invalid(read_only(&handle.snapshot(), &wanted.clean))),
-            Err(FilesError::Archive(reason)) => Err(Error::invalid(reason)),
+            Err(FilesError::Invalid(reason)) => Err(Error::invalid(reason)),
             Err(FilesError::Other(reason)) => Err(Error::new(Kind::Internal, reason)),
             Err(error @ FilesError::NotFound) => Err(wanted.failed(container, error)),
         }
+    }
+}
+
+/// Refuses a user that the container does not know. What cannot be found out in time is left to whoever runs as that user.
+pub(super) async fn check_user(world: &Arc<World>, handle: &Handle, user: &str) -> Result<()> {
+    // Numbers that are ids need no entry.
+    let id = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit()) && part.parse::<i32>().is_ok();
+    if user.is_empty() || user.splitn(2, ':').all(id) {
+        return Ok(());
+    }
+    let user = User::Named {
+        user: user.to_owned(),
+        groups: Vec::new(),
+    };
+    let root = Wanted::parse("/")?;
+    let look = async {
+        let mut files = begin(world, handle, &root, Operation::Lookup(user), None).await?;
+        Ok(files.answer().await?)
+    };
+    match tokio::time::timeout(LOOK, look).await {
+        Ok(Ok(Err(FilesError::Invalid(reason)))) => Err(Error::invalid(reason)),
+        Ok(Err(error)) => Err(error),
+        Ok(Ok(_)) | Err(_) => Ok(()),
     }
 }
 

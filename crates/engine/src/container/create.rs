@@ -183,7 +183,7 @@ impl Drop for Undo<'_> {
         if !self.done {
             self.world.containers.release_name(self.name, self.id);
             self.world.ids.release(self.id);
-            self.world.remove_files(self.id);
+            self.world.remove_files(self.id, async {});
         }
     }
 }

@@ -2,17 +2,15 @@
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ferry_api::exec::{Create, Created, Inspect, ProcessConfig, Start};
 use ferry_kit::Id;
-use ferry_runtime::plan::User;
 use ferry_supervise::Attach;
-use ferry_sys::Root;
 
 use super::actor::Command;
+use super::archive;
 use super::handle::Handle;
 use super::state::Verb;
 use crate::error::{Error, Result};
@@ -20,9 +18,6 @@ use crate::world::World;
 
 /// How long the exit code of a finished exec can be asked for.
 const MEMORY: Duration = Duration::from_secs(300);
-
-/// How long the container's own files may take to be read.
-const LOOK: Duration = Duration::from_secs(2);
 
 /// All execs, by id.
 #[derive(Debug, Default)]
@@ -108,13 +103,13 @@ impl Entry {
     }
 }
 
-pub(super) async fn create(handle: &Handle, request: Create) -> Result<Created> {
+pub(super) async fn create(world: &Arc<World>, handle: &Handle, request: Create) -> Result<Created> {
     let record = &handle.snapshot().record;
     record.run.status.permit(Verb::Exec, &record.name, &record.id)?;
     if request.cmd.as_ref().is_none_or(Vec::is_empty) {
         return Err(Error::invalid("No exec command specified"));
     }
-    check_user(record.run.pid, &request.user).await?;
+    archive::check_user(world, handle, &request.user).await?;
     let keys = (!request.detach_keys.is_empty()).then_some(request.detach_keys.as_str());
     let detach_keys = crate::signal::detach_keys(keys)?;
     let id = Id::random().to_string();
@@ -128,26 +123,6 @@ pub(super) async fn create(handle: &Handle, request: Create) -> Result<Created> 
     let entry = Arc::new(entry);
     handle.ask(|reply| Command::AddExec { entry, reply }).await?;
     Ok(Created { id })
-}
-
-/// Refuses a user that the container does not know, in whose files that is looked up from outside. `pid` is the container's
-/// first process. What cannot be read in time is left to the start.
-async fn check_user(pid: i32, user: &str) -> Result<()> {
-    if user.is_empty() {
-        return Ok(());
-    }
-    let user = User::Named {
-        user: user.to_owned(),
-        groups: Vec::new(),
-    };
-    let check = tokio::task::spawn_blocking(move || {
-        let root = Root::open(Path::new(&format!("/proc/{pid}/root")));
-        root.map_or(Ok(()), |root| ferry_runtime::check_user(&root, &user))
-    });
-    match tokio::time::timeout(LOOK, check).await {
-        Ok(Ok(Err(failure))) => Err(Error::invalid(failure.message)),
-        _ => Ok(()),
-    }
 }
 
 /// An exec that may be started, once.

@@ -288,11 +288,8 @@ fn devices_of_block_io(own: &Resources) -> impl Iterator<Item = &str> {
 
 /// Major and minor number of the device a limit is on; one that is not there is refused when the container is made.
 fn device_number(path: &str) -> Result<(i64, i64)> {
-    let stat = rustix::fs::stat(path).map_err(|error| {
-        let text = std::io::Error::from(error).to_string().to_lowercase();
-        let text = text.rsplit_once(" (os error").map_or(&*text, |(text, _)| text);
-        Error::invalid(format!("stat {path}: {text}"))
-    })?;
+    let stat = rustix::fs::stat(path)
+        .map_err(|error| Error::invalid(format!("stat {path}: {}", ferry_kit::error::io_text(&error.into()))))?;
     Ok((i64::from(major(stat.st_rdev)), i64::from(minor(stat.st_rdev))))
 }
 

@@ -45,13 +45,17 @@ fn work(
     tell: impl Fn(FileStat) -> Result<(), FilesError>,
 ) -> Result<Reply, FilesError> {
     let data = match request.operation {
-        Operation::Stat => None,
-        _ => fds.pop(),
+        Operation::Stat | Operation::Lookup(_) => None,
+        Operation::Read { .. } | Operation::Write { .. } => fds.pop(),
     };
     let root = enter(proof, &request.view, fds).map_err(|failure| FilesError::Other(failure.message))?;
     let missing = || FilesError::Other("no pipe came with the request".to_owned());
     match request.operation {
         Operation::Stat => Ok(Reply::File(stat(&root, &request.path, request.directory)?)),
+        Operation::Lookup(user) => match view::ids(&root, &user) {
+            Ok(_) => Ok(Reply::Done),
+            Err(failure) => Err(FilesError::Invalid(failure.message)),
+        },
         Operation::Read { name } => {
             tell(stat(&root, &request.path, request.directory)?)?;
             let path = match request.directory {
@@ -70,7 +74,7 @@ fn work(
         }
         Operation::Write { keep_kinds, owner } => {
             let below = directory(&root, &request.path)?;
-            let owner = owner.map(|user| ferry_runtime::view::ids(&root, &user)).transpose();
+            let owner = owner.map(|user| view::ids(&root, &user)).transpose();
             let options = ApplyOptions {
                 whiteouts: Whiteouts::Literal,
                 below,
@@ -197,7 +201,7 @@ fn unpack(pipe: &mut BufReader<File>, root: &Root, options: &ApplyOptions<'_>) -
             Err(FilesError::ReadOnly)
         }
         Err(error @ (E::Write { .. } | E::Read { .. })) => Err(other(error)),
-        Err(error) => Err(FilesError::Archive(chain(&error))),
+        Err(error) => Err(FilesError::Invalid(chain(&error))),
     }
 }
 

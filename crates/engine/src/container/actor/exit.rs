@@ -96,7 +96,7 @@ impl Actor {
         } else {
             self.publish();
             self.note_exit().await;
-            self.persist_later().await;
+            drop(self.persist_later().await);
         }
         if let Some(stopping) = stopping {
             self.after_stop(stopping).await;

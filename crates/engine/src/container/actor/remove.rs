@@ -1,6 +1,6 @@
 //! Removing a container with everything that is its own.
 
-use ferry_storage::{Batch, Durability};
+use ferry_storage::Batch;
 
 use super::{Actor, Stopping, Then};
 use crate::container::Answer;
@@ -51,18 +51,22 @@ impl Actor {
         self.clients.clear();
         let id = self.record.id.clone();
         // Removal need not survive a power loss: an unreferenced directory, or a record without one, is collected.
-        match urgency {
+        let mut batch = Batch::default();
+        batch.delete::<Record>(&id);
+        let deleted = self.world.store.db.commit_later(batch).await;
+        let container = id.clone();
+        let deleted = async move {
+            if let Err(error) = deleted.await {
+                tracing::error!(container, %error, "cannot delete the container's record");
+            }
+        };
+        let later = match urgency {
             Urgency::Now => {
-                if let Err(error) = self.world.store.db.delete::<Record>(&id, Durability::Process).await {
-                    tracing::error!(container = id, %error, "cannot delete the container's record");
-                }
+                deleted.await;
+                None
             }
-            Urgency::Later => {
-                let mut batch = Batch::default();
-                batch.delete::<Record>(&id);
-                self.world.store.db.commit_later(batch).await;
-            }
-        }
+            Urgency::Later => Some(deleted),
+        };
         self.world.containers.release_name(&self.record.name, &id);
         self.world.containers.remove(&id);
         self.world.ids.release(&id);
@@ -72,6 +76,12 @@ impl Actor {
         self.event("destroy", &[]);
         self.removed = true;
         self.publish();
-        self.world.remove_files(&id);
+        // The files go after the record: a record without files would be a container that nobody can start.
+        let recorded = async {
+            if let Some(deleted) = later {
+                deleted.await;
+            }
+        };
+        self.world.remove_files(&id, recorded);
     }
 }

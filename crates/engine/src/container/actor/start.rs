@@ -36,13 +36,16 @@ impl Actor {
     pub(super) async fn start(&mut self) -> Result<()> {
         self.record.run.stopped = false;
         // Held until everybody sees that it runs: from then on its files are copied from inside.
-        let files = self.files.clone();
-        let _alone = files.start().await;
-        match self.launch().await {
+        let alone = self.files.start().await;
+        let launched = match &alone {
+            Ok(_) => self.launch().await,
+            Err(error) => Err(error.clone()),
+        };
+        match launched {
             Ok(()) => {
                 self.publish();
                 self.event("start", &[]);
-                self.persist_later().await;
+                drop(self.persist_later().await);
                 Ok(())
             }
             Err(error) => {
@@ -78,10 +81,10 @@ impl Actor {
         // The shim's own start and the network's set-up need nothing of each other.
         let (shim, attached) = tokio::join!(world.supervisor.shim(), world.networks.attach(&self.record));
         let attached = attached?;
+        let mut addressed = None;
         if let Attachment::Bridge(_, endpoint) = &attached {
             self.record.endpoint = Some(endpoint.clone());
-            // Written by the time the container runs: its address must not be given to another one, whatever becomes of this daemon.
-            self.persist_later().await;
+            addressed = Some(self.persist_later().await);
         }
         let shim = shim?;
 
@@ -122,6 +125,10 @@ impl Actor {
             Ok(())
         };
         let (task, warnings) = shim.launch(launch, namespace, clients, configure, sender).await?;
+        if let Some(written) = addressed {
+            // Long done: the address of a container that runs is not given to another one, whatever becomes of this daemon.
+            written.await;
+        }
         world.supervisor.prepare();
         for warning in warnings {
             tracing::warn!(container = self.record.id, warning);
