@@ -4,7 +4,7 @@
 //! argv[0]  docker-init                    the first process of `--init` containers
 //!          dockerd                        daemon
 //!          runc                           the OCI runtime
-//! argv[1]  runtime                        the OCI runtime
+//! argv[1]  runtime · --root · --log       the OCI runtime
 //!          shim · init · hello · daemon   plain single-threaded Rust, as the runtime is, but for the daemon
 //! else                                    the command line, on a single-threaded runtime
 //! ```
@@ -44,6 +44,8 @@ fn main() -> ExitCode {
             Err(error) => refuse(&format!("ferry shim: {error}")),
         },
         (_, Some("runtime")) => oci("ferry runtime", 2),
+        // A link named runc that was resolved before it was run: no flag of the command line is called so.
+        (_, Some("--root" | "--log" | "--log-format" | "--systemd-cgroup" | "--rootless")) => oci("runc", 1),
         (_, Some("init")) => init(&args[1..]),
         (_, Some("hello")) => hello::main(),
         (_, Some("daemon")) => daemon::main(&args[1..]),
@@ -58,6 +60,7 @@ fn oci(program: &str, skip: usize) -> ExitCode {
         argv: std::env::args_os().collect(),
         skip,
         env: std::env::vars_os().collect(),
+        build: Some(build::id),
     };
     ferry_oci::run(&invocation).into()
 }

@@ -18,6 +18,8 @@ pub struct Invocation {
     pub argv: Vec<OsString>,
     pub skip: usize,
     pub env: Vec<(OsString, OsString)>,
+    /// Tells which build this is, for `--version`.
+    pub build: Option<fn() -> String>,
 }
 
 /// What every command gets.
@@ -34,6 +36,20 @@ impl Context<'_> {
     pub fn var(&self, name: &str) -> Option<&str> {
         let (_, value) = self.invocation.env.iter().find(|(key, _)| key == name)?;
         value.to_str()
+    }
+
+    /// The caller's environment, for hooks that have none of their own.
+    pub fn environment(&self) -> Vec<String> {
+        let entry = |(name, value): &(std::ffi::OsString, std::ffi::OsString)| {
+            format!("{}={}", name.to_string_lossy(), value.to_string_lossy())
+        };
+        self.invocation.env.iter().map(entry).collect()
+    }
+
+    pub fn c_environment(&self) -> Result<Vec<std::ffi::CString>> {
+        let entries = self.environment().into_iter().map(std::ffi::CString::new);
+        let strings: std::result::Result<_, _> = entries.collect();
+        strings.map_err(|_| Error::Invalid("a null byte in the environment".to_owned()))
     }
 }
 
@@ -93,9 +109,10 @@ fn dispatch(invocation: &Invocation, args: &[String], log: &mut Log) -> Result<u
     *log = Log::open(globals.get("log"), globals.get("log-format"), globals.is_set("debug")).map_err(fatal)?;
     if globals.is_set("version") {
         print(&format!(
-            "{} version {}\nspec: {VERSION}\n",
+            "{} version {}\ncommit: {}\nspec: {VERSION}\n",
             invocation.program,
-            env!("CARGO_PKG_VERSION")
+            env!("CARGO_PKG_VERSION"),
+            invocation.build.map_or_else(String::new, |build| build())
         ));
         return Ok(0);
     }

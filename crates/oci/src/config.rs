@@ -9,6 +9,7 @@ mod locate;
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use ferry_runtime::hooks::Hook;
@@ -257,7 +258,7 @@ pub(crate) struct TimeOffset {
 
 /// Reads the bundle's configuration.
 pub(crate) fn load(path: &Path) -> Result<Config> {
-    let text = match read(path) {
+    let text = match read(path, true) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Err(Error::Invalid(format!(
                 "JSON specification file {} not found",
@@ -271,13 +272,20 @@ pub(crate) fn load(path: &Path) -> Result<Config> {
 
 /// Reads a process.json.
 pub(crate) fn load_process(path: &Path) -> Result<Process> {
-    let text = read(path).during(|| format!("open {}", path.display()))?;
+    // A pipe as well: `--process <(…)`.
+    let text = read(path, false).during(|| format!("open {}", path.display()))?;
     parse(&text)
 }
 
-fn read(path: &Path) -> std::io::Result<Vec<u8>> {
-    let file = std::fs::File::open(path)?;
-    if !file.metadata()?.is_file() {
+fn read(path: &Path, regular: bool) -> std::io::Result<Vec<u8>> {
+    let mut options = std::fs::OpenOptions::new();
+    options.read(true);
+    if regular {
+        // Nobody waits for what is behind a FIFO.
+        options.custom_flags(libc::O_NONBLOCK);
+    }
+    let file = options.open(path)?;
+    if regular && !file.metadata()?.is_file() {
         return Err(std::io::Error::other("it is not a regular file"));
     }
     let mut text = Vec::new();

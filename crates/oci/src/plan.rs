@@ -71,10 +71,16 @@ pub(crate) fn of(config: &Config, bundle: &Path, host: Host, warnings: &mut Vec<
             "unable to set domainname without a private UTS namespace".to_owned(),
         ));
     }
+    let shares_mounts = !own(CLONE_NEWNS);
+    let any = |paths: &Option<Vec<String>>| paths.as_ref().is_some_and(|paths| !paths.is_empty());
+    if shares_mounts && (any(&linux.masked_paths) || any(&linux.readonly_paths)) {
+        let text = "unable to restrict sys entries without a private MNT namespace";
+        return Err(Error::Invalid(text.to_owned()));
+    }
     let sysctls = sysctl::check(linux, &namespaces, hostname.is_some())?;
     let mut mounts = Vec::new();
     for (index, mount) in config.mounts.iter().flatten().enumerate() {
-        mounts.push(self::mount(mount, index, bundle, &namespaces, warnings)?);
+        mounts.push(self::mount(mount, index, bundle, &namespaces)?);
     }
     let on_dev = |mount: &Mount| mount.target == Path::new("/dev");
     let devices = if mounts
@@ -102,6 +108,7 @@ pub(crate) fn of(config: &Config, bundle: &Path, host: Host, warnings: &mut Vec<
         lifecycle: Lifecycle {
             own_dev,
             mount_label,
+            shares_mounts,
             ..Lifecycle::default()
         },
     })
@@ -158,12 +165,6 @@ fn namespaces(linux: &Linux) -> Result<Namespaces> {
     }
     // The user namespace decides over the others, so it is joined first.
     spaces.join.sort_by_key(|(flag, _)| *flag != CLONE_NEWUSER);
-    if seen & CLONE_NEWNS == 0 {
-        return Err(Error::config(
-            "linux.namespaces",
-            "a container without a mount namespace is not supported",
-        ));
-    }
     let new_user = spaces.create & CLONE_NEWUSER != 0;
     if new_user {
         spaces.uids = mappings(linux.uid_mappings.as_deref(), "linux.uidMappings")?;
@@ -229,20 +230,13 @@ fn mappings(mappings: Option<&[IdMapping]>, field: &str) -> Result<Vec<(u32, u32
     Ok(mappings.iter().map(|map| (map.container, map.host, map.size)).collect())
 }
 
-fn mount(
-    mount: &crate::config::Mount,
-    index: usize,
-    bundle: &Path,
-    namespaces: &Namespaces,
-    warnings: &mut Vec<String>,
-) -> Result<Mount> {
+fn mount(mount: &crate::config::Mount, index: usize, bundle: &Path, namespaces: &Namespaces) -> Result<Mount> {
     let field = || format!("mounts[{index}]");
     if mount.destination.is_empty() {
         return Err(Error::config(field(), "the destination is empty"));
     }
     let mut target = PathBuf::from(&mount.destination);
     if !target.is_absolute() {
-        warnings.push(format!("mount destination {} is not absolute", mount.destination));
         target = Path::new("/").join(target);
     }
     let mut mode = parse_options(mount.options.iter().flatten().map(String::as_str));
@@ -281,11 +275,15 @@ fn mount(
             return Err(Error::config(field(), "uidMappings and gidMappings go together"));
         }
         // With the container's own mappings.
-        (Some(recursive), true, true) if !namespaces.uids.is_empty() => Some(IdMap {
-            uids: namespaces.uids.clone(),
-            gids: namespaces.gids.clone(),
-            recursive,
-        }),
+        (Some(recursive), true, true)
+            if !namespaces.uids.is_empty() || namespaces.join.iter().any(|(flag, _)| *flag == CLONE_NEWUSER) =>
+        {
+            Some(IdMap {
+                uids: namespaces.uids.clone(),
+                gids: namespaces.gids.clone(),
+                recursive,
+            })
+        }
         (Some(_), true, true) => {
             return Err(Error::config(
                 field(),

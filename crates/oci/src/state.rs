@@ -71,6 +71,9 @@ pub(crate) struct Record {
     /// The class of service of Intel RDT.
     #[serde(default)]
     pub class: Option<resctrl::Class>,
+    /// The number of the mount on `rootfs`, where it is the host's too.
+    #[serde(default)]
+    pub mount: Option<u64>,
 }
 
 /// How the filter beside the record is loaded, and who answers its notifications.
@@ -443,6 +446,7 @@ mod tests {
             personality: None,
             memory_policy: None,
             class: None,
+            mount: None,
         }
     }
 

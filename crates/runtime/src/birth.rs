@@ -1,11 +1,10 @@
 //! How the first process is born: in new namespaces, in those of others, or both.
 //!
-//! Namespaces of some kinds take effect for children only (pid, time), so it is the parent that enters them and comes
-//! back. A user namespace of somebody else's has to be entered before the others are made, which then belong to it: a
+//! Somebody's PID namespace takes effect for children only, so it is the parent that enters it and comes back. A user namespace of somebody else's has to be entered before the others are made, which then belong to it: a
 //! process in between does that, whose child is nevertheless the caller's.
 
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use ferry_sys::clone::{self, Options};
 use ferry_sys::{Child, SingleThreaded, packet};
@@ -13,14 +12,12 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::Pid;
 
 use crate::failure::{During as _, Failure, Kind};
-use crate::namespace::{CLONE_NEWTIME, CLONE_NEWUSER};
-use crate::plan::Namespaces;
+use crate::namespace::CLONE_NEWUSER;
 use crate::start::{Prepared, map_text, write_proc};
 
 /// Makes the child; `None` in the child itself.
 pub(crate) fn child(
     proof: &SingleThreaded,
-    spaces: &Namespaces,
     prepared: &mut Prepared,
     options: &Options<'_>,
 ) -> Result<Option<Child>, Failure> {
@@ -28,18 +25,6 @@ pub(crate) fn child(
     if let Some(pid) = take(prepared, "pid") {
         home.push(own("pid")?);
         enter(&pid, "pid")?;
-    }
-    if spaces.create & CLONE_NEWTIME != 0 {
-        home.push(own("time")?);
-        ferry_sys::ns::unshare_time().during(|| "make a time namespace")?;
-        let lines: Vec<String> = spaces
-            .time_offsets
-            .iter()
-            .map(|(clock, seconds, nanoseconds)| format!("{clock} {seconds} {nanoseconds}\n"))
-            .collect();
-        if !lines.is_empty() {
-            write("/proc/self/timens_offsets", &lines.concat()).during(|| "set the time namespace's offsets")?;
-        }
     }
     let born = match take(prepared, "user") {
         Some(user) => through(proof, &user, prepared, options),
@@ -115,7 +100,7 @@ fn through(
     let (length, mut fds) = heard?;
     match (&buffer[..length], fds.pop()) {
         ([b'p'], Some(pidfd)) => {
-            let pid = number(&pidfd).during(what)?;
+            let pid = number(pidfd.as_fd()).during(what)?;
             Ok(Some(Child { pid, pidfd }))
         }
         ([_, rest @ ..], _) => Err(Failure::from_bytes(rest)),
@@ -124,7 +109,7 @@ fn through(
 }
 
 /// The process a pidfd stands for (proc_pid_fdinfo(5)).
-fn number(pidfd: &OwnedFd) -> io::Result<Pid> {
+pub(crate) fn number(pidfd: BorrowedFd<'_>) -> io::Result<Pid> {
     let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
     text.lines()
         .find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())
@@ -164,10 +149,4 @@ pub fn user_namespace(
         .and_then(|()| child.wait(true))
         .during(what)?;
     opened.during(what)
-}
-
-fn write(path: &str, text: &str) -> io::Result<()> {
-    let fd = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-    rustix::io::write(&fd, text.as_bytes())?;
-    Ok(())
 }

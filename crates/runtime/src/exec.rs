@@ -17,7 +17,7 @@ use crate::init::TERMINAL;
 use crate::namespace::{CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER};
 use crate::plan::{Namespaces, Process};
 use crate::program::{self, Equipment, Streams};
-use crate::start::{Channel, Io, Notify, Started, outcome, report};
+use crate::start::{Answers, Channel, Io, Notify, Started, answering, outcome, report, use_any_cpu};
 use crate::terminal;
 
 /// What to run, and where.
@@ -98,8 +98,8 @@ pub fn exec(proof: &SingleThreaded, mut exec: Exec<'_>) -> Result<Started, Failu
             let failure = match entered {
                 Ok((label, (streams, terminal))) => program::run(
                     exec.process,
+                    streams,
                     &Equipment {
-                        streams,
                         terminal,
                         seccomp: exec.seccomp,
                         seccomp_flags: exec.extra.seccomp_flags,
@@ -118,8 +118,11 @@ pub fn exec(proof: &SingleThreaded, mut exec: Exec<'_>) -> Result<Started, Failu
         }
     };
     drop((theirs, exec.io));
-    let notify = exec.extra.notify.map(|notify| (child.pidfd.as_fd(), notify));
-    match outcome(ours.as_fd(), None, notify) {
+    let answers = Answers {
+        notify: answering(exec.extra.notify.as_mut(), &child),
+        ..Answers::default()
+    };
+    match outcome(ours.as_fd(), answers) {
         Ok((terminal, _)) => Ok(Started { child, terminal }),
         Err(failure) => {
             // It is on its way out by itself; without the reaping it would stay a zombie.
@@ -139,6 +142,7 @@ fn enter(
     for tasks in tasks {
         rustix::io::write(tasks, b"0").during(|| "enter the cgroup")?;
     }
+    use_any_cpu();
     rustix::thread::move_into_thread_name_spaces(target, namespaces).during(|| "join the container's namespaces")?;
     if user {
         let (uid, gid) = (rustix::fs::Uid::ROOT, rustix::fs::Gid::ROOT);

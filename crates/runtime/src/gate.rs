@@ -5,19 +5,19 @@
 //!   clone ────────────────▶ mounts, identity …
 //!   returns  ◀──── ready ── accept ◀───────────────────────────── connect
 //!                           "accepted" ──────────────────────────▶ send a byte
-//!                           hooks, seccomp, execve (closes it) ──▶ end of file: it runs; or the reason why not
+//!                           hooks, execve (closes it) ──▶ end of file: it runs; or the reason why not
 //! ```
 //! A socket and not a FIFO: whoever starts learns whether the program runs, and a first process that is gone refuses the
 //! connection. What connects and says nothing starts nothing.
 
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use ferry_sys::packet;
 use rustix::net::SocketFlags;
 
 use crate::failure::{During as _, Failure, Kind};
-use crate::start::{Notify, outcome};
+use crate::start::{Answers, outcome};
 
 const ACCEPTED: u8 = b'a';
 const GO: u8 = b's';
@@ -39,9 +39,7 @@ pub(crate) fn wait(listener: &OwnedFd) -> Result<OwnedFd, Failure> {
 }
 
 /// Lets the first process behind `connection`, a socket connected to its listener, go on. Returns when its program runs.
-///
-/// `notify` gets the descriptor for seccomp notifications, if the container's filter has any.
-pub fn open(connection: &OwnedFd, pidfd: BorrowedFd<'_>, notify: Notify<'_>) -> Result<(), Failure> {
+pub fn open(connection: &OwnedFd) -> Result<(), Failure> {
     let gone = || Failure::new(Kind::Setup, "the container's process is gone, or was started already");
     let mut byte = [0; 1];
     match packet::receive(connection, &mut byte) {
@@ -52,5 +50,5 @@ pub fn open(connection: &OwnedFd, pidfd: BorrowedFd<'_>, notify: Notify<'_>) -> 
         _ => return Err(gone()),
     }
     packet::send(connection, &[GO], &[]).map_err(|_| gone())?;
-    outcome(connection.as_fd(), None, Some((pidfd, notify))).map(drop)
+    outcome(connection.as_fd(), Answers::default()).map(drop)
 }

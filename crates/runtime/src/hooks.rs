@@ -28,8 +28,9 @@ pub struct Hook {
     /// With the program's name first; empty: only the path.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub env: Vec<String>,
+    /// None: the environment of whoever runs it, as with runc.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<Vec<String>>,
     /// Seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<i64>,
@@ -51,10 +52,11 @@ impl State {
 /// The most of a hook's output that is kept.
 const OUTPUT: u64 = 64 * 1024;
 
-/// Runs `hooks` one after the other; the first that fails ends it. `kind` is their name in the specification.
-pub fn run(proof: &SingleThreaded, kind: &str, hooks: &[Hook], state: &str) -> Result<(), Failure> {
+/// Runs `hooks` one after the other; the first that fails ends it. `kind` is their name in the specification, `env` the
+/// environment of those that have none of their own.
+pub fn run(proof: &SingleThreaded, kind: &str, hooks: &[Hook], state: &str, env: &[CString]) -> Result<(), Failure> {
     for (index, hook) in hooks.iter().enumerate() {
-        run_one(proof, hook, state).map_err(|failure| {
+        run_one(proof, hook, state, env).map_err(|failure| {
             let message = failure.message;
             Failure::new(Kind::Setup, format!("error running {kind} hook #{index}: {message}"))
         })?;
@@ -62,7 +64,7 @@ pub fn run(proof: &SingleThreaded, kind: &str, hooks: &[Hook], state: &str) -> R
     Ok(())
 }
 
-fn run_one(proof: &SingleThreaded, hook: &Hook, state: &str) -> Result<(), Failure> {
+fn run_one(proof: &SingleThreaded, hook: &Hook, state: &str, env: &[CString]) -> Result<(), Failure> {
     let what = || "prepare the hook";
     let path = CString::new(hook.path.as_os_str().as_bytes())
         .map_err(|_| Failure::new(Kind::Setup, "the path has a null byte in it"))?;
@@ -71,7 +73,8 @@ fn run_one(proof: &SingleThreaded, hook: &Hook, state: &str) -> Result<(), Failu
         [] => vec![path.clone()],
         args => strings(args)?,
     };
-    let env = strings(&hook.env)?;
+    let own = hook.env.as_ref().map(|env| strings(env)).transpose()?;
+    let env = own.as_deref().unwrap_or(env);
     // Files, not pipes: nobody has to read while the hook writes, and what it leaves behind holds nothing open.
     let mut input = memory("hook state").during(what)?;
     input
@@ -82,7 +85,7 @@ fn run_one(proof: &SingleThreaded, hook: &Hook, state: &str) -> Result<(), Failu
     let mut errors = memory("hook stderr").during(what)?;
     let (ours, theirs) = packet::pair().during(what)?;
     let Some(child) = clone::clone(proof, &Options::default()).during(what)? else {
-        let error = become_hook(&path, &args, &env, &[input.into(), output.into(), errors.into()]);
+        let error = become_hook(&path, &args, env, &[input.into(), output.into(), errors.into()]);
         let _ = packet::send(&theirs, &error.raw_os_error().unwrap_or(0).to_ne_bytes(), &[]);
         clone::exit_now(127);
     };

@@ -9,11 +9,12 @@ use rustix::fs::{Mode, OFlags};
 use rustix::thread::LinkNameSpaceType;
 
 use crate::failure::{During as _, Failure, Kind, reason};
-use crate::namespace::CLONE_NEWUSER;
+use crate::identity::c_string;
+use crate::namespace::{CLONE_NEWTIME, CLONE_NEWUSER};
 use crate::plan::Plan;
 use crate::program::{self, Equipment, Streams};
 use crate::rootfs::Rootfs;
-use crate::start::{Channel, Io, Prepared};
+use crate::start::{Channel, Io, Prepared, use_any_cpu};
 use crate::{hooks, labels, terminal};
 
 /// Sent to the parent with the terminal's master.
@@ -22,6 +23,10 @@ pub(crate) const TERMINAL: u8 = b't';
 pub(crate) const FAILURE: u8 = b'f';
 /// The mounts are made, the root is not yet changed: the parent answers when its hooks are through.
 pub(crate) const MOUNTED: u8 = b'm';
+/// Asks for the source of the mount of that number (four bytes), which only this process's view has.
+pub(crate) const SOURCE: u8 = b's';
+/// A time namespace is made: the parent sets its offsets.
+pub(crate) const OFFSETS: u8 = b'o';
 /// Everything is ready but the program.
 pub(crate) const READY: u8 = b'r';
 /// Sent with the number of the descriptor for seccomp notifications, which the parent takes over and then answers.
@@ -48,6 +53,8 @@ fn script(
     for tasks in &prepared.cgroup_tasks {
         rustix::io::write(tasks, b"0").during(|| "enter the cgroup")?;
     }
+    prepared.cgroup_tasks.clear();
+    use_any_cpu();
     if plan.namespaces.cgroup {
         ferry_sys::ns::unshare_cgroup().during(|| "make a cgroup namespace")?;
     }
@@ -65,15 +72,18 @@ fn script(
         rustix::thread::set_thread_res_gid(gid, gid, gid).during(|| "become root of the user namespace")?;
         rustix::thread::set_thread_res_uid(uid, uid, uid).during(|| "become root of the user namespace")?;
     }
-    if let Some(namespace) = &prepared.network {
-        join(namespace, "network")?;
+    if let Some(namespace) = prepared.network.take() {
+        join(&namespace, "network")?;
     }
-    for (kind, namespace) in &prepared.join {
-        join(namespace, kind)?;
+    for (kind, namespace) in prepared.join.drain(..) {
+        join(&namespace, kind)?;
+    }
+    if plan.namespaces.create & CLONE_NEWTIME != 0 {
+        make_time_namespace(plan, channel)?;
     }
     rustix::process::setsid().during(|| "start a session")?;
     if let Some(name) = &plan.lifecycle.keyring {
-        let name = crate::identity::c_string(name)?;
+        let name = c_string(name)?;
         match ferry_sys::process::join_session_keyring(&name) {
             // A kernel without keys, and filters that hide them: then there are none to keep apart. A quota that is used
             // up by other containers is no reason either (runc).
@@ -95,28 +105,42 @@ fn script(
     let Some(root) = prepared.root.take() else {
         return Err(Failure::new(Kind::Setup, "no root file system was prepared"));
     };
-    let mut rootfs = Rootfs::attach(&root)?;
-    rootfs.mount(plan, &mut prepared)?;
+    let lifecycle = &plan.lifecycle;
+    let mut rootfs = if lifecycle.shares_mounts {
+        Rootfs::inside(root)?
+    } else {
+        Rootfs::attach(root, lifecycle.root_path.as_deref())?
+    };
+    rootfs.mount(plan, &mut prepared, &mut |index| ask_for_source(channel, index))?;
+    let Prepared {
+        io,
+        seccomp,
+        init,
+        wait_mounted,
+        gate,
+        ..
+    } = prepared;
     if plan.lifecycle.own_dev {
         rootfs.use_own_dev()?;
     }
     rootfs.devices(&plan.devices, in_user_namespace)?;
-    if prepared.gate.is_some() {
+    if gate.is_some() {
         rootfs.make_cwd(&plan.process.cwd)?;
     }
-    let (streams, terminal) = match prepared.io {
+    let (streams, terminal) = match io {
         Io::Streams { stdin, stdout, stderr } => (Streams { stdin, stdout, stderr }, false),
         Io::Terminal => (open_terminal(&rootfs, plan, channel)?, true),
     };
     rootfs.finish_dev()?;
-    if prepared.wait_mounted {
+    if wait_mounted {
         packet::send(channel.fd(), &[MOUNTED], &[]).during(|| "wait for the hooks")?;
         wait_for_parent(channel)?;
     }
-    let lifecycle = &plan.lifecycle;
     if !lifecycle.create_container.is_empty() {
         let state = lifecycle.creating.with_pid(rustix::process::getpid().as_raw_pid());
-        hooks::run(proof, "createContainer", &lifecycle.create_container, &state)?;
+        let env = lifecycle.hook_env.iter().map(|entry| c_string(entry));
+        let env = env.collect::<Result<Vec<_>, _>>()?;
+        hooks::run(proof, "createContainer", &lifecycle.create_container, &state, &env)?;
     }
     // A /proc of our own: what is written through it cannot be redirected by anything in the image (CVE-2025-52881).
     // After the hooks, which may have made the interfaces that net.* keys are about.
@@ -126,23 +150,24 @@ fn script(
     let label = labels::open(&plan.process.kernel)?;
     rootfs.mask(&plan.masked, plan.lifecycle.mount_label.as_deref())?;
     rootfs.freeze(&plan.readonly)?;
-    if plan.lifecycle.no_pivot {
-        rootfs.chroot(plan.readonly_root, plan.root_propagation)?;
+    let (readonly, propagation) = (plan.readonly_root, plan.root_propagation);
+    if lifecycle.shares_mounts {
+        rootfs.chroot(readonly, propagation, None)?;
+    } else if lifecycle.no_pivot {
+        rootfs.chroot(readonly, propagation, lifecycle.root_path.as_deref())?;
     } else {
-        rootfs.pivot(plan.readonly_root, plan.root_propagation)?;
+        rootfs.pivot(readonly, propagation)?;
     }
 
-    let init = prepared.init.as_ref().map(OwnedFd::as_fd);
-    let seccomp = prepared.seccomp.as_deref();
-    let gate = prepared.gate.as_ref();
+    let gate = gate.as_ref();
     Ok(program::run(
         &plan.process,
+        streams,
         &Equipment {
-            streams,
             terminal,
-            seccomp,
+            seccomp: seccomp.as_deref(),
             seccomp_flags: gate.map_or(0, |gate| gate.seccomp_flags),
-            init,
+            init: init.as_ref().map(OwnedFd::as_fd),
             label,
             keep_fds: gate.map_or(0, |gate| gate.keep_fds),
             follow: gate.is_none(),
@@ -155,6 +180,33 @@ fn script(
         },
         channel,
     ))
+}
+
+/// Gives this process a time namespace of its own, which belongs to the user namespace it is in by now.
+fn make_time_namespace(plan: &Plan, channel: &Channel<'_>) -> Result<(), Failure> {
+    let what = || "make a time namespace";
+    ferry_sys::ns::unshare_time().during(what)?;
+    if !plan.namespaces.time_offsets.is_empty() {
+        packet::send(channel.fd(), &[OFFSETS], &[]).during(what)?;
+        wait_for_parent(channel)?;
+    }
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let made = rustix::fs::open("/proc/self/ns/time_for_children", flags, Mode::empty()).during(what)?;
+    join(&made, "time")
+}
+
+/// The parent has the host's credentials, and looks into this process's mount namespace.
+fn ask_for_source(channel: &Channel<'_>, index: usize) -> Result<Mount, Failure> {
+    let what = || "ask for the source of a mount";
+    let mut message = vec![SOURCE];
+    message.extend(u32::try_from(index).unwrap_or(u32::MAX).to_ne_bytes());
+    packet::send(channel.fd(), &message, &[]).during(what)?;
+    let mut byte = [0; 1];
+    let (_, mut fds) = packet::receive(channel.fd(), &mut byte).during(what)?;
+    match fds.pop() {
+        Some(fd) => Ok(Mount::from_fd(fd)),
+        None => Err(Failure::new(Kind::Setup, "the supervisor gave up")),
+    }
 }
 
 fn wait_for_parent(channel: &Channel<'_>) -> Result<(), Failure> {

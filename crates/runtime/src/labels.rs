@@ -4,7 +4,7 @@
 //! place (CVE-2019-16884, CVE-2025-52881), and written just before the program.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use ferry_sys::Root;
 use ferry_sys::mount::Mount;
@@ -18,6 +18,12 @@ use crate::plan::Attached;
 pub(crate) struct Label {
     file: OwnedFd,
     text: String,
+}
+
+impl Label {
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
 }
 
 /// Opens the attribute of the calling process, which has to be the one that executes the program.

@@ -47,11 +47,21 @@ pub struct Lifecycle {
     pub create_container: Vec<Hook>,
     /// Run in the container just before the program, by paths of the container.
     pub start_container: Vec<Hook>,
+    /// The environment of those hooks that have none of their own: that of the runtime's caller.
+    #[serde(default)]
+    pub hook_env: Vec<String>,
     /// What those hooks read.
     pub creating: hooks::State,
     pub created: hooks::State,
     /// A name for a new session keyring; without one the caller's is kept.
     pub keyring: Option<String>,
+    /// Where the root is on the host. In the container's mount namespace it is mounted there until it becomes `/`, for hooks
+    /// and for bind mounts whose source an earlier mount has made. Without it nobody sees it before.
+    #[serde(default)]
+    pub root_path: Option<PathBuf>,
+    /// The container has no mount namespace of its own: its root is attached on the host already, and only chroot(2) is left.
+    #[serde(default)]
+    pub shares_mounts: bool,
     /// Move the root over the host's and chroot(2), for hosts that run from a ramdisk (rootfs), where pivot_root fails.
     pub no_pivot: bool,
     /// Make the devices in the image's own /dev when no mount covers it.
@@ -97,7 +107,8 @@ pub struct Mount {
     pub idmap: Option<IdMap>,
 }
 
-/// Which owners an id-mapped mount shows: (inside, outside, count), as in a user namespace.
+/// Which owners an id-mapped mount shows: (inside, outside, count), as in a user namespace. Without any: those of the user
+/// namespace that the container joins.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdMap {
     pub uids: Vec<(u32, u32, u32)>,

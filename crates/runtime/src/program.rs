@@ -33,7 +33,6 @@ pub(crate) struct Streams {
 
 /// What a process needs beside its plan.
 pub(crate) struct Equipment<'a> {
-    pub streams: Streams,
     /// The streams are a terminal, which becomes the controlling one.
     pub terminal: bool,
     /// A compiled filter, an array of `struct sock_filter`.
@@ -59,8 +58,13 @@ pub(crate) struct AtGate<'a> {
 }
 
 /// Ends in the program or in the reason why not.
-pub(crate) fn run(process: &Process, equipment: &Equipment<'_>, channel: &mut Channel<'_>) -> Failure {
-    match prepare_and_exec(process, equipment, channel) {
+pub(crate) fn run(
+    process: &Process,
+    streams: Streams,
+    equipment: &Equipment<'_>,
+    channel: &mut Channel<'_>,
+) -> Failure {
+    match prepare_and_exec(process, streams, equipment, channel) {
         Ok(never) => match never {},
         Err(failure) => failure,
     }
@@ -68,6 +72,7 @@ pub(crate) fn run(process: &Process, equipment: &Equipment<'_>, channel: &mut Ch
 
 fn prepare_and_exec(
     process: &Process,
+    streams: Streams,
     equipment: &Equipment<'_>,
     channel: &mut Channel<'_>,
 ) -> Result<std::convert::Infallible, Failure> {
@@ -81,24 +86,30 @@ fn prepare_and_exec(
         .collect::<Result<Vec<_>, _>>()?;
     attach(&process.kernel)?;
     limits(&process.rlimits)?;
-    streams(equipment, &identity)?;
+    place(streams, equipment.terminal, &identity)?;
     exec::close_on_exec_from(3 + equipment.keep_fds).during(|| "close descriptors")?;
-
-    // A filter without no-new-privileges takes CAP_SYS_ADMIN, which may be about to go. The wait comes before any filter,
-    // so that none has to allow what the wait takes.
-    let early_filter = equipment.seccomp.is_some() && !process.no_new_privileges;
     let in_cwd = enter_cwd(&root, process)?;
     drop(root);
     let Some(name) = process.args.first().filter(|name| !name.is_empty()) else {
         return Err(Failure::new(Kind::Setup, "no command specified"));
     };
-    if early_filter {
+
+    // A filter without no-new-privileges takes CAP_SYS_ADMIN, which may be about to go; another one is the last thing before
+    // the program and its hooks. The wait comes before either, so that none has to allow what the wait takes, but for one that
+    // asks somebody: who is told at create.
+    let filter = Filter::of(equipment);
+    let early = filter.is_some() && !process.no_new_privileges;
+    let asks = filter.as_ref().is_some_and(|filter| filter.flags & NEW_LISTENER != 0);
+    let mut gate = equipment.gate.as_ref();
+    if early && let Some(filter) = &filter {
         // What is not there is said at create and not at start. The user's own look comes later.
-        if equipment.gate.is_some() && in_cwd {
+        if gate.is_some() && in_cwd {
             find(name, &process.env)?;
         }
-        pass_gate(equipment, channel)?;
-        filter(equipment, channel)?;
+        if !asks {
+            pass(gate.take(), equipment, channel)?;
+        }
+        filter.load(channel)?;
     }
     become_user(process, &identity)?;
     if !in_cwd {
@@ -113,18 +124,19 @@ fn prepare_and_exec(
         Some(_) => None,
         None => Some(find(name, &process.env)?),
     };
-    if !early_filter {
-        pass_gate(equipment, channel)?;
-    }
-    if let Some(gate) = equipment.gate.as_ref().filter(|gate| !gate.hooks.is_empty()) {
-        let state = gate.state.with_pid(rustix::process::getpid().as_raw_pid());
-        hooks::run(gate.proof, "startContainer", gate.hooks, &state)?;
+    if !asks {
+        pass(gate.take(), equipment, channel)?;
     }
     if let Some(label) = &equipment.label {
         label.apply()?;
     }
-    if !early_filter && equipment.seccomp.is_some() {
-        filter(equipment, channel)?;
+    if let Some(filter) = filter.as_ref().filter(|_| !early) {
+        filter.load(channel)?;
+    }
+    pass(gate, equipment, channel)?;
+    if let Some(gate) = equipment.gate.as_ref().filter(|gate| !gate.hooks.is_empty()) {
+        let state = gate.state.with_pid(rustix::process::getpid().as_raw_pid());
+        hooks::run(gate.proof, "startContainer", gate.hooks, &state, &env)?;
     }
     if equipment.follow {
         // Should the supervisor die, so shall this. Last, because a change of credentials takes it back.
@@ -150,34 +162,50 @@ fn prepare_and_exec(
     Err(refusal(&path, &error))
 }
 
-/// Says that all is ready and waits to be started, if this is a start in two steps.
-fn pass_gate(equipment: &Equipment<'_>, channel: &mut Channel<'_>) -> Result<(), Failure> {
-    let Some(gate) = &equipment.gate else { return Ok(()) };
+/// Says that all is ready and waits to be started, if this is a start in two steps. Nothing else of the host is open
+/// while it waits.
+fn pass(gate: Option<&AtGate<'_>>, equipment: &Equipment<'_>, channel: &mut Channel<'_>) -> Result<(), Failure> {
+    let Some(gate) = gate else { return Ok(()) };
+    let mut keep = vec![gate.listener.as_fd(), channel.fd()];
+    keep.extend(equipment.label.as_ref().map(Label::as_fd));
+    exec::close_all_but(gate.proof, 3 + equipment.keep_fds, &keep).during(|| "close what is the host's")?;
+    exec::end_on_signals();
     packet::send(channel.fd(), &[READY], &[]).during(|| "say that the container is ready")?;
     channel.hand_over(gate::wait(gate.listener)?);
     Ok(())
 }
 
-/// Loads the filter. Its listener, if it has one, is taken over by the parent from this very process (`pidfd_getfd`): no
-/// call that the filter may ask about is made before somebody can answer, but for write(2), which it may not ask about.
-fn filter(equipment: &Equipment<'_>, channel: &Channel<'_>) -> Result<(), Failure> {
-    const NEW_LISTENER: u32 = 1 << 3;
-    let what = || "load the seccomp filter";
-    let Some(program) = equipment.seccomp else {
-        return Ok(());
-    };
-    let flags = u64::from(equipment.seccomp_flags);
-    if equipment.seccomp_flags & NEW_LISTENER == 0 {
-        return seccomp::load(program, flags).during(what);
+const NEW_LISTENER: u32 = 1 << 3;
+
+/// A compiled filter and how it is loaded.
+struct Filter<'a> {
+    program: &'a [u8],
+    flags: u32,
+}
+
+impl<'a> Filter<'a> {
+    fn of(equipment: &Equipment<'a>) -> Option<Self> {
+        let flags = equipment.seccomp_flags;
+        equipment.seccomp.map(|program| Self { program, flags })
     }
-    let listener = seccomp::load_with_listener(program, flags).during(what)?;
-    let mut message = vec![LISTENER];
-    message.extend(listener.as_raw_fd().to_ne_bytes());
-    rustix::io::write(channel.fd(), &message).during(what)?;
-    let mut byte = [0; 1];
-    match rustix::io::read(channel.fd(), &mut byte) {
-        Ok(1) => Ok(()),
-        _ => Err(Failure::new(Kind::Setup, "nobody took the seccomp listener")),
+
+    /// Its listener, if it has one, is taken over by the parent from this very process (`pidfd_getfd`): no call that the
+    /// filter may ask about is made before somebody can answer, but for write(2), which it may not ask about.
+    fn load(&self, channel: &Channel<'_>) -> Result<(), Failure> {
+        let what = || "load the seccomp filter";
+        let flags = u64::from(self.flags);
+        if self.flags & NEW_LISTENER == 0 {
+            return seccomp::load(self.program, flags).during(what);
+        }
+        let listener = seccomp::load_with_listener(self.program, flags).during(what)?;
+        let mut message = vec![LISTENER];
+        message.extend(listener.as_raw_fd().to_ne_bytes());
+        rustix::io::write(channel.fd(), &message).during(what)?;
+        let mut byte = [0; 1];
+        match rustix::io::read(channel.fd(), &mut byte) {
+            Ok(1) => Ok(()),
+            _ => Err(Failure::new(Kind::Setup, "nobody took the seccomp listener")),
+        }
     }
 }
 
@@ -200,7 +228,14 @@ fn attach(kernel: &plan::Attached) -> Result<(), Failure> {
             deadline: scheduler.deadline,
             period: scheduler.period,
         })
-        .during(|| "error setting scheduler")?;
+        .map_err(|error| {
+            let mut failure = Failure::setup("error setting scheduler", &error);
+            if error.raw_os_error() == Some(libc::EPERM) {
+                failure.message += ": it takes CAP_SYS_NICE, and SCHED_DEADLINE every CPU of the machine \
+                                    (process scheduler can't be used together with AllowedCPUs)";
+            }
+            failure
+        })?;
     }
     if let Some((class, priority)) = kernel.io_priority {
         ferry_sys::process::set_io_priority(class, priority).during(|| "set the I/O priority")?;
@@ -274,19 +309,16 @@ fn resource(name: &str) -> Option<Resource> {
     })
 }
 
-fn streams(equipment: &Equipment<'_>, identity: &Identity) -> Result<(), Failure> {
-    let streams = &equipment.streams;
-    for (target, fd) in [&streams.stdin, &streams.stdout, &streams.stderr]
-        .into_iter()
-        .enumerate()
-    {
+/// The streams become descriptors 0, 1 and 2, and are nothing else from then on.
+fn place(streams: Streams, terminal: bool, identity: &Identity) -> Result<(), Failure> {
+    for (target, fd) in (0..).zip([&streams.stdin, &streams.stdout, &streams.stderr]) {
         // So that the user can reopen them through /dev/stdout; a shared null device or a socket refuses, which is fine.
         if identity.uid != 0 && !is_null(fd.as_fd()) {
             let _ = rustix::fs::fchown(fd, Some(Uid::from_raw(identity.uid)), None);
         }
-        exec::place(fd.as_fd(), i32::try_from(target).unwrap_or(0)).during(|| "place the standard streams")?;
+        exec::place(fd.as_fd(), target).during(|| "place the standard streams")?;
     }
-    if equipment.terminal {
+    if terminal {
         rustix::process::ioctl_tiocsctty(&streams.stdin).during(|| "take the terminal")?;
     }
     Ok(())
@@ -438,9 +470,13 @@ fn executable(path: &Path) -> io::Result<()> {
     if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
         return Err(io::Error::from_raw_os_error(libc::EISDIR));
     }
-    // access(2) lets root execute what anybody may; execve refuses a file without any x bit, and so does this.
-    rustix::fs::accessat(rustix::fs::CWD, path, Access::EXEC_OK, AtFlags::EACCESS)?;
-    Ok(())
+    // access(2) lets root execute what anybody may; execve refuses a file without any x bit, and so does this. Real and
+    // effective ids are the same by now, so the call that old profiles know will do.
+    match rustix::fs::accessat(rustix::fs::CWD, path, Access::EXEC_OK, AtFlags::empty()) {
+        // Behind a filter that knows no such call: execve has the last word.
+        Err(rustix::io::Errno::PERM | rustix::io::Errno::NOSYS) if stat.st_mode & 0o111 != 0 => Ok(()),
+        done => Ok(done?),
+    }
 }
 
 fn not_executable(name: &str, error: &io::Error) -> Failure {

@@ -11,9 +11,9 @@ use std::path::{Component, Path, PathBuf};
 
 use ferry_sys::Root;
 use ferry_sys::mount::{self, Attributes, Mount, NODEV, NOEXEC, NOSUID, PRIVATE, RDONLY, set_attributes};
-use rustix::fs::{FileType, Mode, OFlags, makedev};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, makedev};
 use rustix::io::Errno;
-use rustix::mount::{MountPropagationFlags, UnmountFlags};
+use rustix::mount::{MountPropagationFlags, MoveMountFlags, UnmountFlags};
 
 use crate::failure::{During as _, Failure, Kind};
 use crate::plan::{self, Device, Plan, Source};
@@ -31,30 +31,45 @@ pub(crate) struct Rootfs {
 }
 
 impl Rootfs {
-    /// Cuts the new mount namespace off from the host's and attaches the container's root on `/`, over the host's.
-    pub fn attach(root: &Mount) -> Result<Self, Failure> {
+    /// Cuts the new mount namespace off from the host's and attaches the container's root at `path`, where it is on the
+    /// host, or over `/`.
+    pub fn attach(root: Mount, path: Option<&Path>) -> Result<Self, Failure> {
         // pivot_root(2) refuses a shared parent, and nothing that is mounted from here on may reach the host.
         let flags = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
         rustix::mount::mount_change("/", flags).during(|| "make the host's mounts private")?;
-        let null = open_null().during(|| "open the host's /dev/null")?;
-        let host = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).during(|| "open /")?;
-        root.attach(host.as_fd()).during(|| "attach the root file system")?;
-        let fd = root
-            .as_fd()
-            .try_clone_to_owned()
-            .during(|| "hold the root file system")?;
+        let open = |path| {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            rustix::fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)
+        };
+        let host = match path.map(open) {
+            // Root of a user namespace may not get there; then nobody sees the root before it is `/`.
+            None | Some(Err(Errno::ACCESS)) => open(Path::new("/")),
+            Some(opened) => opened,
+        };
+        root.attach(host.during(|| "find the place of the root file system")?.as_fd())
+            .during(|| "attach the root file system")?;
+        Self::inside(root)
+    }
+
+    /// The root is attached already.
+    pub fn inside(root: Mount) -> Result<Self, Failure> {
         Ok(Self {
-            root: Root::from_fd(fd),
+            root: Root::from_fd(root.into_fd()),
             dev: None,
             dev_is_read_only: false,
-            null,
+            null: open_null().during(|| "open the host's /dev/null")?,
         })
     }
 
     /// Makes the plan's mounts, in its order.
-    pub fn mount(&mut self, plan: &Plan, prepared: &mut Prepared) -> Result<(), Failure> {
+    /// `late` opens sources that could not be opened before.
+    pub fn mount(
+        &mut self,
+        plan: &Plan,
+        prepared: &mut Prepared,
+        late: &mut dyn FnMut(usize) -> Result<Mount, Failure>,
+    ) -> Result<(), Failure> {
         for (index, step) in plan.mounts.iter().enumerate() {
-            let what = || format!("mount {}", step.target.display());
             match &step.source {
                 Source::New { kind, options } => {
                     let label = plan.lifecycle.mount_label.as_deref();
@@ -66,17 +81,16 @@ impl Rootfs {
                     }
                 }
                 Source::Bind { .. } => {
-                    let Some(mount) = prepared.sources.get_mut(index).and_then(Option::take) else {
-                        return Err(Failure::new(
-                            Kind::Setup,
-                            format!("{}: its source was not opened", what()),
-                        ));
+                    let mount = match prepared.sources.get_mut(index).and_then(Option::take) {
+                        Some(mount) => mount,
+                        None => late(index)?,
                     };
                     self.attach_bind(&mount, &step.target)?;
                 }
                 Source::Cgroup => self.attach_cgroup(&prepared.cgroup, step)?,
             }
         }
+        prepared.cgroup = CgroupView::None;
         Ok(())
     }
 
@@ -90,9 +104,12 @@ impl Rootfs {
         let what = || format!("mount {}", step.target.display());
         let mut options: Vec<_> = options.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         let mut mode = String::new();
-        // A tmpfs takes the mode of the directory it covers, as with runc, unless it is given one.
-        if kind == "tmpfs" && !options.iter().any(|(key, _)| *key == "mode") {
-            let stat = rustix::fs::fstat(self.directory(&step.target)?).during(what)?;
+        // A tmpfs takes the mode of the directory it covers, as with runc, unless it is given one or there is none.
+        if kind == "tmpfs"
+            && !options.iter().any(|(key, _)| *key == "mode")
+            && let Ok(covered) = self.root.resolve(&step.target, OFlags::PATH | OFlags::DIRECTORY)
+        {
+            let stat = rustix::fs::fstat(covered).during(what)?;
             mode = format!("{:o}", stat.st_mode & 0o7777);
             options.push(("mode", &mode));
         }
@@ -153,7 +170,7 @@ impl Rootfs {
         let what = || format!("make the mount point {}", target.display());
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         if !is_system(target) {
-            return self.root.mkdir_all(target, Mode::from(0o755)).during(what);
+            return self.make_directory(target).during(what);
         }
         // Below /proc, /sys and /dev nothing of the image may redirect a mount.
         match self.root.resolve_no_links(target, flags) {
@@ -165,10 +182,19 @@ impl Rootfs {
                 let target = target.display();
                 Err(Failure::new(
                     Kind::Setup,
-                    format!("{target} in the image is not a directory: refusing to mount on it"),
+                    format!("{target} in the image is not a directory: it must be mounted on ordinary directory"),
                 ))
             }
             done => done.during(what),
+        }
+    }
+
+    /// A directory of the image, made if it is missing, also behind a link that leads to nothing yet.
+    fn make_directory(&self, path: &Path) -> io::Result<OwnedFd> {
+        let mode = Mode::from(0o755);
+        match self.root.mkdir_all(path, mode) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.root.mkdir_all(self.root.expand(path)?, mode),
+            done => done,
         }
     }
 
@@ -189,8 +215,9 @@ impl Rootfs {
     /// An empty file for a mount to go on.
     fn make_file(&self, target: &Path) -> Result<OwnedFd, Failure> {
         let what = || format!("make the mount point {}", target.display());
+        let target = &self.root.expand(target).during(what)?;
         if let Some(parent) = target.parent() {
-            self.root.mkdir_all(parent, Mode::from(0o755)).during(what)?;
+            self.make_directory(parent).during(what)?;
         }
         self.root
             .create(
@@ -349,6 +376,8 @@ impl Rootfs {
 
     /// Hides `paths`; what is not there needs no hiding.
     pub fn mask(&self, paths: &[PathBuf], label: Option<&str>) -> Result<(), Failure> {
+        // All directories behind one file system.
+        let mut empty = None;
         for path in paths {
             let what = || format!("mask {}", path.display());
             let Some(target) = self.existing(path).during(what)? else {
@@ -356,9 +385,11 @@ impl Rootfs {
             };
             let stat = rustix::fs::fstat(&target).during(what)?;
             let cover = if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                let mut options = vec![("size", "0"), ("nr_inodes", "2"), ("mode", "755")];
-                options.extend(label.map(|label| ("context", label)));
-                Mount::new("tmpfs", &options, RDONLY | NOSUID | NODEV | NOEXEC)
+                let first = match &mut empty {
+                    Some(first) => first,
+                    none => none.insert(empty_directory(label).during(what)?),
+                };
+                Mount::clone_of(first.as_fd(), Path::new(""), false)
             } else {
                 Mount::clone_of(self.null.as_fd(), Path::new(""), false)
             };
@@ -406,12 +437,18 @@ impl Rootfs {
         self.propagate(propagation)
     }
 
-    /// As [`pivot`](Self::pivot), leaving the host's mounts below: for hosts that run from a ramdisk (rootfs), where
-    /// pivot_root(2) fails.
-    pub fn chroot(self, readonly: bool, propagation: u64) -> Result<(), Failure> {
+    /// As [`pivot`](Self::pivot), by moving the root over `/`: for hosts that run from a ramdisk (rootfs), where
+    /// pivot_root(2) fails. The host's mounts stay below, out of reach, but for its procfs and sysfs: as long as one is there
+    /// without anything over it, a user namespace in the container may mount another (`mount_too_revealing`).
+    pub fn chroot(self, readonly: bool, propagation: u64, path: Option<&Path>) -> Result<(), Failure> {
         let what = || "make the root file system /";
         self.enter(readonly)?;
-        // It is mounted over `/` already: "." is on top of it.
+        if let Some(path) = path {
+            hide_kernel_mounts(path)?;
+            let host = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).during(what)?;
+            let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+            rustix::mount::move_mount(&self.root, "", host, "", flags).during(what)?;
+        }
         rustix::process::chroot(".").during(what)?;
         rustix::process::chdir("/").during(what)?;
         self.propagate(propagation)
@@ -439,6 +476,38 @@ impl Rootfs {
         }
         Ok(())
     }
+}
+
+fn empty_directory(label: Option<&str>) -> io::Result<Mount> {
+    let mut options = vec![("size", "0"), ("nr_inodes", "2"), ("mode", "755")];
+    options.extend(label.map(|label| ("context", label)));
+    Mount::new("tmpfs", &options, RDONLY | NOSUID | NODEV | NOEXEC)
+}
+
+/// Takes every procfs and sysfs that is not below `root` out of this mount namespace, or covers it.
+fn hide_kernel_mounts(root: &Path) -> Result<(), Failure> {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").during(|| "read the mount table")?;
+    // Fields of proc_pid_mountinfo(5): the fifth is the place, the type follows a dash.
+    let places = table.lines().filter_map(|line| {
+        let (fields, kind) = line.split_once(" - ")?;
+        matches!(kind.split(' ').next()?, "proc" | "sysfs").then(|| fields.split(' ').nth(4))?
+    });
+    let mut places: Vec<PathBuf> = places.map(|place| PathBuf::from(place.replace("\\040", " "))).collect();
+    places.retain(|place| !place.starts_with(root));
+    for place in places.iter().rev() {
+        let what = || format!("hide {}", place.display());
+        match rustix::mount::unmount(place, UnmountFlags::DETACH) {
+            // Locked by a user namespace: it is covered instead.
+            Err(Errno::INVAL | Errno::PERM) => {
+                let target = rustix::fs::open(place, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).during(what)?;
+                empty_directory(None)
+                    .and_then(|cover| cover.attach(target.as_fd()))
+                    .during(what)?;
+            }
+            done => done.during(what)?,
+        }
+    }
+    Ok(())
 }
 
 fn is_dev(step: &plan::Mount, kind: &str) -> bool {

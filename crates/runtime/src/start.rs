@@ -1,7 +1,7 @@
 //! The parent's side of a start: open what only the host may open, clone once, hear how it went.
 
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use ferry_cgroup::Cgroup;
@@ -9,12 +9,14 @@ use ferry_sys::clone::{self, Options};
 use ferry_sys::mount::Mount;
 use ferry_sys::{Child, SingleThreaded, packet};
 use rustix::fs::{Mode, OFlags};
+use rustix::process::Pid;
+use rustix::thread::ThreadNameSpaceType;
 
 use crate::birth;
 use crate::failure::{During as _, Failure, Kind};
-use crate::init::{self, FAILURE, LISTENER, MOUNTED, READY, TERMINAL};
+use crate::init::{self, FAILURE, LISTENER, MOUNTED, OFFSETS, READY, SOURCE, TERMINAL};
 use crate::namespace::{self, CLONE_NEWTIME, CLONE_NEWUSER};
-use crate::plan::{Namespaces, Plan, Source};
+use crate::plan::{self, Namespaces, Plan, Source};
 use crate::rootfs::open_source;
 
 /// The standard streams of a new process.
@@ -53,6 +55,8 @@ pub struct Gate<'a> {
     pub listener: OwnedFd,
     /// Runs when the container's mounts are made and its root is not yet `/`: where the host's hooks belong.
     pub mounted: Option<Ready<'a>>,
+    /// Takes the descriptor for seccomp notifications, where the filter has any.
+    pub notify: Option<Notify<'a>>,
     /// Descriptors from 3 on that the program keeps.
     pub keep_fds: u32,
     /// `SECCOMP_FILTER_FLAG_*`.
@@ -129,16 +133,16 @@ pub fn start(proof: &SingleThreaded, start: Start<'_>, ready: Option<Ready<'_>>)
     let (ours, theirs) = packet::pair().during(|| "make a socket pair")?;
     let needs_mapping = !spaces.uids.is_empty() && spaces.create & CLONE_NEWUSER != 0;
     let into = start.cgroup.and_then(Cgroup::v2_dir);
-    let (gate, mut mounted) = match start.gate {
+    let (gate, mut mounted, mut notify) = match start.gate {
         Some(gate) => {
             let waiting = Waiting {
                 listener: gate.listener,
                 keep_fds: gate.keep_fds,
                 seccomp_flags: gate.seccomp_flags,
             };
-            (Some(waiting), gate.mounted)
+            (Some(waiting), gate.mounted, gate.notify)
         }
-        None => (None, None),
+        None => (None, None, None),
     };
     let mut prepared = Prepared {
         root: Some(start.root),
@@ -163,7 +167,7 @@ pub fn start(proof: &SingleThreaded, start: Start<'_>, ready: Option<Ready<'_>>)
         cgroup: into,
         sibling: false,
     };
-    let Some(child) = birth::child(proof, spaces, &mut prepared, &options)? else {
+    let Some(child) = birth::child(proof, &mut prepared, &options)? else {
         drop(ours);
         let mut channel = Channel::new(&theirs);
         let failure = init::run(proof, plan, prepared, &mut channel);
@@ -189,7 +193,15 @@ pub fn start(proof: &SingleThreaded, start: Start<'_>, ready: Option<Ready<'_>>)
         Some(mounted) => mounted(child),
         None => Ok(()),
     };
-    let (terminal, ready) = outcome(ours.as_fd(), Some(&mut at_mounts), None)?;
+    let mut at_source = |index| open_inside(proof, child, plan, index);
+    let mut at_offsets = || set_offsets(child, spaces);
+    let answers = Answers {
+        mounted: Some(&mut at_mounts),
+        source: Some(&mut at_source),
+        offsets: Some(&mut at_offsets),
+        notify: answering(notify.as_mut(), child),
+    };
+    let (terminal, ready) = outcome(ours.as_fd(), answers)?;
     if waits && !ready {
         return Err(Failure::new(
             Kind::Setup,
@@ -258,15 +270,33 @@ pub(crate) fn report(to: BorrowedFd<'_>, failure: &Failure) {
     let _ = packet::send(to, &bytes, &[]);
 }
 
-/// Hands on the descriptor by which notified system calls are answered: the child's pidfd number for it comes along.
-pub type Notify<'a> = &'a mut dyn FnMut(OwnedFd) -> Result<(), Failure>;
+/// Hands on the descriptor by which notified system calls of process `pid` are answered.
+pub type Notify<'a> = &'a mut dyn FnMut(Pid, OwnedFd) -> Result<(), Failure>;
+
+/// What the child may ask for on its way.
+#[derive(Default)]
+pub(crate) struct Answers<'a> {
+    /// Its mounts are made.
+    pub mounted: Option<&'a mut dyn FnMut() -> Result<(), Failure>>,
+    /// The source of the mount of that number.
+    pub source: Option<&'a mut dyn FnMut(usize) -> Result<Mount, Failure>>,
+    /// The offsets of its time namespace.
+    pub offsets: Option<&'a mut dyn FnMut() -> Result<(), Failure>>,
+    /// Somebody to answer seccomp notifications; with the child's pidfd.
+    pub notify: Option<(BorrowedFd<'a>, Notify<'a>)>,
+}
+
+/// Who answers the notifications of `child`.
+pub(crate) fn answering<'a>(
+    notify: Option<&'a mut Notify<'_>>,
+    child: &'a Child,
+) -> Option<(BorrowedFd<'a>, Notify<'a>)> {
+    notify.map(|notify| (child.pidfd.as_fd(), &mut **notify as Notify<'a>))
+}
 
 /// Waits until `execve` closes the child's end, or it waits at its gate (true), or a failure arrives.
-pub(crate) fn outcome(
-    sync: BorrowedFd<'_>,
-    mut mounted: Option<&mut dyn FnMut() -> Result<(), Failure>>,
-    mut notify: Option<(BorrowedFd<'_>, Notify<'_>)>,
-) -> Result<(Option<OwnedFd>, bool), Failure> {
+pub(crate) fn outcome(sync: BorrowedFd<'_>, mut answers: Answers<'_>) -> Result<(Option<OwnedFd>, bool), Failure> {
+    let unexpected = || Failure::new(Kind::Setup, "the container's process asked for something unexpected");
     let mut terminal = None;
     let mut buffer = [0; 4096];
     loop {
@@ -276,19 +306,28 @@ pub(crate) fn outcome(
             [READY, ..] => return Ok((terminal, true)),
             [TERMINAL, ..] => terminal = fds.pop(),
             [MOUNTED, ..] => {
-                if let Some(mounted) = mounted.as_mut() {
-                    mounted()?;
-                }
+                answers.mounted.as_mut().ok_or_else(unexpected)?()?;
                 packet::send(sync, b"g", &[]).during(|| "let the container go on")?;
+            }
+            [OFFSETS, ..] => {
+                answers.offsets.as_mut().ok_or_else(unexpected)?()?;
+                packet::send(sync, b"g", &[]).during(|| "let the container go on")?;
+            }
+            [SOURCE, number @ ..] => {
+                let number = <[u8; 4]>::try_from(number).map_err(|_| unexpected())?;
+                let index = usize::try_from(u32::from_ne_bytes(number)).map_err(|_| unexpected())?;
+                let source = answers.source.as_mut().ok_or_else(unexpected)?(index)?;
+                packet::send(sync, b"g", &[source.as_fd()]).during(|| "hand over the source of a mount")?;
             }
             [LISTENER, number @ ..] => {
                 let what = || "take over the seccomp listener";
                 let number = <[u8; 4]>::try_from(number).map_or(-1, i32::from_ne_bytes);
-                let Some((pidfd, notify)) = notify.as_mut() else {
+                let Some((pidfd, notify)) = answers.notify.as_mut() else {
                     return Err(Failure::new(Kind::Setup, "nobody expects a seccomp listener"));
                 };
                 let flags = rustix::process::PidfdGetfdFlags::empty();
-                notify(rustix::process::pidfd_getfd(*pidfd, number, flags).during(what)?)?;
+                let listener = rustix::process::pidfd_getfd(*pidfd, number, flags).during(what)?;
+                notify(birth::number(*pidfd).during(what)?, listener)?;
                 packet::send(sync, b"g", &[]).during(what)?;
             }
             [FAILURE, rest @ ..] => return Err(Failure::from_bytes(rest)),
@@ -303,21 +342,73 @@ pub(crate) fn outcome(
 }
 
 fn open_sources(proof: &SingleThreaded, plan: &Plan) -> Result<Vec<Option<Mount>>, Failure> {
-    plan.mounts
+    let inside = |path: &Path| {
+        plan.lifecycle
+            .root_path
+            .as_ref()
+            .is_some_and(|root| path.starts_with(root))
+    };
+    let open = |step: &plan::Mount| match &step.source {
+        // What earlier mounts make of it is seen by the child alone, which asks for it in its turn.
+        Source::Bind { path, .. } if inside(path) => Ok(None),
+        Source::Bind { .. } => open_bind(proof, &plan.namespaces, step).map(Some),
+        _ => Ok(None),
+    };
+    plan.mounts.iter().map(open).collect()
+}
+
+fn open_bind(proof: &SingleThreaded, spaces: &Namespaces, step: &plan::Mount) -> Result<Mount, Failure> {
+    let Source::Bind { path, recursive } = &step.source else {
+        return Err(Failure::new(Kind::Setup, "only bind mounts have a source"));
+    };
+    let mount = open_source(step, path, *recursive)?;
+    if let Some(map) = &step.idmap {
+        let what = || format!("map the owners of {}", step.target.display());
+        let joined = spaces.join.iter().find(|(flag, _)| *flag == CLONE_NEWUSER);
+        let namespace = match joined.filter(|_| map.uids.is_empty()) {
+            Some((_, path)) => rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).during(what)?,
+            None => birth::user_namespace(proof, &map.uids, &map.gids)?,
+        };
+        mount.idmap(namespace.as_fd(), map.recursive).during(what)?;
+    }
+    Ok(mount)
+}
+
+/// Opens the source of a bind mount as it is in the child's mount namespace, with the host's credentials.
+fn open_inside(proof: &SingleThreaded, child: &Child, plan: &Plan, index: usize) -> Result<Mount, Failure> {
+    let what = || "look into the container's mount namespace";
+    let step = plan
+        .mounts
+        .get(index)
+        .ok_or_else(|| Failure::new(Kind::Setup, "there is no mount of that number"))?;
+    let open = |path: &str, flags| rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()).during(what);
+    let (here, directory) = (open("/proc/self/ns/mnt", OFlags::RDONLY)?, open(".", OFlags::PATH)?);
+    rustix::thread::move_into_thread_name_spaces(child.pidfd.as_fd(), ThreadNameSpaceType::MOUNT).during(what)?;
+    let opened = open_bind(proof, &plan.namespaces, step);
+    rustix::thread::move_into_link_name_space(here.as_fd(), None).during(what)?;
+    rustix::process::fchdir(&directory).during(what)?;
+    opened
+}
+
+/// Of the time namespace that the child has made and nobody is in yet. Not by the child, to whom its own file may not
+/// belong.
+fn set_offsets(child: &Child, spaces: &Namespaces) -> Result<(), Failure> {
+    let lines: Vec<String> = spaces
+        .time_offsets
         .iter()
-        .map(|step| match &step.source {
-            Source::Bind { path, recursive } => {
-                let mount = open_source(step, path, *recursive)?;
-                if let Some(map) = &step.idmap {
-                    let what = || format!("map the owners of {}", step.target.display());
-                    let namespace = birth::user_namespace(proof, &map.uids, &map.gids)?;
-                    mount.idmap(namespace.as_fd(), map.recursive).during(what)?;
-                }
-                Ok(Some(mount))
-            }
-            _ => Ok(None),
-        })
-        .collect()
+        .map(|(clock, seconds, nanoseconds)| format!("{clock} {seconds} {nanoseconds}\n"))
+        .collect();
+    write_proc(child, "timens_offsets", &lines.concat()).during(|| "set the time namespace's offsets")
+}
+
+/// Lets the calling process run on every CPU its cgroup has, whatever whoever started it was bound to.
+pub(crate) fn use_any_cpu() {
+    let mut all = rustix::thread::CpuSet::new();
+    for cpu in 0..rustix::thread::CpuSet::MAX_CPU {
+        all.set(cpu);
+    }
+    // Refused where a filter or a security module says so: then it stays as it is.
+    let _ = rustix::thread::sched_setaffinity(None, &all);
 }
 
 pub(crate) fn cgroup_tasks(cgroup: &Cgroup) -> Result<Vec<OwnedFd>, Failure> {
@@ -352,10 +443,7 @@ fn open_namespaces(spaces: &Namespaces) -> Result<Vec<(&'static str, OwnedFd)>, 
         let fd =
             rustix::fs::open(path, flags, Mode::empty()).during(|| format!("open the namespace {}", path.display()))?;
         let kind = namespace::name(*flag);
-        // "net:[4026531840]", "time:[…]".
-        let link = rustix::fs::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new())
-            .during(|| format!("look at the namespace {}", path.display()))?;
-        if !link.to_bytes().starts_with(format!("{kind}:[").as_bytes()) {
+        if !ferry_sys::ns::kind_of(fd.as_fd()).is_ok_and(|kind| kind == *flag) {
             let text = format!("{} is not a {kind} namespace", path.display());
             return Err(Failure::new(Kind::Setup, text));
         }

@@ -85,7 +85,7 @@ pub fn enter(proof: &SingleThreaded, view: View<'_>) -> Result<Root, Failure> {
                 become_root()?;
             }
             ferry_sys::ns::unshare_mounts(proof).during(|| "make a mount namespace")?;
-            let rootfs = Rootfs::attach(&root)?;
+            let rootfs = Rootfs::attach(root, None)?;
             for (step, mount) in sources {
                 rootfs.attach_bind(&mount, &step.target)?;
             }

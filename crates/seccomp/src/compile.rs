@@ -92,11 +92,11 @@ fn flags(profile: &LinuxSeccomp, notifies: bool) -> u32 {
         LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => 0,
     };
     let listener = if notifies { FLAG_NEW_LISTENER } else { 0 };
-    profile
-        .flags()
-        .iter()
-        .flatten()
-        .fold(listener, |flags, flag| flags | bit(flag))
+    match profile.flags() {
+        // As with runc: a filter alone is no reason to slow the program down (spec_store_bypass_disable).
+        None => listener | FLAG_SPEC_ALLOW,
+        Some(flags) => flags.iter().fold(listener, |flags, flag| flags | bit(flag)),
+    }
 }
 
 struct Compiler {

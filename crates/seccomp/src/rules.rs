@@ -174,7 +174,7 @@ pub(crate) fn check_notify(profile: &LinuxSeccomp) -> Result<bool> {
         .peekable();
     let notifies = calls.peek().is_some();
     if calls.any(|call| call.names().iter().any(|name| name == "write")) {
-        return Err(Error::Notify("for the write system call"));
+        return Err(Error::Notify("for the write syscall"));
     }
     Ok(notifies)
 }

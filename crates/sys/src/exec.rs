@@ -4,6 +4,8 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
+use crate::SingleThreaded;
+
 /// A null-terminated array of C strings, as `execve` wants its arguments and environment.
 struct Pointers(Vec<*const libc::c_char>);
 
@@ -57,6 +59,29 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     }
 }
 
+/// Closes every descriptor from `from` on but `keep` (`close_range(2)`, Linux 5.9).
+///
+/// For a cloned child that holds copies of all its parent had open and ends in `execve` or [`exit_now`]: whoever owned
+/// them is on stack frames that it never returns to. What it owns itself belongs in `keep`, or is dropped before.
+///
+/// [`exit_now`]: crate::clone::exit_now
+pub fn close_all_but(_proof: &SingleThreaded, from: u32, keep: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut keep: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd().cast_unsigned()).collect();
+    keep.sort_unstable();
+    let mut first = from;
+    for fd in keep.into_iter().chain([u32::MAX]) {
+        if fd > first {
+            // SAFETY: takes integers only. The descriptors it closes have no owner that still runs, as said above.
+            let result = unsafe { libc::syscall(libc::SYS_close_range, first, fd - 1, 0) };
+            if result != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        first = first.max(fd.saturating_add(1));
+    }
+    Ok(())
+}
+
 /// Puts `fd` in the place of descriptor `target` (0, 1 or 2), without close-on-exec.
 pub fn place(fd: BorrowedFd<'_>, target: i32) -> io::Result<()> {
     if fd.as_raw_fd() == target {
@@ -93,6 +118,29 @@ pub fn reset_signals() -> io::Result<()> {
         Ok(())
     } else {
         Err(io::Error::last_os_error())
+    }
+}
+
+/// Lets the signals that end other processes end this one too: the first process of a PID namespace is spared those it
+/// has no handler for. Undone by [`reset_signals`].
+pub fn end_on_signals() {
+    extern "C" fn end(signal: libc::c_int) {
+        // SAFETY: _exit(2) is async-signal-safe and does not return.
+        unsafe { libc::_exit(128 + signal) }
+    }
+    let handler: extern "C" fn(libc::c_int) = end;
+    for signal in [
+        libc::SIGHUP,
+        libc::SIGINT,
+        libc::SIGQUIT,
+        libc::SIGABRT,
+        libc::SIGUSR1,
+        libc::SIGUSR2,
+        libc::SIGALRM,
+        libc::SIGTERM,
+    ] {
+        // SAFETY: the handler is a function of the right type that does nothing but end the process.
+        unsafe { libc::signal(signal, handler as libc::sighandler_t) };
     }
 }
 

@@ -1,6 +1,7 @@
 //! Namespaces a thread gives itself. Entering an existing one is `rustix::thread::move_into_link_name_space`, safe there.
 
 use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use rustix::thread::UnshareFlags;
 
@@ -23,7 +24,7 @@ pub fn unshare_cgroup() -> io::Result<()> {
 }
 
 /// Gives the children of the calling thread a new time namespace, whose offsets can be set through
-/// `/proc/self/timens_offsets` until the first of them is born (unshare(2), `CLONE_NEWTIME`, Linux 5.6).
+/// `/proc/PID/timens_offsets` until somebody is in it (unshare(2), `CLONE_NEWTIME`, Linux 5.6).
 pub fn unshare_time() -> io::Result<()> {
     // SAFETY: as above; only CLONE_NEWTIME is passed, and the caller itself stays where it is.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWTIME) }?;
@@ -38,8 +39,18 @@ pub fn unshare_mounts(_proof: &SingleThreaded) -> io::Result<()> {
     Ok(())
 }
 
+/// Which kind of namespace a descriptor is open on, as its `CLONE_NEW*` flag (ioctl_ns(2), `NS_GET_NSTYPE`, Linux 4.11).
+/// `ENOTTY` for what is no namespace.
+pub fn kind_of(namespace: BorrowedFd<'_>) -> io::Result<u64> {
+    const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
+    // SAFETY: the descriptor is open; this request takes no argument.
+    let kind = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_NSTYPE) };
+    u64::try_from(kind).map_err(|_| io::Error::last_os_error())
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd as _;
     use std::os::linux::fs::MetadataExt as _;
 
     use super::*;
@@ -57,5 +68,13 @@ mod tests {
         });
         assert_ne!(inside.join().unwrap(), before);
         assert_eq!(current(), before);
+    }
+
+    #[test]
+    fn a_namespace_says_what_it_is() {
+        let kind = |path: &str| kind_of(std::fs::File::open(path).unwrap().as_fd());
+        assert_eq!(kind("/proc/self/ns/net").unwrap(), 0x4000_0000);
+        assert_eq!(kind("/proc/self/ns/time").unwrap(), 0x80);
+        assert!(kind("/dev/null").is_err());
     }
 }

@@ -97,6 +97,43 @@ impl Root {
         Ok(dir)
     }
 
+    /// Where `path` would be if every missing thing on the way were there: its links, dangling ones too, are taken apart
+    /// inside the root, and what is missing stays as it is written.
+    ///
+    /// The answer is a guess the moment it is given; using it through this `Root` is as safe as any other path.
+    pub fn expand(&self, path: impl AsRef<Path>) -> io::Result<PathBuf> {
+        const MOST_LINKS: usize = 40;
+        let mut done = PathBuf::new();
+        let mut left: Vec<OsString> = parts(path.as_ref());
+        let mut links = 0;
+        while let Some(part) = left.pop() {
+            if part == ".." {
+                done.pop();
+                continue;
+            }
+            let link = match self.resolve(done.join(&part), OFlags::PATH | OFlags::NOFOLLOW) {
+                Ok(fd) => rustix::fs::readlinkat(&fd, "", Vec::new()).ok(),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                Err(error) => return Err(error),
+            };
+            match link {
+                None => done.push(part),
+                Some(target) => {
+                    links += 1;
+                    if links > MOST_LINKS {
+                        return Err(Errno::LOOP.into());
+                    }
+                    let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
+                    if target.is_absolute() {
+                        done = PathBuf::new();
+                    }
+                    left.extend(parts(&target));
+                }
+            }
+        }
+        Ok(done)
+    }
+
     /// Reads a regular file of at most `limit` bytes.
     ///
     /// A FIFO, a device or a directory is refused (`EINVAL`) without waiting for it, a longer file with `EFBIG`: an image
@@ -154,6 +191,18 @@ impl AsFd for Root {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// The names and `..` of a path, the last one first.
+fn parts(path: &Path) -> Vec<OsString> {
+    path.components()
+        .rev()
+        .filter_map(|component| match component {
+            Component::Normal(name) => Some(name.to_owned()),
+            Component::ParentDir => Some("..".into()),
+            _ => None,
+        })
+        .collect()
 }
 
 /// The last component if it names an entry: not for `/`, the empty path, or one that ends in `..`.
@@ -305,6 +354,21 @@ mod tests {
         assert!(outside.path().join("root/up").is_dir());
         assert!(root.mkdir_all("dangling/x", Mode::from(0o755)).is_err());
         assert!(!outside.path().join("up").exists());
+    }
+
+    #[test]
+    fn dangling_links_are_taken_apart_inside_the_root() {
+        let (outside, root) = root();
+        let link = |target: &str, name: &str| symlink(target, outside.path().join("root").join(name)).unwrap();
+        link("/tmp/foo/bar", "jump");
+        link("/jump/baz/hosts", "hosts");
+        link("../../../up", "up");
+        link("loop", "loop");
+        let expand = |path: &str| root.expand(path).unwrap().display().to_string();
+        assert_eq!(expand("/hosts"), "tmp/foo/bar/baz/hosts");
+        assert_eq!(expand("up/../x"), "x");
+        assert_eq!(expand("/a/./b/../c"), "a/c");
+        assert_eq!(root.expand("loop").unwrap_err().raw_os_error(), Some(libc::ELOOP));
     }
 
     #[test]

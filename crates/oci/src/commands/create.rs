@@ -10,8 +10,10 @@ use ferry_runtime::{Failure, Kind, Plan};
 use ferry_sys::{Child, Mount, SingleThreaded};
 use jiff::Timestamp;
 use oci_spec::runtime::LinuxSeccomp;
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags};
+use rustix::mount::UnmountFlags;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::Pid;
 
 use super::{foreground, id};
 use crate::command_line::Context;
@@ -164,6 +166,9 @@ impl<'a, 'b> Made<'a, 'b> {
             plan.process.env.push("LISTEN_PID=1".to_owned());
         }
         plan.process.make_cwd = false;
+        plan.lifecycle.root_path = Some(rootfs.clone());
+        plan.lifecycle.hook_env = context.environment();
+        let env = context.c_environment()?;
         let hooks = config.hooks.take().unwrap_or_default();
         let first = |hooks: Option<Vec<Hook>>, name: &str| checked(hooks, name);
         let (prestart, create_runtime) = (
@@ -204,6 +209,7 @@ impl<'a, 'b> Made<'a, 'b> {
             personality: plan.process.kernel.personality,
             memory_policy: plan.process.kernel.memory_policy.clone(),
             class,
+            mount: None,
         };
         plan.lifecycle.creating = record.told(Status::Creating);
         plan.lifecycle.created = record.told(Status::Created);
@@ -215,6 +221,9 @@ impl<'a, 'b> Made<'a, 'b> {
             terminal: None,
             kept: false,
         };
+        if plan.lifecycle.shares_mounts {
+            made.record.mount = Some(attach(&root, &made.record.rootfs)?);
+        }
         made.directory.save(&made.record)?;
         if let Some(bytes) = &filter_bytes {
             made.directory.save_filter(bytes)?;
@@ -227,8 +236,8 @@ impl<'a, 'b> Made<'a, 'b> {
         let record = &made.record;
         let mut mounted = |child: &Child| {
             let state = record.told(Status::Creating).with_pid(child.pid.as_raw_pid());
-            hooks::run(&proof, "prestart", &prestart, &state)?;
-            hooks::run(&proof, "createRuntime", &create_runtime, &state)
+            hooks::run(&proof, "prestart", &prestart, &state, &env)?;
+            hooks::run(&proof, "createRuntime", &create_runtime, &state, &env)
         };
         let mut born = |child: &Child| {
             let pid = child.pid.as_raw_pid();
@@ -237,6 +246,8 @@ impl<'a, 'b> Made<'a, 'b> {
             }
             net_devices::hand_over(&devices, &record.namespaces, pid)
         };
+        let mut notify =
+            |pid: Pid, listener: OwnedFd| super::start::hand_over(record, pid, pid, &listener, Status::Creating);
         let waits = record.class.is_some() || !devices.is_empty();
         let has_hooks = !prestart.is_empty() || !create_runtime.is_empty();
         let started = ferry_runtime::start::start(
@@ -256,6 +267,7 @@ impl<'a, 'b> Made<'a, 'b> {
                 gate: Some(Gate {
                     listener,
                     mounted: if has_hooks { Some(&mut mounted) } else { None },
+                    notify: Some(&mut notify),
                     keep_fds,
                     seccomp_flags,
                 }),
@@ -274,6 +286,14 @@ impl<'a, 'b> Made<'a, 'b> {
             let socket = console::connect(socket)?;
             console::send_fd(&socket, b"/dev/ptmx", master.as_fd()).during(|| "send the console's master")?;
             made.terminal = None;
+        }
+        // In runc's words, which tools look for.
+        for step in [
+            "nsexec container setup",
+            "child process in init()",
+            "init: closing the pipe to signal completion",
+        ] {
+            made.context.log.debug(step);
         }
         made.directory.save(&made.record)?;
         if let Some(path) = pidfd_socket {
@@ -428,9 +448,7 @@ fn rootfs_path(config: &Config, bundle: &Path) -> Result<PathBuf> {
 
 /// The root file system as a detached mount with all that is mounted below; a link anywhere in its path is refused.
 fn open_rootfs(path: &Path, plan: &Plan) -> Result<Mount> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let opened = rustix::fs::openat2(rustix::fs::CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS);
-    let fd = match opened {
+    let fd = match open_directory(path) {
         Err(rustix::io::Errno::LOOP) => {
             return Err(Error::Invalid(
                 "invalid rootfs: not an absolute path, or a symlink".to_owned(),
@@ -453,6 +471,37 @@ fn open_rootfs(path: &Path, plan: &Plan) -> Result<Mount> {
     };
     mount.set(attributes).during(what)?;
     Ok(mount)
+}
+
+/// Attaches the root where it is, in the mount namespace that the container shares; the number of the mount.
+fn attach(root: &Mount, path: &Path) -> Result<u64> {
+    let what = || format!("mount the root file system on {}", path.display());
+    root.attach(open_directory(path).during(what)?.as_fd()).during(what)?;
+    mount_id(path).during(what)
+}
+
+/// The mount that is seen at `path` (`STATX_MNT_ID`, Linux 5.8).
+fn mount_id(path: &Path) -> std::io::Result<u64> {
+    let fd = open_directory(path)?;
+    let stat = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
+    Ok(stat.stx_mnt_id)
+}
+
+fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat2(rustix::fs::CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)
+}
+
+/// Takes the root of a container away that has no mount namespace of its own, with all that is mounted on it.
+pub(super) fn detach(record: &Record) -> Result<()> {
+    let (path, what) = (&record.rootfs, || format!("unmount {}", record.rootfs.display()));
+    match record.mount {
+        // What is there now is somebody else's if the number is another.
+        Some(number) if mount_id(path).is_ok_and(|found| found == number) => {
+            rustix::mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).during(what)
+        }
+        _ => Ok(()),
+    }
 }
 
 fn compile(seccomp: &LinuxSeccomp) -> Result<(Vec<u8>, Seccomp)> {

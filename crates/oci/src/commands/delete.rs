@@ -19,6 +19,12 @@ use crate::state::{Directory, Record, Status};
 /// How long a killed process may take to be gone.
 const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
+/// How long a program that was just started may take to end before `delete` is refused.
+const GRACE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 50_000_000,
+};
+
 pub(super) fn delete(context: &mut Context<'_>, parsed: &Parsed) -> Result<u8> {
     let (id, force) = (id(parsed), parsed.is_set("force"));
     let directory = match context.root.find(id) {
@@ -39,7 +45,15 @@ pub(super) fn delete(context: &mut Context<'_>, parsed: &Parsed) -> Result<u8> {
         }
         done => done?,
     };
-    match record.status(&directory) {
+    let mut status = record.status(&directory);
+    // Where the program may be done any moment, a caller that runc has taught to be slow gets what it would get there.
+    if let (Status::Running, false, Some(process)) = (status, force, record.process()) {
+        let mut fds = [PollFd::new(&process, PollFlags::IN)];
+        if poll(&mut fds, Some(&GRACE)).is_ok_and(|ended| ended > 0) {
+            status = record.status(&directory);
+        }
+    }
+    match status {
         Status::Stopped | Status::Created => {}
         _ if force => {}
         status => {
@@ -63,6 +77,7 @@ pub(super) fn destroy(context: &mut Context<'_>, directory: &Directory, record: 
     }
     ferry_sys::exe::release_code();
     let mut first = remove_cgroup(record);
+    first = first.and(super::create::detach(record));
     if let Some(class) = &record.class {
         first = first.and(resctrl::leave(class));
     }
@@ -70,9 +85,10 @@ pub(super) fn destroy(context: &mut Context<'_>, directory: &Directory, record: 
     if !record.poststop.is_empty() {
         let proof = SingleThreaded::check().during(|| "check the number of threads")?;
         let state = record.told(Status::Stopped).with_pid(0);
+        let env = context.c_environment()?;
         // The container is gone whatever they say: each one runs, and a failure is noted (runtime.md, "Lifecycle").
         for hook in &record.poststop {
-            if let Err(failure) = hooks::run(&proof, "poststop", std::slice::from_ref(hook), &state) {
+            if let Err(failure) = hooks::run(&proof, "poststop", std::slice::from_ref(hook), &state, &env) {
                 context.log.warn(&failure.message);
             }
         }

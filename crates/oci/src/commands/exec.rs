@@ -8,6 +8,7 @@ use ferry_runtime::exec::{Exec, Extra};
 use ferry_runtime::plan::Process;
 use ferry_runtime::start::{Io, Started};
 use ferry_sys::SingleThreaded;
+use rustix::process::Pid;
 
 use super::create::{check_console, keep_fds, protect, standard_streams, write_pid};
 use super::{foreground, id};
@@ -84,7 +85,8 @@ pub(super) fn exec(context: &mut Context<'_>, parsed: &Parsed) -> Result<u8> {
     kernel.selinux = kernel.selinux.take().or_else(|| record.selinux.clone());
     (kernel.personality, kernel.memory_policy) = (record.personality, record.memory_policy.clone());
     process.no_new_privileges |= record.no_new_privileges && parsed.get("process").is_none();
-    affinity(&given, &mut process)?;
+    context.log.debug(&format!("exec in {}: {:?}", record.id, process.args));
+    affinity(context, &given, &mut process)?;
     if let Some(listen) = context.var("LISTEN_FDS").filter(|_| keep > 0) {
         process.env.push(format!("LISTEN_FDS={listen}"));
         process.env.push("LISTEN_PID=1".to_owned());
@@ -136,7 +138,10 @@ fn spawn(
         let _ = std::fs::write("/proc/self/oom_score_adj", adjustment.to_string());
     }
     let proof = SingleThreaded::check().during(|| "check the number of threads")?;
-    let mut notify = |listener: OwnedFd| super::start::hand_over(record, record.pid, &listener, Status::Running);
+    let first = Pid::from_raw(record.pid);
+    let mut notify = |pid: Pid, listener: OwnedFd| {
+        super::start::hand_over(record, first.unwrap_or(pid), pid, &listener, Status::Running)
+    };
     ferry_runtime::exec::exec(
         &proof,
         Exec {
@@ -193,9 +198,13 @@ fn given(context: &Context<'_>, parsed: &Parsed, record: &Record) -> Result<conf
     }
     let caps = process.capabilities.get_or_insert_default();
     for cap in parsed.all("cap") {
-        // Neither inheritable nor ambient: the program's user decides (CVE-2022-29162).
         for set in [&mut caps.bounding, &mut caps.effective, &mut caps.permitted] {
             set.get_or_insert_default().push(cap.to_owned());
+        }
+        // Never inheritable (CVE-2022-29162), and ambient only where the configuration has it inheritable: others the kernel
+        // would not raise.
+        if caps.inheritable.iter().flatten().any(|known| known == cap) {
+            caps.ambient.get_or_insert_default().push(cap.to_owned());
         }
     }
     let user = process.user.get_or_insert_default();
@@ -228,17 +237,22 @@ fn number(text: &str, what: &str) -> Result<u32> {
 }
 
 /// `execCPUAffinity`: this process takes the first set before it enters the container's cgroup, the program the last.
-fn affinity(given: &config::Process, process: &mut Process) -> Result<()> {
+fn affinity(context: &mut Context<'_>, given: &config::Process, process: &mut Process) -> Result<()> {
     let Some(affinity) = &given.exec_cpu_affinity else {
         return Ok(());
     };
     if let Some(initial) = affinity.initial.as_deref().filter(|list| !list.is_empty()) {
         let mut set = rustix::thread::CpuSet::new();
-        for cpu in cpus(initial, "initial")? {
+        let cpus = cpus(initial, "initial")?;
+        let mut mask = 0_u128;
+        for &cpu in &cpus {
             set.set(usize::try_from(cpu).unwrap_or(0));
+            mask |= 1_u128.checked_shl(cpu).unwrap_or(0);
         }
+        // In runc's words, whose C part has that name.
+        context.log.debug(&format!("nsexec: affinity: {mask:#x}"));
         rustix::thread::sched_setaffinity(None, &set).during(|| "process.execCPUAffinity.initial")?;
-        process.kernel.cpus = cpus(initial, "initial")?;
+        process.kernel.cpus = cpus;
     }
     if let Some(last) = affinity.last.as_deref().filter(|list| !list.is_empty()) {
         process.kernel.cpus = cpus(last, "final")?;

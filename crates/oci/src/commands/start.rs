@@ -5,6 +5,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use ferry_runtime::{Failure, Kind, gate, hooks};
 use ferry_sys::SingleThreaded;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::Pid;
 use serde_json::json;
 
 use super::id;
@@ -46,8 +47,7 @@ pub(super) fn open_gate(context: &mut Context<'_>, directory: &Directory, record
             source: error.into(),
         },
     })?;
-    let mut notify = |listener: OwnedFd| hand_over(record, record.pid, &listener, Status::Running);
-    let opened = gate::open(&socket, pidfd.as_fd(), &mut notify).map_err(Error::Start);
+    let opened = gate::open(&socket).map_err(Error::Start);
     directory.forget_socket();
     opened?;
     if record.poststart.is_empty() {
@@ -55,7 +55,8 @@ pub(super) fn open_gate(context: &mut Context<'_>, directory: &Directory, record
     }
     let proof = SingleThreaded::check().during(|| "check the number of threads")?;
     let state = record.told(Status::Running).with_pid(record.pid);
-    if let Err(failure) = hooks::run(&proof, "poststart", &record.poststart, &state) {
+    let env = context.c_environment()?;
+    if let Err(failure) = hooks::run(&proof, "poststart", &record.poststart, &state, &env) {
         context.log.debug("a poststart hook failed: killing the container");
         let _ = ferry_sys::clone::signal_pidfd(pidfd.as_fd(), libc::SIGKILL);
         return Err(Error::Invalid(failure.message));
@@ -63,9 +64,15 @@ pub(super) fn open_gate(context: &mut Context<'_>, directory: &Directory, record
     Ok(())
 }
 
-/// Gives the seccomp agent its descriptor, with the state of the process it is for (config-linux.md, "The Container
-/// Process State").
-pub(super) fn hand_over(record: &Record, pid: i32, listener: &OwnedFd, status: Status) -> Result<(), Failure> {
+/// Gives the seccomp agent the descriptor for process `pid` of the container whose first process is `first`, with the
+/// state (config-linux.md, "The Container Process State").
+pub(super) fn hand_over(
+    record: &Record,
+    first: Pid,
+    pid: Pid,
+    listener: &OwnedFd,
+    status: Status,
+) -> std::result::Result<(), Failure> {
     let failed = |text: String| Failure::new(Kind::Setup, text);
     let Some(Seccomp {
         listener: Some(path),
@@ -75,15 +82,17 @@ pub(super) fn hand_over(record: &Record, pid: i32, listener: &OwnedFd, status: S
     else {
         return Err(failed("the seccomp profile has no listener".to_owned()));
     };
-    let state: serde_json::Value = serde_json::from_str(&record.told(status).with_pid(record.pid)).unwrap_or_default();
+    let state = record.told(status).with_pid(first.as_raw_pid());
+    let state: serde_json::Value = serde_json::from_str(&state).unwrap_or_default();
     let message = json!({
         "ociVersion": record.oci_version,
         "fds": ["seccompFd"],
-        "pid": pid,
+        "pid": pid.as_raw_pid(),
         "metadata": metadata,
         "state": state,
     });
-    let socket = console::connect(path).map_err(|error| failed(error.text()))?;
+    let socket = console::connect(path)
+        .map_err(|error| failed(format!("failed to connect with seccomp agent: {}", error.text())))?;
     console::send_fd(&socket, message.to_string().as_bytes(), listener.as_fd())
         .map_err(|error| Failure::setup("send the seccomp listener", &error))
 }

@@ -87,6 +87,19 @@ fn capabilities(given: Option<&config::Capabilities>, warnings: &mut Vec<String>
         inheritable: mask(&given.inheritable),
         ambient: mask(&given.ambient),
     };
+    // The kernel raises what is permitted and inheritable (capabilities(7)); runc's words for what it does not.
+    let raisable = capabilities.permitted & capabilities.inheritable;
+    for (number, name) in caps::NAMES.iter().enumerate() {
+        if capabilities.ambient & !raisable & (1 << number) != 0 {
+            warnings.push(format!(
+                "can't raise ambient capability {name}: operation not permitted"
+            ));
+        }
+    }
+    let capabilities = Capabilities {
+        ambient: capabilities.ambient & raisable,
+        ..capabilities
+    };
     warnings.dedup();
     capabilities
 }
