@@ -468,7 +468,7 @@ fn root_links_in_the_image_lead_nowhere_outside() {
 fn root_network_devices_move_in_with_their_addresses() {
     let bundle = Bundle::sh(
         "cat /sys/class/net/eth7/address /sys/class/net/eth7/mtu /sys/class/net/eth7/operstate; \
-                             sed -n 's/.*| *.-- //p' /proc/net/fib_trie | sort -u; ls /sys/class/net",
+                             sed -n 's/.*|-- //p' /proc/net/fib_trie | sort -u; ls /sys/class/net",
     )
     .with("linux.netDevices", json!({ "there": { "name": "eth7" }, "plain": {} }));
     let script = "ip link add here type veth peer name there && ip link add other type veth peer name plain && \
