@@ -152,6 +152,10 @@ impl<'a, 'b> Made<'a, 'b> {
             Err(_) if context.rootless => None,
             done => Some(done?),
         };
+        if let Some(layout) = &layout {
+            cgroups::check_unused(layout, &group)?;
+        }
+        let owner = cgroups::owner(&config, &plan.namespaces);
         plan.lifecycle.no_pivot = parsed.is_set("no-pivot");
         plan.lifecycle.keyring = (!parsed.is_set("no-new-keyring")).then(|| format!("_ses.{id}"));
         if let Some(listen) = context.var("LISTEN_FDS").filter(|_| keep_fds > 0) {
@@ -211,7 +215,7 @@ impl<'a, 'b> Made<'a, 'b> {
         if let Some(bytes) = &filter_bytes {
             made.directory.save_filter(bytes)?;
         }
-        let cgroup = made.make_cgroup(layout, &group, linux.resources)?;
+        let cgroup = made.make_cgroup(layout, &group, linux.resources, owner)?;
         let seccomp_flags = made.record.seccomp.as_ref().map_or(0, |seccomp| seccomp.flags);
         let listener = listen(&made.directory)?;
         ferry_sys::exe::release_code();
@@ -275,29 +279,27 @@ impl<'a, 'b> Made<'a, 'b> {
         layout: Option<ferry_cgroup::Layout>,
         path: &str,
         resources: Option<oci_spec::runtime::LinuxResources>,
+        owner: Option<u32>,
     ) -> Result<Option<Cgroup>> {
         let Some(layout) = layout else { return Ok(None) };
         let hierarchy = Hierarchy::try_from(layout)?;
         let resources = cgroups::resources(resources, hierarchy.version())?;
-        let asked = [
-            (resources.network().is_some(), "linux.resources.network"),
-            (resources.rdma().is_some(), "linux.resources.rdma"),
-        ];
-        for (_, field) in asked.iter().filter(|(asked, _)| *asked) {
-            self.context.log.warn(&format!("{field} is not applied"));
-        }
-        match hierarchy.create(path, &resources) {
-            Ok((cgroup, warnings)) => {
-                for warning in warnings {
-                    self.context.log.debug(&warning.to_string());
-                }
-                Ok(Some(cgroup))
+        cgroups::warn_of_kernel_memory(&resources, &mut self.context.log);
+        let made = hierarchy.create(path, &resources).map_err(Error::from);
+        let made = made.and_then(|(cgroup, warnings)| {
+            cgroups::judge(warnings, &mut self.context.log)?;
+            if let Some(owner) = owner {
+                cgroup.delegate(owner)?;
             }
+            Ok(cgroup)
+        });
+        match made {
+            Ok(cgroup) => Ok(Some(cgroup)),
             Err(_) if self.context.rootless => {
                 (self.record.cgroup, self.record.layout) = (None, None);
                 Ok(None)
             }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
         }
     }
 }

@@ -4,13 +4,14 @@ use oci_spec::runtime::LinuxResources;
 use serde_json::{Map, Value, json};
 
 use super::id;
+use crate::cgroups;
 use crate::command_line::Context;
 use crate::config;
 use crate::error::{During as _, Error, Result};
 use crate::flags::{Flag, Parsed, value};
 use crate::state::Status;
 
-pub(super) const FLAGS: [Flag; 18] = [
+pub(super) const FLAGS: [Flag; 19] = [
     value(
         "resources",
         "r",
@@ -62,6 +63,7 @@ pub(super) const FLAGS: [Flag; 18] = [
         "Total memory usage (memory + swap); set '-1' to enable unlimited swap",
     ),
     value("kernel-memory", "", "not used: kernels have no such limit any more"),
+    value("kernel-memory-tcp", "", "not used: kernels have no such limit any more"),
     value(
         "pids-limit",
         "",
@@ -80,7 +82,7 @@ pub(super) fn update(context: &mut Context<'_>, parsed: &Parsed) -> Result<u8> {
     if matches!(record.status(&directory), Status::Stopped | Status::Creating) {
         return Err(Error::State("container not running".to_owned()));
     }
-    let resources = match parsed.get("resources") {
+    let mut resources: LinuxResources = match parsed.get("resources") {
         Some("-") => {
             let text = std::io::read_to_string(std::io::stdin()).during(|| "read the standard input")?;
             config::parse(text.as_bytes())?
@@ -91,9 +93,10 @@ pub(super) fn update(context: &mut Context<'_>, parsed: &Parsed) -> Result<u8> {
     let Some(cgroup) = record.cgroup()? else {
         return Err(Error::State("the container has no control group".to_owned()));
     };
-    for warning in cgroup.update(&resources)? {
-        context.log.debug(&warning.to_string());
-    }
+    // As runc: callers send the limits of config.json again, whose rules are not all that the container has.
+    resources.set_devices(None);
+    cgroups::warn_of_kernel_memory(&resources, &mut context.log);
+    cgroups::judge(cgroup.update(&resources)?, &mut context.log)?;
     Ok(0)
 }
 
@@ -124,7 +127,7 @@ fn of_flags(parsed: &Parsed) -> Result<LinuxResources> {
                 .parse()
                 .map_err(|_| Error::Invalid(format!("invalid value for {flag}: {text:?} is not a number")))?;
             // 0 is "not given", but for what has a meaning of its own.
-            if number != 0 || flag == "cpu-idle" {
+            if number != 0 || matches!(flag, "cpu-idle" | "cpu-burst") {
                 set(section, name, json!(number));
             }
         }
@@ -138,6 +141,8 @@ fn of_flags(parsed: &Parsed) -> Result<LinuxResources> {
         ("memory", "limit"),
         ("memory-reservation", "reservation"),
         ("memory-swap", "swap"),
+        ("kernel-memory", "kernel"),
+        ("kernel-memory-tcp", "kernelTCP"),
     ];
     for (flag, name) in sizes {
         if let Some(text) = parsed.get(flag).filter(|text| !text.is_empty()) {
