@@ -1,10 +1,10 @@
 //! Which cgroup a container is in, and with which limits.
 
-use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
+pub(crate) mod subgroup;
+
 use std::path::{Path, PathBuf};
 
-use ferry_cgroup::{Cgroup, Hierarchy, Layout, V1_CONTROLLERS, V1Mount, Warning};
+use ferry_cgroup::{Hierarchy, Layout, V1_CONTROLLERS, V1Mount, Warning};
 use ferry_runtime::namespace::CLONE_NEWUSER;
 use ferry_runtime::plan::Namespaces;
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxResources};
@@ -216,65 +216,6 @@ pub(crate) fn judge(warnings: Vec<Warning>, log: &mut Log) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The files for `exec --cgroup`: `path` below the container's group, or on v1 `controller[,controller]:path`, more than
-/// once.
-pub(crate) fn below(hierarchy: &Hierarchy, path: &str, given: &[&str]) -> Result<Option<Vec<OwnedFd>>> {
-    let mut named = BTreeMap::new();
-    for argument in given {
-        let Some((controllers, sub)) = argument.split_once(':') else {
-            if given.len() > 1 {
-                let text = format!("invalid --cgroup argument: {argument} (missing <controller>: prefix)");
-                return Err(Error::Invalid(text));
-            }
-            return match joined(path, argument)? {
-                same if same == path => Ok(None),
-                sub => Ok(Some(hierarchy.open(&sub)?.enter_fds()?)),
-            };
-        };
-        for controller in controllers.split(',') {
-            if controller.is_empty() {
-                let text = format!("invalid --cgroup argument: {argument} (empty <controller> prefix)");
-                return Err(Error::Invalid(text));
-            }
-            if named.insert(controller.to_owned(), joined(path, sub)?).is_some() {
-                let text = format!("invalid --cgroup argument(s): controller {controller} specified multiple times");
-                return Err(Error::Invalid(text));
-            }
-        }
-    }
-    if named.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(hierarchy.open(path)?.enter_fds_below(&named)?))
-}
-
-/// The path of a group below `path`; the same path for `/`.
-fn joined(path: &str, sub: &str) -> Result<String> {
-    let mut parts = vec![path];
-    for part in sub.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => return Err(Error::Invalid(format!("{sub} is not a sub cgroup path"))),
-            part => parts.push(part),
-        }
-    }
-    Ok(parts.join("/"))
-}
-
-/// The group of a process, for an exec into a container whose own group takes none any more: its first process has made
-/// groups below and gone into one of them (v2).
-pub(crate) fn of_process(hierarchy: &Hierarchy, cgroup: &Cgroup, pid: i32) -> Result<Option<Vec<OwnedFd>>> {
-    if !cgroup.is_inner()? {
-        return Ok(None);
-    }
-    let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-    let path = text.lines().find_map(|line| line.strip_prefix("0::/"));
-    match path.filter(|path| Path::new(path).starts_with(cgroup.path())) {
-        Some(path) => Ok(Some(hierarchy.open(path)?.enter_fds()?)),
-        None => Ok(None),
-    }
 }
 
 /// Whether the container is paused, by whoever it was.

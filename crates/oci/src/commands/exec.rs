@@ -11,13 +11,14 @@ use ferry_sys::SingleThreaded;
 
 use super::create::{check_console, keep_fds, protect, standard_streams, write_pid};
 use super::{foreground, id};
+use crate::cgroups::subgroup;
 use crate::command_line::Context;
 use crate::config::{self, Config};
+use crate::console;
 use crate::error::{During as _, Error, Result};
 use crate::flags::{Flag, Parsed, switch, value};
 use crate::plan::{self, Host};
 use crate::state::{Record, Status};
-use crate::{cgroups, console};
 
 pub(super) const FLAGS: [Flag; 17] = [
     value(
@@ -279,9 +280,9 @@ fn sub_cgroup(parsed: &Parsed, record: &Record) -> Result<Option<Vec<OwnedFd>>> 
     }
     let hierarchy: Hierarchy = layout.clone().try_into()?;
     if given.is_empty() {
-        return cgroups::of_process(&hierarchy, &hierarchy.open(path)?, record.pid);
+        return subgroup::of_process(&hierarchy, &hierarchy.open(path)?, record.pid);
     }
-    cgroups::below(&hierarchy, path, &given)
+    subgroup::below(&hierarchy, path, &given)
 }
 
 #[cfg(test)]
