@@ -463,3 +463,57 @@ fn root_links_in_the_image_lead_nowhere_outside() {
         assert_ne!(bundle.run().code, 0, "{fd}");
     }
 }
+
+#[test]
+fn root_network_devices_move_in_with_their_addresses() {
+    let bundle = Bundle::sh(
+        "cat /sys/class/net/eth7/address /sys/class/net/eth7/mtu /sys/class/net/eth7/operstate; \
+                             sed -n 's/.*| *.-- //p' /proc/net/fib_trie | sort -u; ls /sys/class/net",
+    )
+    .with("linux.netDevices", json!({ "there": { "name": "eth7" }, "plain": {} }));
+    let script = "ip link add here type veth peer name there && ip link add other type veth peer name plain && \
+         ip link set here up && ip link set there mtu 1400 address 02:00:00:00:00:07 && \
+         ip addr add 192.0.2.7/24 dev there && ip link set there up && exec \"$0\" runtime --root state run c";
+    fs::write(bundle.path().join("config.json"), bundle.spec.to_string()).unwrap();
+    let run = |script: &str| {
+        std::process::Command::new("unshare")
+            .args(["--net", "sh", "-c", script])
+            .arg(ferry_testkit::tools::ferry())
+            .current_dir(bundle.path())
+            .output()
+            .unwrap()
+    };
+    let ended = run(script);
+    let text = String::from_utf8_lossy(&ended.stdout).into_owned();
+    assert!(
+        ended.status.success(),
+        "{text}{}",
+        String::from_utf8_lossy(&ended.stderr)
+    );
+    for line in ["02:00:00:00:00:07", "1400", "up", "192.0.2.7", "eth7", "plain"] {
+        assert!(text.lines().any(|found| found == line), "{line}: {text}");
+    }
+    let ended = run("exec \"$0\" runtime --root state run c");
+    let text = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(
+        !ended.status.success() && text.contains("there is no such device"),
+        "{text}"
+    );
+    assert_eq!(bundle.leftovers(), [""; 0]);
+}
+
+#[test]
+fn root_the_memory_policy_is_that_of_every_process() {
+    let script = "head -n 1 /proc/self/numa_maps | cut -d ' ' -f 2";
+    let bundle = Bundle::sleeping().with(
+        "linux.memoryPolicy",
+        json!({ "mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"] }),
+    );
+    bundle.up();
+    if !std::path::Path::new("/proc/self/numa_maps").exists() {
+        return;
+    }
+    assert_eq!(bundle.exec(script).ok(), "bind=static:0");
+    let none = Bundle::sh("true").with("linux.memoryPolicy", json!({ "mode": "MPOL_BIND", "nodes": "" }));
+    none.run().fails(1, "linux.memoryPolicy");
+}

@@ -26,6 +26,9 @@ cargo xtask TASK
                             machine with Debian 12's kernel
   tidy                      the repository's rules: layers, unsafe, file lengths, links, the binary's shape
   bench [--quick] [--write] measure beside Docker Engine; --write puts the table into docs/benchmarks.md
+  soak [CYCLES [EXECS [AT-ONCE]]]
+                            containers and execs of the OCI runtime (100000 each, 16 at a time), half of them killed
+                            at a random moment: nothing may be left
   dist                      build the binary that is shipped
   sweep [--remove]          list (or remove) what test runs left on this machine
 ";
@@ -58,6 +61,20 @@ fn run(task: &str, rest: &[String]) -> anyhow::Result<bool> {
         "vm-guest" => vm::run_guest(),
         "tidy" => tidy::run(&Workspace::find()?),
         "bench" => bench::run(&Workspace::find()?, flag("--quick"), flag("--write")),
+        "soak" => {
+            let arguments = [
+                "run",
+                "--release",
+                "--quiet",
+                "--package",
+                "ferry-e2e",
+                "--example",
+                "soak",
+                "--",
+            ];
+            shell::run(shell::cargo().args(["build", "--release"]))?;
+            shell::run(shell::cargo().args(arguments).args(rest)).map(|()| true)
+        }
         "dist" => {
             let workspace = Workspace::find()?;
             let binary = workspace.build_dist()?;

@@ -119,6 +119,17 @@ impl Route {
         self.dump("addresses", request::GET_ADDRESS, &[0; 8], parse_address)
     }
 
+    /// The addresses somebody gave a link for the whole network: neither link-local ones nor such with a lifetime.
+    pub fn lasting_addresses(&mut self) -> Result<Vec<Address>> {
+        const PERMANENT: u8 = 0x80;
+        const UNIVERSE: u8 = 0;
+        self.dump("addresses", request::GET_ADDRESS, &[0; 8], |message| {
+            let (flags, scope) = (*message.payload.get(2)?, *message.payload.get(3)?);
+            (flags & PERMANENT != 0 && scope == UNIVERSE).then_some(())?;
+            parse_address(message)
+        })
+    }
+
     /// All routes of both families and all tables, without the kernel's own local and broadcast ones.
     pub fn routes(&mut self) -> Result<Vec<Destination>> {
         self.dump("routes", request::GET_ROUTE, &[0; 12], parse_route)

@@ -168,14 +168,14 @@ pub(crate) struct Linux {
     pub cgroups_path: Option<String>,
     pub namespaces: Option<Vec<Namespace>>,
     pub devices: Option<Vec<Device>>,
-    pub net_devices: Option<BTreeMap<String, serde::de::IgnoredAny>>,
+    pub net_devices: Option<BTreeMap<String, NetDevice>>,
     pub seccomp: Option<LinuxSeccomp>,
     pub rootfs_propagation: Option<String>,
     pub masked_paths: Option<Vec<String>>,
     pub readonly_paths: Option<Vec<String>>,
     pub mount_label: Option<String>,
-    pub intel_rdt: Option<serde::de::IgnoredAny>,
-    pub memory_policy: Option<serde::de::IgnoredAny>,
+    pub intel_rdt: Option<IntelRdt>,
+    pub memory_policy: Option<MemoryPolicy>,
     pub personality: Option<Personality>,
     pub time_offsets: Option<BTreeMap<String, TimeOffset>>,
 }
@@ -199,6 +199,46 @@ pub(crate) struct Device {
     pub file_mode: Option<u32>,
     pub uid: Option<u32>,
     pub gid: Option<u32>,
+}
+
+/// runtime-spec 1.3.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(default)]
+pub(crate) struct NetDevice {
+    pub name: Option<String>,
+}
+
+/// runtime-spec 1.3.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(default)]
+pub(crate) struct MemoryPolicy {
+    pub mode: String,
+    pub nodes: Option<String>,
+    pub flags: Option<Vec<String>>,
+}
+
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct IntelRdt {
+    #[serde(rename = "closID")]
+    pub clos_id: Option<String>,
+    pub l3_cache_schema: Option<String>,
+    pub mem_bw_schema: Option<String>,
+    /// runtime-spec 1.3.
+    #[serde(deserialize_with = "null_is_default")]
+    pub schemata: Vec<String>,
+    #[serde(rename = "enableCMT")]
+    pub enable_cmt: bool,
+    #[serde(rename = "enableMBM")]
+    pub enable_mbm: bool,
+    /// runtime-spec 1.3, in place of the two before it.
+    pub enable_monitoring: bool,
+}
+
+fn null_is_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> std::result::Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -20,7 +20,10 @@ mod console;
 mod error;
 mod flags;
 mod log;
+mod net_devices;
+mod number_list;
 mod plan;
+mod resctrl;
 mod state;
 
 pub use command_line::{Invocation, run};

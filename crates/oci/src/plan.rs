@@ -2,6 +2,7 @@
 //!
 //! Pure but for what the machine has (security modules, the caller's network namespace), which comes in as [`Host`].
 
+mod kernel;
 mod process;
 mod sysctl;
 
@@ -16,7 +17,9 @@ use ferry_sys::mount::Attributes;
 
 use crate::config::{Config, IdMapping, Linux};
 use crate::error::{Error, Result};
+use crate::resctrl;
 
+pub(crate) use kernel::{MEMORY_FLAGS, MEMORY_MODES};
 pub(crate) use process::process;
 
 /// What the machine has that a configuration may ask for.
@@ -48,8 +51,12 @@ pub(crate) fn of(config: &Config, bundle: &Path, host: Host, warnings: &mut Vec<
     let mut process = self::process(process, "process", host, warnings)?;
     let nothing = Linux::default();
     let linux = config.linux.as_ref().unwrap_or(&nothing);
-    process.kernel.personality = personality(linux)?;
-    refuse_unsupported(linux)?;
+    process.kernel.personality = kernel::personality(linux)?;
+    process.kernel.memory_policy = kernel::memory_policy(linux.memory_policy.as_ref())?;
+    if let Some(rdt) = &linux.intel_rdt {
+        resctrl::check(rdt)?;
+    }
+    let mount_label = mount_label(linux, host)?;
     let namespaces = namespaces(linux)?;
     let own = |flag: u64| namespaces.create & flag != 0 || namespaces.join.iter().any(|(joined, _)| *joined == flag);
     let given = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
@@ -94,6 +101,7 @@ pub(crate) fn of(config: &Config, bundle: &Path, host: Host, warnings: &mut Vec<
         process,
         lifecycle: Lifecycle {
             own_dev,
+            mount_label,
             ..Lifecycle::default()
         },
     })
@@ -116,46 +124,14 @@ fn version(config: &Config) -> Result<()> {
     }
 }
 
-/// What this runtime does not do is said, never left out in silence.
-fn refuse_unsupported(linux: &Linux) -> Result<()> {
-    let label = linux.mount_label.as_deref().is_some_and(|label| !label.is_empty());
-    let refused = [
-        (
-            linux.intel_rdt.is_some(),
-            "intelRdt",
-            "Intel RDT is not supported by this runtime",
-        ),
-        (
-            linux.memory_policy.is_some(),
-            "memoryPolicy",
-            "it is not supported by this runtime",
-        ),
-        (
-            linux.net_devices.as_ref().is_some_and(|devices| !devices.is_empty()),
-            "netDevices",
-            "moving network devices is not supported by this runtime",
-        ),
-        (label, "mountLabel", "selinux is disabled or not supported"),
-    ];
-    match refused.iter().find(|(asked, ..)| *asked) {
-        Some((_, field, why)) => Err(Error::config(format!("linux.{field}"), *why)),
-        None => Ok(()),
+/// The SELinux context of the container's own file systems.
+fn mount_label(linux: &Linux, host: Host) -> Result<Option<String>> {
+    let label = linux.mount_label.clone().filter(|label| !label.is_empty());
+    if label.is_some() && !host.selinux {
+        let problem = "selinux is disabled or not supported";
+        return Err(Error::config("linux.mountLabel", problem));
     }
-}
-
-/// personality(2): `PER_LINUX` or `PER_LINUX32`.
-fn personality(linux: &Linux) -> Result<Option<u64>> {
-    let Some(personality) = &linux.personality else {
-        return Ok(None);
-    };
-    if personality.flags.as_ref().is_some_and(|flags| !flags.is_empty()) {
-        return Err(Error::config("linux.personality.flags", "no flag is supported"));
-    }
-    match personality.domain.as_str() {
-        "LINUX" => Ok(Some(0)),
-        "LINUX32" => Ok(Some(8)),
-        other => Err(Error::Invalid(format!("invalid personality domain {other}"))),
-    }
+    Ok(label)
 }
 
 fn namespaces(linux: &Linux) -> Result<Namespaces> {

@@ -23,9 +23,10 @@ use rustix::process::{Pid, PidfdFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{During as _, Error, Result};
+use crate::resctrl;
 
 /// The version of the specification that `state` and `features` report.
-pub(crate) const VERSION: &str = "1.2.1";
+pub(crate) const VERSION: &str = "1.3.0";
 pub(crate) const SOCKET: &str = "start";
 const RECORD: &str = "state.json";
 const SECCOMP: &str = "seccomp";
@@ -63,6 +64,13 @@ pub(crate) struct Record {
     pub apparmor: Option<String>,
     pub selinux: Option<String>,
     pub oom_score_adj: Option<i32>,
+    #[serde(default)]
+    pub personality: Option<u64>,
+    #[serde(default)]
+    pub memory_policy: Option<(u32, Vec<u64>)>,
+    /// The class of service of Intel RDT.
+    #[serde(default)]
+    pub class: Option<resctrl::Class>,
 }
 
 /// How the filter beside the record is loaded, and who answers its notifications.
@@ -432,6 +440,9 @@ mod tests {
             apparmor: None,
             selinux: None,
             oom_score_adj: None,
+            personality: None,
+            memory_policy: None,
+            class: None,
         }
     }
 

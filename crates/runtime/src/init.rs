@@ -124,7 +124,7 @@ fn script(
         sysctls(&plan.sysctls)?;
     }
     let label = labels::open(&plan.process.kernel)?;
-    rootfs.mask(&plan.masked)?;
+    rootfs.mask(&plan.masked, plan.lifecycle.mount_label.as_deref())?;
     rootfs.freeze(&plan.readonly)?;
     if plan.lifecycle.no_pivot {
         rootfs.chroot(plan.readonly_root, plan.root_propagation)?;

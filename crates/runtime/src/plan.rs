@@ -56,6 +56,9 @@ pub struct Lifecycle {
     pub no_pivot: bool,
     /// Make the devices in the image's own /dev when no mount covers it.
     pub own_dev: bool,
+    /// The SELinux context of the container's own file systems.
+    #[serde(default)]
+    pub mount_label: Option<String>,
 }
 
 /// Which namespaces are made and which are joined.
@@ -162,6 +165,9 @@ pub struct Attached {
     pub io_priority: Option<(u32, u32)>,
     /// `PER_*`.
     pub personality: Option<u64>,
+    /// `MPOL_*` with its flags, and the nodes as a bit mask.
+    #[serde(default)]
+    pub memory_policy: Option<(u32, Vec<u64>)>,
     /// The CPUs it may run on, once it is in the container.
     pub cpus: Vec<u32>,
     /// Profile that `execve` changes to.

@@ -186,6 +186,9 @@ fn attach(kernel: &plan::Attached) -> Result<(), Failure> {
     if let Some(domain) = kernel.personality {
         ferry_sys::process::set_personality(domain).during(|| "set the personality")?;
     }
+    if let Some((mode, nodes)) = &kernel.memory_policy {
+        ferry_sys::process::set_memory_policy(*mode, nodes).during(|| "set the memory policy (linux.memoryPolicy)")?;
+    }
     if let Some(scheduler) = &kernel.scheduler {
         ferry_sys::process::set_scheduler(SchedulerAttributes {
             size: 0,

@@ -57,7 +57,8 @@ impl Rootfs {
             let what = || format!("mount {}", step.target.display());
             match &step.source {
                 Source::New { kind, options } => {
-                    let mount = self.new_mount(step, kind, options)?;
+                    let label = plan.lifecycle.mount_label.as_deref();
+                    let mount = self.new_mount(step, kind, options, label)?;
                     self.attach_directory(&mount, &step.target)?;
                     if is_dev(step, kind) {
                         self.dev = Some(mount.into_fd());
@@ -79,7 +80,13 @@ impl Rootfs {
         Ok(())
     }
 
-    fn new_mount(&self, step: &plan::Mount, kind: &str, options: &[(String, String)]) -> Result<Mount, Failure> {
+    fn new_mount(
+        &self,
+        step: &plan::Mount,
+        kind: &str,
+        options: &[(String, String)],
+        label: Option<&str>,
+    ) -> Result<Mount, Failure> {
         let what = || format!("mount {}", step.target.display());
         let mut options: Vec<_> = options.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         let mut mode = String::new();
@@ -89,6 +96,10 @@ impl Rootfs {
             mode = format!("{:o}", stat.st_mode & 0o7777);
             options.push(("mode", &mode));
         }
+        // The kernel's own file systems have labels of their own; a message queue's takes one only afterwards.
+        if let Some(label) = label.filter(|_| !matches!(kind, "proc" | "sysfs" | "mqueue")) {
+            options.push(("context", label));
+        }
         let read_only = step.attributes.set & RDONLY;
         let early = if step.copy_up || is_dev(step, kind) {
             step.attributes.set & !RDONLY
@@ -97,6 +108,12 @@ impl Rootfs {
         };
         let mount = Mount::new(kind, &options, early).during(what)?;
         drop(mode);
+        if let Some(label) = label.filter(|_| kind == "mqueue") {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let inside = rustix::fs::openat(&mount, ".", flags, Mode::empty()).during(what)?;
+            let set = rustix::fs::XattrFlags::empty();
+            rustix::fs::fsetxattr(inside, "security.selinux", label.as_bytes(), set).during(what)?;
+        }
         if step.copy_up {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY;
             let covered = self.root.resolve(&step.target, flags).during(what)?;
@@ -331,7 +348,7 @@ impl Rootfs {
     }
 
     /// Hides `paths`; what is not there needs no hiding.
-    pub fn mask(&self, paths: &[PathBuf]) -> Result<(), Failure> {
+    pub fn mask(&self, paths: &[PathBuf], label: Option<&str>) -> Result<(), Failure> {
         for path in paths {
             let what = || format!("mask {}", path.display());
             let Some(target) = self.existing(path).during(what)? else {
@@ -339,11 +356,9 @@ impl Rootfs {
             };
             let stat = rustix::fs::fstat(&target).during(what)?;
             let cover = if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                Mount::new(
-                    "tmpfs",
-                    &[("size", "0"), ("nr_inodes", "2"), ("mode", "755")],
-                    RDONLY | NOSUID | NODEV | NOEXEC,
-                )
+                let mut options = vec![("size", "0"), ("nr_inodes", "2"), ("mode", "755")];
+                options.extend(label.map(|label| ("context", label)));
+                Mount::new("tmpfs", &options, RDONLY | NOSUID | NODEV | NOEXEC)
             } else {
                 Mount::clone_of(self.null.as_fd(), Path::new(""), false)
             };

@@ -1,4 +1,5 @@
-//! What the kernel keeps with a process and rustix has no call for: scheduling, I/O priority, personality, keyring.
+//! What the kernel keeps with a process and rustix has no call for: scheduling, I/O priority, memory policy, personality,
+//! keyring.
 
 use std::ffi::CStr;
 use std::io;
@@ -52,6 +53,19 @@ pub fn set_personality(domain: u64) -> io::Result<()> {
     result(unsafe { libc::syscall(libc::SYS_personality, domain) })
 }
 
+/// Sets the calling thread's memory policy (set_mempolicy(2)): `MPOL_*` with its flags, and the nodes as a bit mask.
+pub fn set_memory_policy(mode: u32, nodes: &[u64]) -> io::Result<()> {
+    // The kernel takes one bit less than it is told of.
+    let bits = if nodes.is_empty() { 0 } else { nodes.len() * 64 + 1 };
+    let mask = if nodes.is_empty() {
+        std::ptr::null()
+    } else {
+        nodes.as_ptr()
+    };
+    // SAFETY: `mask` is null, of which no bit is read, or points to `nodes`, which has the bits stated and is only read.
+    result(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, bits) })
+}
+
 /// Makes a new session keyring of that name and joins it, so that the caller's keys are out of reach (keyctl(2)).
 pub fn join_session_keyring(name: &CStr) -> io::Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
@@ -81,6 +95,10 @@ mod tests {
             set_scheduler(attributes).unwrap_err().raw_os_error(),
             Some(libc::EINVAL)
         );
+        assert_eq!(
+            set_memory_policy(99, &[1]).unwrap_err().raw_os_error(),
+            Some(libc::EINVAL)
+        );
         assert_eq!(set_io_priority(7, 0).unwrap_err().raw_os_error(), Some(libc::EINVAL));
     }
 
@@ -94,6 +112,9 @@ mod tests {
             set_scheduler(batch).unwrap();
             set_io_priority(2, 7).unwrap();
             set_personality(0).unwrap();
+            // MPOL_BIND to node 0, and back.
+            set_memory_policy(2, &[1]).unwrap();
+            set_memory_policy(0, &[]).unwrap();
         })
         .join()
         .unwrap();

@@ -17,9 +17,9 @@ use crate::tools;
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// Every applet the tests call.
-const APPLETS: [&str; 22] = [
-    "sh", "cat", "echo", "env", "grep", "hostname", "id", "ls", "mkdir", "mount", "pwd", "readlink", "sed", "sleep",
-    "stat", "test", "touch", "trap", "true", "tty", "umask", "wc",
+const APPLETS: [&str; 25] = [
+    "sh", "cat", "cut", "echo", "env", "grep", "head", "hostname", "id", "ls", "mkdir", "mount", "pwd", "readlink",
+    "sed", "sleep", "sort", "stat", "test", "touch", "trap", "true", "tty", "umask", "wc",
 ];
 
 /// A bundle, and all containers that are made of it.

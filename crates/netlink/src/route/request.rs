@@ -103,6 +103,8 @@ pub struct Change<'a> {
     pub group: Option<u32>,
     /// Index of the new master; `Some(0)` takes the link out of its bridge.
     pub master: Option<u32>,
+    /// The network namespace it moves to, under the name given here. It goes down and loses its addresses.
+    pub netns: Option<BorrowedFd<'a>>,
     /// True: the link gets no IPv6 link-local address of its own, and so asks no router. Fails with EAFNOSUPPORT on a
     /// kernel without IPv6.
     pub without_link_local: bool,
@@ -349,6 +351,9 @@ fn write_change(w: &mut Writer, change: &Change<'_>) {
     }
     if let Some(master) = change.master {
         w.u32(IFLA_MASTER, master);
+    }
+    if let Some(netns) = change.netns {
+        w.u32(IFLA_NET_NS_FD, netns.as_raw_fd().cast_unsigned());
     }
     if change.without_link_local || !change.ipv4.is_empty() {
         w.nest(IFLA_AF_SPEC, |w| {

@@ -4,9 +4,9 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use ferry_cgroup::{Cgroup, Hierarchy};
-use ferry_runtime::Plan;
 use ferry_runtime::hooks::{self, Hook};
 use ferry_runtime::start::{Gate, Io, Start};
+use ferry_runtime::{Failure, Kind, Plan};
 use ferry_sys::{Child, Mount, SingleThreaded};
 use jiff::Timestamp;
 use oci_spec::runtime::LinuxSeccomp;
@@ -20,7 +20,7 @@ use crate::error::{During as _, Error, Result};
 use crate::flags::{Flag, Parsed, switch, value};
 use crate::plan::{self, Host};
 use crate::state::{Directory, Record, Seccomp, Status, VERSION, boot, check_id, start_time};
-use crate::{cgroups, console};
+use crate::{cgroups, console, net_devices, resctrl};
 
 const BUNDLE: Flag = value(
     "bundle",
@@ -147,6 +147,11 @@ impl<'a, 'b> Made<'a, 'b> {
         let root = open_rootfs(&rootfs, &plan)?;
         let linux = config.linux.take().unwrap_or_default();
         let filter = linux.seccomp.as_ref().map(compile).transpose()?;
+        let devices = net_devices::check(linux.net_devices.as_ref(), &plan.namespaces)?;
+        let rdt = linux.intel_rdt.as_ref();
+        let class = rdt
+            .map(|rdt| Ok::<_, Error>(resctrl::class(&resctrl::mount()?, rdt, id)))
+            .transpose()?;
         let group = cgroups::path(linux.cgroups_path.as_deref(), id)?;
         let layout = match cgroups::layout() {
             Err(_) if context.rootless => None,
@@ -200,6 +205,9 @@ impl<'a, 'b> Made<'a, 'b> {
             apparmor: plan.process.kernel.apparmor.clone(),
             selinux: plan.process.kernel.selinux.clone(),
             oom_score_adj: plan.process.oom_score_adj,
+            personality: plan.process.kernel.personality,
+            memory_policy: plan.process.kernel.memory_policy.clone(),
+            class,
         };
         plan.lifecycle.creating = record.told(Status::Creating);
         plan.lifecycle.created = record.told(Status::Created);
@@ -226,6 +234,14 @@ impl<'a, 'b> Made<'a, 'b> {
             hooks::run(&proof, "prestart", &prestart, &state)?;
             hooks::run(&proof, "createRuntime", &create_runtime, &state)
         };
+        let mut born = |child: &Child| {
+            let pid = child.pid.as_raw_pid();
+            if let (Some(class), Some(rdt)) = (&record.class, rdt) {
+                resctrl::enter(class, rdt, pid).map_err(|error| Failure::new(Kind::Setup, error.text()))?;
+            }
+            net_devices::hand_over(&devices, &record.namespaces, pid)
+        };
+        let waits = record.class.is_some() || !devices.is_empty();
         let has_hooks = !prestart.is_empty() || !create_runtime.is_empty();
         let started = ferry_runtime::start::start(
             &proof,
@@ -248,7 +264,7 @@ impl<'a, 'b> Made<'a, 'b> {
                     seccomp_flags,
                 }),
             },
-            None,
+            if waits { Some(&mut born) } else { None },
         )
         .map_err(|failure| match cgroup.as_ref().map(Cgroup::oom_kills) {
             Some(Ok(1..)) => Error::Invalid("container init was OOM-killed (memory limit too low?)".to_owned()),

@@ -13,6 +13,7 @@ use crate::cgroups;
 use crate::command_line::Context;
 use crate::error::{During as _, Error, Result};
 use crate::flags::Parsed;
+use crate::resctrl;
 use crate::state::{Directory, Record, Status};
 
 /// How long a killed process may take to be gone.
@@ -62,6 +63,9 @@ pub(super) fn destroy(context: &mut Context<'_>, directory: &Directory, record: 
     }
     ferry_sys::exe::release_code();
     let mut first = remove_cgroup(record);
+    if let Some(class) = &record.class {
+        first = first.and(resctrl::leave(class));
+    }
     first = first.and(directory.remove());
     if !record.poststop.is_empty() {
         let proof = SingleThreaded::check().during(|| "check the number of threads")?;

@@ -6,6 +6,7 @@ use serde_json::json;
 use crate::command_line::{Context, print};
 use crate::error::{Error, Result};
 use crate::flags::Parsed;
+use crate::plan::{MEMORY_FLAGS, MEMORY_MODES};
 use crate::state::VERSION;
 
 const MOUNT_OPTIONS: [&str; 62] = [
@@ -80,6 +81,7 @@ pub(super) fn features(_: &mut Context<'_>, _: &Parsed) -> Result<u8> {
         "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
         "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
     ];
+    let names = |table: &[(&'static str, u32)]| table.iter().map(|(name, _)| *name).collect::<Vec<_>>();
     let features = json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": VERSION,
@@ -105,7 +107,9 @@ pub(super) fn features(_: &mut Context<'_>, _: &Parsed) -> Result<u8> {
             },
             "apparmor": { "enabled": true },
             "selinux": { "enabled": true },
-            "intelRdt": { "enabled": false },
+            "intelRdt": { "enabled": true, "schemata": true, "monitoring": true },
+            "memoryPolicy": { "modes": names(&MEMORY_MODES), "flags": names(&MEMORY_FLAGS) },
+            "netDevices": { "enabled": true },
             "mountExtensions": { "idmap": { "enabled": true } },
         },
         "annotations": { "org.opencontainers.runc.checkpoint.enabled": "false" },

@@ -6,10 +6,11 @@ use serde_json::{Map, Value, json};
 use super::id;
 use crate::cgroups;
 use crate::command_line::Context;
-use crate::config;
+use crate::config::{self, IntelRdt};
 use crate::error::{During as _, Error, Result};
 use crate::flags::{Flag, Parsed, value};
-use crate::state::Status;
+use crate::resctrl;
+use crate::state::{Record, Status};
 
 pub(super) const FLAGS: [Flag; 19] = [
     value(
@@ -90,6 +91,7 @@ pub(super) fn update(context: &mut Context<'_>, parsed: &Parsed) -> Result<u8> {
         Some(path) => config::parse(&std::fs::read(path).during(|| format!("open {path}"))?)?,
         None => of_flags(parsed)?,
     };
+    update_class(parsed, &record)?;
     let Some(cgroup) = record.cgroup()? else {
         return Err(Error::State("the container has no control group".to_owned()));
     };
@@ -100,12 +102,25 @@ pub(super) fn update(context: &mut Context<'_>, parsed: &Parsed) -> Result<u8> {
     Ok(0)
 }
 
-fn of_flags(parsed: &Parsed) -> Result<LinuxResources> {
-    for flag in ["l3-cache-schema", "mem-bw-schema"] {
-        if parsed.get(flag).is_some_and(|schema| !schema.is_empty()) {
-            return Err(Error::Invalid("Intel RDT is not supported by this runtime".to_owned()));
+/// `--l3-cache-schema` and `--mem-bw-schema`, for a container that is in a class of service.
+fn update_class(parsed: &Parsed, record: &Record) -> Result<()> {
+    let schema = |flag: &str| parsed.get(flag).filter(|text| !text.is_empty()).map(str::to_owned);
+    let rdt = IntelRdt {
+        l3_cache_schema: schema("l3-cache-schema"),
+        mem_bw_schema: schema("mem-bw-schema"),
+        ..IntelRdt::default()
+    };
+    match &record.class {
+        _ if rdt.l3_cache_schema.is_none() && rdt.mem_bw_schema.is_none() => Ok(()),
+        Some(class) => resctrl::update(&class.path, &rdt),
+        None => {
+            let text = "--l3-cache-schema and --mem-bw-schema need a container that was created with linux.intelRdt";
+            Err(Error::Invalid(text.to_owned()))
         }
     }
+}
+
+fn of_flags(parsed: &Parsed) -> Result<LinuxResources> {
     let mut resources = Map::new();
     let numbers = [
         ("blkio-weight", "blockIO", "weight"),

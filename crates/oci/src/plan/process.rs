@@ -146,6 +146,7 @@ fn attached(process: &config::Process, field: &str, host: Host) -> Result<Attach
             .transpose()?,
         io_priority: process.io_priority.as_ref().map(io_priority).transpose()?,
         personality: None,
+        memory_policy: None,
         cpus: Vec::new(),
         apparmor: named(&process.apparmor_profile),
         selinux: named(&process.selinux_label),

@@ -113,8 +113,13 @@ fn what_a_configuration_lacks_or_misspells_is_named() {
         ),
         (
             "linux.intelRdt",
-            "{}",
-            "linux.intelRdt: Intel RDT is not supported by this runtime",
+            r#"{"closID":"../x"}"#,
+            "linux.intelRdt.closID: \"../x\" is not a name of a class of service",
+        ),
+        (
+            "linux.memoryPolicy",
+            r#"{"mode":"x"}"#,
+            "linux.memoryPolicy.mode: \"x\" is not a memory policy",
         ),
         (
             "mounts",
