@@ -157,9 +157,6 @@ impl<'a, 'b> Made<'a, 'b> {
             Err(_) if context.rootless => None,
             done => Some(done?),
         };
-        if let Some(layout) = &layout {
-            cgroups::check_unused(layout, &group)?;
-        }
         let owner = cgroups::owner(&config, &plan.namespaces);
         plan.lifecycle.no_pivot = parsed.is_set("no-pivot");
         plan.lifecycle.keyring = (!parsed.is_set("no-new-keyring")).then(|| format!("_ses.{id}"));
@@ -179,6 +176,14 @@ impl<'a, 'b> Made<'a, 'b> {
 
         ferry_sys::exe::release_code();
         let directory = context.root.make(id)?;
+        // Before there is anything that cleans up by the group's path: it may be another container's.
+        if let Some(error) = layout
+            .as_ref()
+            .and_then(|layout| cgroups::check_unused(layout, &group).err())
+        {
+            let _ = directory.remove();
+            return Err(error);
+        }
         let (filter_bytes, seccomp) = match filter {
             Some((bytes, seccomp)) => (Some(bytes), Some(seccomp)),
             None => (None, None),
