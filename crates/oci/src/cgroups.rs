@@ -4,7 +4,7 @@ pub(crate) mod subgroup;
 
 use std::path::{Path, PathBuf};
 
-use ferry_cgroup::{Hierarchy, Layout, V1_CONTROLLERS, V1Mount, Warning};
+use ferry_cgroup::{Cgroup, Hierarchy, Layout, V1_CONTROLLERS, V1Mount, Warning};
 use ferry_runtime::namespace::CLONE_NEWUSER;
 use ferry_runtime::plan::Namespaces;
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxResources};
@@ -139,14 +139,19 @@ fn rule(
     builder.build().map_err(|error| Error::Invalid(error.to_string()))
 }
 
-/// A new container's group may be there, but has to be empty and not frozen: what is done to one container must not
-/// happen to another (config-linux.md, "Control groups").
-pub(crate) fn check_unused(layout: &Layout, path: &str) -> Result<()> {
+/// The hierarchies for a new container. Its group may be there, but has to be empty and not frozen: what is done to one
+/// container must not happen to another (config-linux.md, "Control groups").
+pub(crate) fn open_for(layout: Option<&Layout>, path: &str) -> Result<Option<Hierarchy>> {
+    let Some(layout) = layout else { return Ok(None) };
     let hierarchy = Hierarchy::try_from(layout.clone())?;
-    let held = match hierarchy.open(path) {
-        Err(ferry_cgroup::Error::NotFound(_)) => return Ok(()),
-        opened => opened?,
-    };
+    match hierarchy.open(path) {
+        Err(ferry_cgroup::Error::NotFound(_)) => {}
+        opened => check_unused(&opened?, layout, path)?,
+    }
+    Ok(Some(hierarchy))
+}
+
+fn check_unused(held: &Cgroup, layout: &Layout, path: &str) -> Result<()> {
     match held.pids() {
         Ok(pids) if !pids.is_empty() => {
             let text = format!("container's cgroup is not empty: {} process(es) found", pids.len());

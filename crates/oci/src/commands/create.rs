@@ -177,13 +177,7 @@ impl<'a, 'b> Made<'a, 'b> {
         ferry_sys::exe::release_code();
         let directory = context.root.make(id)?;
         // Before there is anything that cleans up by the group's path: it may be another container's.
-        if let Some(error) = layout
-            .as_ref()
-            .and_then(|layout| cgroups::check_unused(layout, &group).err())
-        {
-            let _ = directory.remove();
-            return Err(error);
-        }
+        let hierarchy = cgroups::open_for(layout.as_ref(), &group).inspect_err(|_| drop(directory.remove()))?;
         let (filter_bytes, seccomp) = match filter {
             Some((bytes, seccomp)) => (Some(bytes), Some(seccomp)),
             None => (None, None),
@@ -201,7 +195,7 @@ impl<'a, 'b> Made<'a, 'b> {
             start_time: 0,
             boot: boot(),
             cgroup: layout.is_some().then(|| group.clone()),
-            layout: layout.clone(),
+            layout,
             namespaces: plan.namespaces.clone(),
             poststart: first(hooks.poststart, "poststart")?,
             poststop: first(hooks.poststop, "poststop")?,
@@ -228,7 +222,7 @@ impl<'a, 'b> Made<'a, 'b> {
         if let Some(bytes) = &filter_bytes {
             made.directory.save_filter(bytes)?;
         }
-        let cgroup = made.make_cgroup(layout, &group, linux.resources, owner)?;
+        let cgroup = made.make_cgroup(hierarchy, &group, linux.resources, owner)?;
         let seccomp_flags = made.record.seccomp.as_ref().map_or(0, |seccomp| seccomp.flags);
         let listener = listen(&made.directory)?;
         ferry_sys::exe::release_code();
@@ -297,13 +291,12 @@ impl<'a, 'b> Made<'a, 'b> {
 
     fn make_cgroup(
         &mut self,
-        layout: Option<ferry_cgroup::Layout>,
+        hierarchy: Option<Hierarchy>,
         path: &str,
         resources: Option<oci_spec::runtime::LinuxResources>,
         owner: Option<u32>,
     ) -> Result<Option<Cgroup>> {
-        let Some(layout) = layout else { return Ok(None) };
-        let hierarchy = Hierarchy::try_from(layout)?;
+        let Some(hierarchy) = hierarchy else { return Ok(None) };
         let resources = cgroups::resources(resources, hierarchy.version())?;
         cgroups::warn_of_kernel_memory(&resources, &mut self.context.log);
         let made = hierarchy.create(path, &resources).map_err(Error::from);
