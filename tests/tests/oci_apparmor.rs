@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use ferry_testkit::{Bundle, tools};
+use ferry_testkit::{Bundle, skip_outside_guest, tools};
 use serde_json::json;
 
 const SECURITY: &str = "/sys/kernel/security/apparmor";
@@ -19,7 +19,7 @@ impl Loaded {
         let enabled = fs::read_to_string("/sys/module/apparmor/parameters/enabled").unwrap_or_default();
         let profile = tools::apparmor_profile();
         let (true, true, Some(profile)) = (enabled.starts_with('Y'), Path::new(SECURITY).is_dir(), profile) else {
-            println!("skipped: needs AppArmor and a profile (`cargo xtask vm`)");
+            skip_outside_guest("it needs AppArmor and a profile");
             return None;
         };
         fs::write(Path::new(SECURITY).join(".replace"), fs::read(profile).unwrap()).unwrap();

@@ -1,6 +1,6 @@
 //! `events`: what a container uses, once or again and again, and when it runs out of memory.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ferry_cgroup::{BlockIoEntry, Cgroup, Charge, Cpu, Cpuset, HugePages, Stall, Stats};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -35,21 +35,29 @@ pub(super) fn events(context: &mut Context<'_>, parsed: &Parsed) -> Result<u8> {
 }
 
 fn watch(id: &str, cgroup: &Cgroup, version: u8, record: &crate::state::Record, interval: Duration) -> Result<u8> {
-    let limit = Timespec::try_from(interval).map_err(|_| Error::Invalid("duration out of range".to_owned()))?;
+    let out_of_range = || Error::Invalid("duration out of range".to_owned());
     let oom = cgroup.oom_watch()?;
     let mut kills = cgroup.oom_kills()?;
+    let after = |now: Instant| now.checked_add(interval).ok_or_else(out_of_range);
+    let mut next = after(Instant::now())?;
     while let Some(process) = record.process() {
+        let rest = next.saturating_duration_since(Instant::now());
+        let rest = Timespec::try_from(rest).map_err(|_| out_of_range())?;
         let mut fds = [PollFd::new(&process, PollFlags::IN), PollFd::new(&oom, PollFlags::IN)];
-        poll(&mut fds, Some(&limit)).during(|| "wait for events")?;
+        poll(&mut fds, Some(&rest)).during(|| "wait for events")?;
         if !fds[1].revents().is_empty() {
             let mut buffer = [0; 4096];
             let _ = rustix::io::read(&oom, &mut buffer);
-            let now = cgroup.oom_kills().unwrap_or(kills);
+            let now = kills_after(cgroup, version, kills);
             if now > kills {
                 emit("oom", id, None);
             }
             kills = now;
         }
+        if Instant::now() < next {
+            continue;
+        }
+        next = after(Instant::now())?;
         match cgroup.stats() {
             Ok(stats) => emit("stats", id, Some(&data(&stats, version))),
             Err(ferry_cgroup::Error::NotFound(_)) => break,
@@ -57,6 +65,20 @@ fn watch(id: &str, cgroup: &Cgroup, version: u8, record: &crate::state::Record, 
         }
     }
     Ok(0)
+}
+
+/// v1 gives notice before it kills and counts: shortly after, the count has risen, or the group is gone. v2 also gives
+/// notice of limits that were met and did not kill.
+fn kills_after(cgroup: &Cgroup, version: u8, before: u64) -> u64 {
+    let rounds = if version == 1 { 50 } else { 1 };
+    for round in 0..rounds {
+        match cgroup.oom_kills() {
+            Ok(kills) if kills > before => return kills,
+            Ok(_) if round + 1 < rounds => std::thread::sleep(Duration::from_millis(10)),
+            _ => break,
+        }
+    }
+    before
 }
 
 fn interval(text: &str) -> Result<Duration> {
