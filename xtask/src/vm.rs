@@ -8,6 +8,7 @@
 //! The guest is switched off when its list is done; its report ends with `done`. Anything else that ends it, a panic of
 //! its kernel or the deadline, leaves that word out, which fails the run.
 
+mod apparmor;
 mod cpio;
 mod disk;
 mod guest;
@@ -50,11 +51,12 @@ struct Report {
     done: bool,
 }
 
-/// Installs qemu if it is missing, and unpacks the kernel.
+/// Installs qemu if it is missing, and unpacks the kernel and what else is for the guest.
 pub fn prepare(workspace: &Workspace) -> Result<Kernel> {
     if !shell::exists(QEMU) {
         setup::install(&[QEMU_PACKAGE])?;
     }
+    apparmor::profile(&workspace.tools())?;
     Kernel::fetch(&workspace.tools())
 }
 
@@ -110,7 +112,7 @@ fn test(workspace: &Workspace, kernel: &Kernel, filter: &[String], verbose: bool
     qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
     qemu.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(&initramfs);
     // A kernel that panics reboots, which ends this machine.
-    qemu.args(["-append", "console=ttyS0 quiet panic=-1"]);
+    qemu.args(["-append", "console=ttyS0 quiet panic=-1 apparmor=1 security=apparmor"]);
     let drive = format!("file={},if=none,id=disk,format=raw,cache=unsafe", image.display());
     qemu.args(["-drive", &drive, "-device", "virtio-blk-pci,drive=disk"]);
     qemu.args(["-serial", &format!("file:{}", console.display()), "-serial", "stdio"]);
@@ -134,6 +136,7 @@ fn make_disk(workspace: &Workspace, programs: &[Program], root: &Path, image: &P
     if docker.is_file() {
         disk.add_with_libraries(&docker, "target/tools/docker/usr/bin/docker")?;
     }
+    disk.copy(&apparmor::profile(&workspace.tools())?, "target/tools/apparmor/profile")?;
     let mut list = String::new();
     for program in programs {
         let name = program.path.file_name().unwrap_or_default().to_string_lossy();

@@ -7,11 +7,12 @@
 //! [`Hierarchy::create`]: crate::Hierarchy::create
 //! [`Error::NotFound`]: crate::Error::NotFound
 
+use std::collections::BTreeMap;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use oci_spec::runtime::LinuxResources;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::stats::Stats;
 use crate::warning::Warning;
 use crate::{v1, v2};
@@ -50,6 +51,35 @@ impl Cgroup {
     /// The files to which a cloned child has to write `0`, opened for writing (close-on-exec).
     pub fn enter_fds(&self) -> Result<Vec<OwnedFd>> {
         either!(self, c => c.enter_fds())
+    }
+
+    /// As [`Self::enter_fds`], with other groups in the hierarchies of some controllers, by the controller's name; only v1
+    /// has more than one hierarchy.
+    pub fn enter_fds_below(&self, below: &BTreeMap<String, String>) -> Result<Vec<OwnedFd>> {
+        match &self.0 {
+            Version::V1(cgroup) => cgroup.enter_fds_below(below),
+            Version::V2(_) => Err(Error::Invalid {
+                limit: "cgroup".to_owned(),
+                value: below.keys().cloned().collect::<Vec<_>>().join(","),
+                meaning: "cgroup v2 has one path for all controllers".to_owned(),
+            }),
+        }
+    }
+
+    /// Gives the group to a user, with the files that let it make groups below. On v1, where that is not safe, nothing.
+    pub fn delegate(&self, uid: u32) -> Result<()> {
+        match &self.0 {
+            Version::V1(_) => Ok(()),
+            Version::V2(cgroup) => cgroup.delegate(uid),
+        }
+    }
+
+    /// Whether the group takes no processes because it hands controllers down to its children (v2).
+    pub fn is_inner(&self) -> Result<bool> {
+        match &self.0 {
+            Version::V1(_) => Ok(false),
+            Version::V2(cgroup) => cgroup.is_inner(),
+        }
     }
 
     /// On v2 the group's directory, for `CLONE_INTO_CGROUP`.

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
@@ -140,6 +140,10 @@ impl<'a> Group<'a> {
         Ok(held.trim().to_owned())
     }
 
+    pub fn chown(&self, name: &str, owner: Uid) -> rustix::io::Result<()> {
+        rustix::fs::chownat(self.root, self.relative(name), Some(owner), None, AtFlags::empty())
+    }
+
     pub fn make(&self) -> rustix::io::Result<()> {
         rustix::fs::mkdirat(self.root, self.relative(""), Mode::from_raw_mode(0o755))
     }
@@ -170,17 +174,26 @@ impl<'a> Group<'a> {
 
     /// Names of the child groups.
     pub fn children(&self) -> Result<Vec<String>> {
+        self.entries(FileType::Directory)
+    }
+
+    /// Names of the control files.
+    pub fn files(&self) -> Result<Vec<String>> {
+        self.entries(FileType::RegularFile)
+    }
+
+    fn entries(&self, kind: FileType) -> Result<Vec<String>> {
         let fail = |e| self.io_error("read", "", e);
         let directory = self.open("", OFlags::RDONLY | OFlags::DIRECTORY).map_err(fail)?;
-        let mut children = Vec::new();
+        let mut names = Vec::new();
         for entry in Dir::read_from(&directory).map_err(fail)? {
             let entry = entry.map_err(fail)?;
             let name = entry.file_name().to_string_lossy();
-            if entry.file_type() == FileType::Directory && name != "." && name != ".." {
-                children.push(name.into_owned());
+            if entry.file_type() == kind && name != "." && name != ".." {
+                names.push(name.into_owned());
             }
         }
-        Ok(children)
+        Ok(names)
     }
 
     /// Pids (thread group ids) in this group and every group below it, each once.

@@ -10,9 +10,10 @@
 //!
 //! * What the kernel made of a value is read back: a limit that holds otherwise is a [`Warning`], one that the kernel
 //!   refuses an [`Error`] that says what the value means.
-//! * v1: a container has a directory in each hierarchy of memory, cpu, cpuacct, pids, devices, freezer and blkio, and in
-//!   cpuset and hugetlb only when asked for. A controller that is not mounted matters only when a limit needs it.
-//! * v2: the controllers are switched on from the mount down to the parent, as far as limits need them.
+//! * v1: a container has a directory in each hierarchy of memory, cpu, cpuacct, pids, devices, freezer, blkio, perf_event
+//!   and misc, and in those of cpuset, hugetlb, net_cls, net_prio and rdma only with a limit of theirs. A controller that is
+//!   not mounted matters only when a limit needs it.
+//! * v2: every controller there is is switched on from the mount down to the parent.
 
 pub mod devices;
 
@@ -22,6 +23,8 @@ mod group;
 mod hierarchy;
 mod limits;
 mod mountinfo;
+mod network;
+mod rdma;
 mod signal;
 mod stats;
 mod v1;
@@ -31,5 +34,6 @@ mod warning;
 pub use cgroup::Cgroup;
 pub use error::Error;
 pub use hierarchy::{Hierarchy, Layout, V1Mount};
-pub use stats::{BlockIo, BlockIoEntry, Cpu, Memory, Pids, Stats};
+pub use stats::{BlockIo, BlockIoEntry, Charge, Cpu, Cpuset, HugePages, Memory, Pids, Pressure, Rdma, Stall, Stats};
+pub use v1::CONTROLLERS as V1_CONTROLLERS;
 pub use warning::Warning;

@@ -56,6 +56,15 @@ impl Limits<'_> {
         });
     }
 
+    /// Leaves out what only v1 has.
+    pub fn of_v1(&mut self, limit: &str, asked: &dyn ToString) {
+        self.warnings.push(Warning::NoCounterpart {
+            limit: limit.to_owned(),
+            asked: asked.to_string(),
+            version: 2,
+        });
+    }
+
     fn missing_or(&mut self, limit: &str, file: &str, value: &str, errno: Errno) -> Result<Result<(), Errno>> {
         match errno {
             Errno::NODEV | Errno::NOENT if !self.group.exists("") => Err(Error::NotFound(self.group.file(""))),

@@ -11,6 +11,7 @@ mod devices;
 mod events;
 mod freezer;
 pub(crate) mod hugetlb;
+mod joining;
 mod memory;
 pub(crate) mod pids;
 mod stats;
@@ -19,7 +20,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use oci_spec::runtime::LinuxResources;
-use rustix::io::Errno;
 use rustix::process::Signal;
 
 use crate::error::{Error, Result};
@@ -29,12 +29,39 @@ use crate::limits::Limits;
 use crate::signal;
 use crate::stats::Stats;
 use crate::warning::Warning;
+use crate::{network, rdma};
 
-/// Every container is in these, as far as they are mounted.
-const ALWAYS: [&str; 7] = ["memory", "cpu", "cpuacct", "pids", "devices", "freezer", "blkio"];
-/// All that this crate knows.
-pub(crate) const CONTROLLERS: [&str; 9] = [
-    "memory", "cpu", "cpuacct", "pids", "devices", "freezer", "blkio", "cpuset", "hugetlb",
+/// Every container is in these, as far as they are mounted; in the last two for whoever looks at containers from outside.
+const ALWAYS: [&str; 9] = [
+    "memory",
+    "cpu",
+    "cpuacct",
+    "pids",
+    "devices",
+    "freezer",
+    "blkio",
+    "perf_event",
+    "misc",
+];
+/// In these only with a limit of theirs: each costs a directory.
+const WITH_LIMIT: [&str; 5] = ["cpuset", "hugetlb", "net_cls", "net_prio", "rdma"];
+
+/// All controllers of v1 that this crate knows.
+pub const CONTROLLERS: [&str; 14] = [
+    "memory",
+    "cpu",
+    "cpuacct",
+    "pids",
+    "devices",
+    "freezer",
+    "blkio",
+    "perf_event",
+    "misc",
+    "cpuset",
+    "hugetlb",
+    "net_cls",
+    "net_prio",
+    "rdma",
 ];
 
 /// The mounted v1 hierarchies, each with its directory open.
@@ -144,16 +171,9 @@ impl Cgroup {
     }
 
     fn make(&self, resources: &LinuxResources) -> Result<()> {
-        let with_cpuset = cpuset::asked(resources.cpu().as_ref());
-        let with_hugetlb = resources
-            .hugepage_limits()
-            .as_ref()
-            .is_some_and(|limits| !limits.is_empty());
+        let asked = asked(resources);
         for mounted in &self.mounts.0 {
-            let wanted = mounted.has(&ALWAYS)
-                || with_cpuset && mounted.has(&["cpuset"])
-                || with_hugetlb && mounted.has(&["hugetlb"]);
-            if wanted {
+            if mounted.has(&ALWAYS) || mounted.has(&asked) {
                 mounted.group(&self.path).make_with_parents()?;
                 if mounted.has(&["cpuset"]) {
                     cpuset::inherit(&mounted.group(&self.path))?;
@@ -172,6 +192,11 @@ impl Cgroup {
                 meaning: "these are control files of cgroup v2, and this machine has v1".to_owned(),
             });
         }
+        if !fresh {
+            for controller in asked(resources) {
+                self.join(controller)?;
+            }
+        }
         if let Some(memory) = resources.memory() {
             self.with(
                 "memory",
@@ -183,9 +208,6 @@ impl Cgroup {
         if let Some(cpu) = resources.cpu() {
             self.with("cpu", warnings, |limits| cpu::apply(limits, cpu), || cpu::asked(cpu))?;
             if cpuset::asked(Some(cpu)) {
-                if !fresh {
-                    self.join_cpuset()?;
-                }
                 self.with(
                     "cpuset",
                     warnings,
@@ -216,6 +238,28 @@ impl Cgroup {
                 warnings,
                 |limits| hugetlb::apply(limits, pages),
                 || hugetlb::asked(pages),
+            )?;
+        }
+        if let Some(network) = resources.network() {
+            self.with(
+                "net_cls",
+                warnings,
+                |limits| network::apply_class(limits, network),
+                || network::class_asked(network),
+            )?;
+            self.with(
+                "net_prio",
+                warnings,
+                |limits| network::apply_priorities(limits, network),
+                || network::priorities_asked(network),
+            )?;
+        }
+        if let Some(devices) = resources.rdma() {
+            self.with(
+                "rdma",
+                warnings,
+                |limits| rdma::apply(limits, devices),
+                || rdma::asked(devices),
             )?;
         }
         if let Some(rules) = resources.devices() {
@@ -251,39 +295,6 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Makes the cpuset directory of a container that had none, and moves its processes there.
-    fn join_cpuset(&self) -> Result<()> {
-        let Some(cpuset) = self
-            .mounts
-            .find("cpuset", &self.path)
-            .filter(|cpuset| !cpuset.exists(""))
-        else {
-            return Ok(());
-        };
-        cpuset.make_with_parents()?;
-        cpuset::inherit(&cpuset)?;
-        // A process forked meanwhile starts where its parent is, so a round that moves nobody is the last.
-        for _ in 0..100 {
-            let inside = cpuset.pids()?;
-            let outside: Vec<i32> = self
-                .main()?
-                .pids()?
-                .into_iter()
-                .filter(|pid| inside.binary_search(pid).is_err())
-                .collect();
-            if outside.is_empty() {
-                return Ok(());
-            }
-            for pid in outside {
-                match cpuset.write("cgroup.procs", &pid.to_string()) {
-                    Ok(()) | Err(Errno::SRCH) => {}
-                    Err(e) => return Err(cpuset.io_error("move a process into", "cgroup.procs", e)),
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// The hierarchy that is asked who is in the container.
     fn main(&self) -> Result<Group<'_>> {
         let preferred = ["freezer", "pids", "memory"]
@@ -299,41 +310,8 @@ impl Cgroup {
         preferred.or_else(any).ok_or(Error::NotMounted)
     }
 
-    pub fn enter(&self) -> Result<()> {
-        for (group, file) in self.tasks()? {
-            group::join(file.as_fd()).map_err(|e| group.refused("tasks", "0", "a process cannot join the group", e))?;
-        }
-        Ok(())
-    }
-
-    pub fn enter_fds(&self) -> Result<Vec<OwnedFd>> {
-        Ok(self.tasks()?.into_iter().map(|(_, file)| file).collect())
-    }
-
-    fn tasks(&self) -> Result<Vec<(Group<'_>, OwnedFd)>> {
-        let mut files = Vec::with_capacity(self.mounts.0.len());
-        for mounted in &self.mounts.0 {
-            let group = mounted.group(&self.path);
-            match group.open("tasks", rustix::fs::OFlags::WRONLY) {
-                Ok(file) => files.push((group, file)),
-                // cpuset and hugetlb are only there when asked for.
-                Err(Errno::NOENT) if !mounted.has(&ALWAYS) => {}
-                Err(e) => return Err(group.io_error("open", "tasks", e)),
-            }
-        }
-        Ok(files)
-    }
-
     pub fn update(&self, resources: &LinuxResources) -> Result<Vec<Warning>> {
         let mut warnings = Vec::new();
-        if resources
-            .hugepage_limits()
-            .as_ref()
-            .is_some_and(|limits| !limits.is_empty())
-            && let Some(hugetlb) = self.mounts.find("hugetlb", &self.path)
-        {
-            hugetlb.make_with_parents()?;
-        }
         self.apply(resources, false, &mut warnings)?;
         Ok(warnings)
     }
@@ -395,6 +373,15 @@ impl Cgroup {
         if let Some(blkio) = group("blkio") {
             stats.block_io = stats::block_io(&blkio)?;
         }
+        if let Some(cpuset) = group("cpuset").filter(|cpuset| cpuset.exists("")) {
+            stats.cpuset = Some(stats::cpuset(&cpuset)?);
+        }
+        if let Some(hugetlb) = group("hugetlb").filter(|hugetlb| hugetlb.exists("")) {
+            stats.huge_pages = hugetlb::stats(&hugetlb)?;
+        }
+        if let Some(rdma) = group("rdma").filter(|rdma| rdma.exists("")) {
+            stats.rdma = rdma::stats(&rdma)?;
+        }
         Ok(stats)
     }
 
@@ -416,4 +403,20 @@ impl Cgroup {
         }
         first
     }
+}
+
+/// The controllers a container is in only with a limit of theirs, as far as `resources` have one.
+fn asked(resources: &LinuxResources) -> Vec<&'static str> {
+    let network = resources.network().as_ref();
+    let has = |controller: &str| match controller {
+        "cpuset" => cpuset::asked(resources.cpu().as_ref()),
+        "hugetlb" => resources
+            .hugepage_limits()
+            .as_ref()
+            .is_some_and(|pages| !pages.is_empty()),
+        "net_cls" => network.is_some_and(|network| !network::class_asked(network).is_empty()),
+        "net_prio" => network.is_some_and(|network| !network::priorities_asked(network).is_empty()),
+        _ => resources.rdma().as_ref().is_some_and(|devices| !devices.is_empty()),
+    };
+    WITH_LIMIT.into_iter().filter(|controller| has(controller)).collect()
 }

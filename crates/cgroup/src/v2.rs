@@ -1,8 +1,8 @@
 //! Version 2: one hierarchy, controllers switched on from the top down (Documentation/admin-guide/cgroup-v2.rst).
 //!
 //! ```text
-//! mount      subtree_control: +cpu +io +memory +pids
-//!  └ ferry   subtree_control: +cpu +io +memory +pids
+//! mount      subtree_control: +cpuset +cpu +io +memory +pids …
+//!  └ ferry   subtree_control: +cpuset +cpu +io +memory +pids …
 //!     └ <id> limits, processes
 //! ```
 //! A group other than the root either holds processes or hands controllers down. A `ferry` that runs in a container of
@@ -10,6 +10,7 @@
 
 mod cpu;
 mod cpuset;
+mod delegation;
 mod devices;
 mod events;
 mod freezer;
@@ -33,12 +34,12 @@ use crate::limits::Limits;
 use crate::signal;
 use crate::stats::Stats;
 use crate::warning::Warning;
+use crate::{network, rdma};
 
-/// Switched on for every container, for its statistics.
-const ALWAYS: [&str; 4] = ["cpu", "io", "memory", "pids"];
 /// Takes the processes of a root that is none.
 const LEAF: &str = "init";
 
+const CONTROLLERS: &str = "cgroup.controllers";
 const SUBTREE: &str = "cgroup.subtree_control";
 const PROCESSES: &str = "cgroup.procs";
 
@@ -74,22 +75,19 @@ impl Mount {
         }
     }
 
-    /// Switches `wanted` on in every group above `path`, as far as there are such controllers. What is still missing
-    /// afterwards shows as a missing file, and as a warning where a limit needs it.
-    fn enable(&self, path: &str, wanted: &[&str]) -> Result<()> {
+    /// Switches all controllers on in every group above `path`, as other runtimes do: for statistics, and for those who
+    /// set a limit later or by hand. What is still missing afterwards shows as a missing file, and as a warning where a
+    /// limit needs it.
+    fn enable(&self, path: &str) -> Result<()> {
         let parents: Vec<&str> = [""].into_iter().chain(group::parents(path)).collect();
+        let available = self.group("").read_known(CONTROLLERS)?;
+        let wanted: Vec<&str> = available.split_whitespace().collect();
         let nearest = self
             .group(parents.last().copied().unwrap_or_default())
             .read_known(SUBTREE)?;
-        if has_all(&nearest, wanted) {
+        if has_all(&nearest, &wanted) {
             return Ok(());
         }
-        let available = self.group("").read_known("cgroup.controllers")?;
-        let wanted: Vec<&str> = wanted
-            .iter()
-            .copied()
-            .filter(|w| available.split_whitespace().any(|a| a == *w))
-            .collect();
         for parent in parents {
             let parent = self.group(parent);
             if !has_all(&parent.read_known(SUBTREE)?, &wanted) {
@@ -161,9 +159,9 @@ impl Cgroup {
     pub fn create(mount: Arc<Mount>, path: String, resources: &LinuxResources) -> Result<(Self, Vec<Warning>)> {
         mount.group(&path).make_with_parents()?;
         let mut warnings = Vec::new();
-        let made = mount.enable(&path, &wanted(resources)).and_then(|()| {
+        let made = mount.enable(&path).and_then(|()| {
             let directory = mount.group(&path).open_dir()?;
-            apply(mount.group(&path), directory.as_fd(), resources, &mut warnings)?;
+            apply(mount.group(&path), directory.as_fd(), resources, true, &mut warnings)?;
             Ok(directory)
         });
         match made {
@@ -210,10 +208,22 @@ impl Cgroup {
         Ok(vec![self.group().open_for_joining(PROCESSES)?])
     }
 
+    pub fn delegate(&self, uid: u32) -> Result<()> {
+        delegation::delegate(&self.group(), uid)
+    }
+
+    /// Whether processes can only be in groups below: one with controllers for its children, other than those of threads,
+    /// takes none itself ("no internal processes").
+    pub fn is_inner(&self) -> Result<bool> {
+        const THREADED: [&str; 4] = ["cpu", "cpuset", "perf_event", "pids"];
+        let handed_down = self.group().read_known(SUBTREE)?;
+        Ok(handed_down.split_whitespace().any(|name| !THREADED.contains(&name)))
+    }
+
     pub fn update(&self, resources: &LinuxResources) -> Result<Vec<Warning>> {
         let mut warnings = Vec::new();
-        self.mount.enable(&self.path, &wanted(resources))?;
-        apply(self.group(), self.dir(), resources, &mut warnings)?;
+        self.mount.enable(&self.path)?;
+        apply(self.group(), self.dir(), resources, false, &mut warnings)?;
         Ok(warnings)
     }
 
@@ -263,42 +273,16 @@ impl Cgroup {
     }
 }
 
-/// The controllers that `resources` needs besides those every container has.
-fn wanted(resources: &LinuxResources) -> Vec<&str> {
-    let mut wanted = ALWAYS.to_vec();
-    if resources.cpu().as_ref().is_some_and(cpuset::asked) {
-        wanted.push("cpuset");
-    }
-    if resources
-        .hugepage_limits()
-        .as_ref()
-        .is_some_and(|limits| !limits.is_empty())
-    {
-        wanted.push("hugetlb");
-    }
-    for controller in resources
-        .unified()
-        .iter()
-        .flatten()
-        .filter_map(|(file, _)| file.split_once('.'))
-        .map(|(c, _)| c)
-    {
-        if controller != "cgroup" && !wanted.contains(&controller) {
-            wanted.push(controller);
-        }
-    }
-    wanted
-}
-
 fn apply(
     group: Group<'_>,
     directory: BorrowedFd<'_>,
     resources: &LinuxResources,
+    fresh: bool,
     warnings: &mut Vec<Warning>,
 ) -> Result<()> {
     let mut limits = Limits { group, warnings };
     if let Some(memory) = resources.memory() {
-        memory::apply(&mut limits, memory)?;
+        memory::apply(&mut limits, memory, fresh)?;
     }
     if let Some(cpu) = resources.cpu() {
         cpu::apply(&mut limits, cpu)?;
@@ -311,6 +295,12 @@ fn apply(
         io::apply(&mut limits, block_io)?;
     }
     hugetlb::apply(&mut limits, resources.hugepage_limits().as_deref().unwrap_or_default())?;
+    if let Some(network) = resources.network() {
+        network::no_counterpart(&mut limits, network);
+    }
+    if let Some(devices) = resources.rdma() {
+        rdma::apply(&mut limits, devices)?;
+    }
     if let Some(unified) = resources.unified() {
         unified::apply(&mut limits, unified)?;
     }

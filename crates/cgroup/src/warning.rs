@@ -13,6 +13,8 @@ pub enum Warning {
         /// The file or controller that is missing.
         missing: String,
     },
+    /// The version of control groups that is mounted here has nothing that this limit could become; it was left out.
+    NoCounterpart { limit: String, asked: String, version: u8 },
     /// The kernel took the value and holds another one.
     Adjusted { limit: String, asked: String, held: String },
 }
@@ -22,6 +24,12 @@ impl fmt::Display for Warning {
         match self {
             Self::Unsupported { limit, asked, missing } => {
                 write!(f, "{limit} {asked} is not applied: this kernel offers no {missing}")
+            }
+            Self::NoCounterpart { limit, asked, version } => {
+                write!(
+                    f,
+                    "{limit} {asked} is not applied: cgroup v{version} has nothing like it"
+                )
             }
             Self::Adjusted { limit, asked, held } => write!(f, "{limit}: asked for {asked}, the kernel holds {held}"),
         }

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod v2 {
+    mod beside;
     mod devices;
     mod files;
     mod kernel;

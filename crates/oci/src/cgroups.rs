@@ -1,12 +1,18 @@
 //! Which cgroup a container is in, and with which limits.
 
+pub(crate) mod subgroup;
+
 use std::path::{Path, PathBuf};
 
-use ferry_cgroup::{Layout, V1Mount};
+use ferry_cgroup::{Cgroup, Hierarchy, Layout, V1_CONTROLLERS, V1Mount, Warning};
+use ferry_runtime::namespace::CLONE_NEWUSER;
+use ferry_runtime::plan::Namespaces;
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxResources};
 use rustix::fs::FsWord;
 
+use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::log::Log;
 
 const MOUNT: &str = "/sys/fs/cgroup";
 /// linux/magic.h
@@ -40,12 +46,9 @@ fn usual() -> Option<Layout> {
         if !is(&path, CGROUP_SUPER_MAGIC) {
             return None;
         }
-        const KNOWN: [&str; 9] = [
-            "memory", "cpu", "cpuacct", "pids", "devices", "freezer", "blkio", "cpuset", "hugetlb",
-        ];
         let controllers: Vec<String> = list
             .split(',')
-            .filter(|name| KNOWN.contains(name))
+            .filter(|name| V1_CONTROLLERS.contains(name))
             .map(str::to_owned)
             .collect();
         if !controllers.is_empty() {
@@ -134,6 +137,90 @@ fn rule(
         builder = builder.minor(minor);
     }
     builder.build().map_err(|error| Error::Invalid(error.to_string()))
+}
+
+/// The hierarchies for a new container. Its group may be there, but has to be empty and not frozen: what is done to one
+/// container must not happen to another (config-linux.md, "Control groups").
+pub(crate) fn open_for(layout: Option<&Layout>, path: &str) -> Result<Option<Hierarchy>> {
+    let Some(layout) = layout else { return Ok(None) };
+    let hierarchy = Hierarchy::try_from(layout.clone())?;
+    match hierarchy.open(path) {
+        Err(ferry_cgroup::Error::NotFound(_)) => {}
+        opened => check_unused(&opened?, layout, path)?,
+    }
+    Ok(Some(hierarchy))
+}
+
+fn check_unused(held: &Cgroup, layout: &Layout, path: &str) -> Result<()> {
+    match held.pids() {
+        Ok(pids) if !pids.is_empty() => {
+            let text = format!("container's cgroup is not empty: {} process(es) found", pids.len());
+            return Err(Error::State(text));
+        }
+        // It may go meanwhile.
+        Ok(_) | Err(ferry_cgroup::Error::NotFound(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    if is_frozen(layout, path) {
+        return Err(Error::State("container's cgroup unexpectedly frozen".to_owned()));
+    }
+    Ok(())
+}
+
+/// Whom the group belongs to: the user of the container's process as the host knows it, where the container has a cgroup
+/// namespace of its own and may write to the file system (config-linux.md, "Cgroup ownership"). `None`: the runtime's.
+pub(crate) fn owner(config: &Config, namespaces: &Namespaces) -> Option<u32> {
+    const TARGET: &str = "/sys/fs/cgroup";
+    let is_writable = |mount: &crate::config::Mount| {
+        let target: PathBuf = Path::new(&mount.destination).components().collect();
+        mount.source.as_deref() == Some("cgroup")
+            && target == Path::new(TARGET)
+            && !mount.options.iter().flatten().any(|option| option == "ro")
+    };
+    if !namespaces.cgroup || !config.mounts.iter().flatten().any(is_writable) {
+        return None;
+    }
+    let user = config.process.as_ref().and_then(|process| process.user.as_ref());
+    let inside = user.map_or(0, |user| user.uid);
+    if namespaces.join.iter().any(|(flag, _)| *flag == CLONE_NEWUSER) {
+        // Its map is another's.
+        return None;
+    }
+    if namespaces.create & CLONE_NEWUSER == 0 {
+        return (inside != 0).then_some(inside);
+    }
+    namespaces.uids.iter().find_map(|(first, outside, count)| {
+        let offset = inside.checked_sub(*first).filter(|offset| offset < count)?;
+        outside.checked_add(offset)
+    })
+}
+
+pub(crate) fn warn_of_kernel_memory(resources: &LinuxResources, log: &mut Log) {
+    let memory = resources.memory().as_ref();
+    if memory.is_some_and(|memory| memory.kernel().or(memory.kernel_tcp()).is_some()) {
+        log.warn("Kernel memory settings are ignored and will be removed");
+    }
+}
+
+/// Says what did not take effect. What the other version of control groups would have is left out, as runc leaves it out;
+/// what this machine lacks is an error.
+pub(crate) fn judge(warnings: Vec<Warning>, log: &mut Log) -> Result<()> {
+    for warning in warnings {
+        match &warning {
+            Warning::Unsupported { limit, missing, .. } => {
+                let text = format!("cannot set it: this machine has no {missing}");
+                return Err(Error::config(format!("linux.resources.{limit}"), text));
+            }
+            // The kernel takes any number and keeps it within its bounds.
+            Warning::Adjusted { limit, asked, held } if limit == "cpu.shares" => {
+                let bound = if asked.len() > held.len() { "maximum" } else { "minimum" };
+                return Err(Error::Invalid(format!("the {bound} allowed cpu-shares is {held}")));
+            }
+            Warning::NoCounterpart { .. } => log.warn(&warning.to_string()),
+            Warning::Adjusted { .. } => log.debug(&warning.to_string()),
+        }
+    }
+    Ok(())
 }
 
 /// Whether the container is paused, by whoever it was.

@@ -73,6 +73,14 @@ pub fn wait_for_none(what: &str, mut left: impl FnMut() -> Vec<String>) {
     }
 }
 
+/// Says that a test is skipped for lack of something that the virtual machine of `cargo xtask vm` has: there it fails.
+#[track_caller]
+pub fn skip_outside_guest(why: &str) {
+    let is_guest = std::path::Path::new("/vm/tests").exists();
+    assert!(!is_guest, "not to be skipped here: {why}");
+    eprintln!("skipped: {why} (`cargo xtask vm`)");
+}
+
 /// Signals by name, so that tests need no crate for them.
 pub mod signal {
     use rustix::process::Signal;

@@ -56,6 +56,12 @@ pub fn python() -> PathBuf {
     path
 }
 
+/// A profile of AppArmor's in its binary form, where set-up compiled one.
+pub fn apparmor_profile() -> Option<PathBuf> {
+    let path = target().join("tools/apparmor/profile");
+    path.is_file().then_some(path)
+}
+
 /// A directory for what is expensive to make, kept between runs.
 pub fn fixtures() -> PathBuf {
     let dir = target().join("fixtures");

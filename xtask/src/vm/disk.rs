@@ -117,7 +117,7 @@ impl Disk {
         Ok(())
     }
 
-    fn copy(&self, file: &Path, name: &str) -> Result<()> {
+    pub fn copy(&self, file: &Path, name: &str) -> Result<()> {
         let target = self.root.join(name);
         if let Some(parent) = target.parent() {
             fs::create_dir_all(parent)?;

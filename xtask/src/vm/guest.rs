@@ -29,12 +29,13 @@ const DEADLINE: Duration = Duration::from_secs(150);
 const LINES: usize = 50;
 const COLUMNS: usize = 300;
 
-const MOUNTS: [(&str, &str, &str); 5] = [
+const MOUNTS: [(&str, &str, &str); 6] = [
     ("cgroup2", "/sys/fs/cgroup", "nsdelegate"),
     ("tmpfs", "/run", "mode=755"),
     ("devpts", "/dev/pts", "ptmxmode=666"),
     ("tmpfs", "/dev/shm", "mode=1777"),
     ("mqueue", "/dev/mqueue", ""),
+    ("securityfs", "/sys/kernel/security", ""),
 ];
 
 /// One line of the list.

@@ -37,8 +37,11 @@ pub(super) fn asked(block_io: &LinuxBlockIo) -> Vec<(String, String)> {
     if let Some(weight) = block_io.weight().filter(|weight| *weight != 0) {
         asked.push(("blockIO.weight".to_owned(), weight.to_string()));
     }
+    if let Some(weight) = block_io.leaf_weight().filter(|weight| *weight != 0) {
+        asked.push(("blockIO.leafWeight".to_owned(), weight.to_string()));
+    }
     for device in block_io.weight_device().iter().flatten() {
-        let weight = device.weight().unwrap_or_default();
+        let weight = device.weight().or(device.leaf_weight()).unwrap_or_default();
         asked.push((
             "blockIO.weightDevice".to_owned(),
             format!("{}:{} {weight}", device.major(), device.minor()),
@@ -55,7 +58,26 @@ pub(super) fn asked(block_io: &LinuxBlockIo) -> Vec<(String, String)> {
     asked
 }
 
-/// Leaf weights are left out: no kernel since 5.0 has them.
+/// Leaf weights are CFQ's, which no kernel since 5.0 has.
+fn leaf_weights(limits: &mut Limits<'_>, block_io: &LinuxBlockIo) -> Result<()> {
+    const MEANING: &str = "leaf weights are 10 to 1000, of a device that is there";
+    if let Some(weight) = block_io.leaf_weight().filter(|weight| *weight != 0) {
+        limits.set("blockIO.leafWeight", "blkio.leaf_weight", &weight.to_string(), MEANING)?;
+    }
+    for device in block_io.weight_device().iter().flatten() {
+        if let Some(weight) = device.leaf_weight().filter(|weight| *weight != 0) {
+            let line = format!("{}:{} {weight}", device.major(), device.minor());
+            limits.put(
+                "blockIO.weightDevice.leafWeight",
+                "blkio.leaf_weight_device",
+                &line,
+                MEANING,
+            )?;
+        }
+    }
+    Ok(())
+}
+
 pub(super) fn apply(limits: &mut Limits<'_>, block_io: &LinuxBlockIo) -> Result<()> {
     let weight = block_io.weight().filter(|weight| *weight != 0);
     let by_device = block_io
@@ -88,6 +110,7 @@ pub(super) fn apply(limits: &mut Limits<'_>, block_io: &LinuxBlockIo) -> Result<
             limits.put("blockIO.weightDevice", device_file, &line, meaning)?;
         }
     }
+    leaf_weights(limits, block_io)?;
     for (limit, file, devices) in throttles(block_io) {
         for device in devices.iter().flatten() {
             let line = format!("{}:{} {}", device.major(), device.minor(), device.rate());

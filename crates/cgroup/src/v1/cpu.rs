@@ -34,31 +34,51 @@ pub(super) fn asked(cpu: &LinuxCpu) -> Vec<(String, String)> {
 }
 
 pub(super) fn apply(limits: &mut Limits<'_>, cpu: &LinuxCpu) -> Result<()> {
-    if let Some(shares) = cpu.shares().filter(|shares| *shares != 0) {
+    if let Some(idle) = cpu.idle() {
+        limits.set("cpu.idle", "cpu.idle", &idle.to_string(), "idle is 0 or 1")?;
+    }
+    // An idle group has the least weight there is, and the kernel takes no other for it.
+    let shares = cpu.shares().filter(|shares| *shares != 0 && cpu.idle() != Some(1));
+    if let Some(shares) = shares {
         limits.set(
             "cpu.shares",
             "cpu.shares",
             &shares.to_string(),
-            "shares are 2 to 262144",
+            "shares are 2 to 262144, and not to be changed while the group is idle",
         )?;
     }
     bandwidth(limits, cpu)?;
-    if let Some(idle) = cpu.idle() {
-        limits.set("cpu.idle", "cpu.idle", &idle.to_string(), "idle is 0 or 1")?;
+    real_time(limits, cpu)
+}
+
+/// A period that only fits the new runtime is refused before it and taken after it.
+fn real_time(limits: &mut Limits<'_>, cpu: &LinuxCpu) -> Result<()> {
+    const MEANING: &str = "real-time time is within the period and what the parent group has left";
+    const PERIOD: (&str, &str) = ("cpu.realtimePeriod", "cpu.rt_period_us");
+    let runtime = cpu.realtime_runtime().filter(|runtime| *runtime != 0);
+    let mut period = cpu
+        .realtime_period()
+        .filter(|period| *period != 0)
+        .map(|period| period.to_string());
+    if let Some(value) = &period {
+        match limits.attempt(PERIOD.0, PERIOD.1, value)? {
+            Ok(()) => period = None,
+            Err(Errno::INVAL) if runtime.is_some() => {}
+            Err(e) => return Err(limits.group.refused(PERIOD.1, value, MEANING, e)),
+        }
     }
-    let real_time = "real-time time is within the period and what the parent group has left";
-    if let Some(period) = cpu.realtime_period().filter(|period| *period != 0) {
-        limits.set("cpu.realtimePeriod", "cpu.rt_period_us", &period.to_string(), real_time)?;
-    }
-    if let Some(runtime) = cpu.realtime_runtime().filter(|runtime| *runtime != 0) {
+    if let Some(runtime) = runtime {
         limits.set(
             "cpu.realtimeRuntime",
             "cpu.rt_runtime_us",
             &runtime.to_string(),
-            real_time,
+            MEANING,
         )?;
     }
-    Ok(())
+    match period {
+        Some(value) => limits.set(PERIOD.0, PERIOD.1, &value, MEANING),
+        None => Ok(()),
+    }
 }
 
 /// The kernel checks each write against the values that stand, so a period or burst that only fits the new quota is

@@ -1,9 +1,13 @@
 //! Huge pages (cgroup-v1/hugetlb.rst).
 
+use std::collections::BTreeMap;
+
 use oci_spec::runtime::LinuxHugepageLimit;
 
 use crate::error::{Error, Result};
+use crate::group::Group;
 use crate::limits::Limits;
+use crate::stats::{HugePages, page_sizes};
 
 pub(super) fn asked(pages: &[LinuxHugepageLimit]) -> Vec<(String, String)> {
     pages
@@ -26,6 +30,27 @@ pub(super) fn apply(limits: &mut Limits<'_>, pages: &[LinuxHugepageLimit]) -> Re
         }
     }
     Ok(())
+}
+
+/// Of reservations, where the kernel counts those.
+pub(super) fn stats(group: &Group<'_>) -> Result<BTreeMap<String, HugePages>> {
+    let names = group.files()?;
+    let of_size = |size: &str| {
+        let reserved = format!("hugetlb.{size}.rsvd");
+        let prefix = if names.iter().any(|name| name.starts_with(&reserved)) {
+            reserved
+        } else {
+            format!("hugetlb.{size}")
+        };
+        let number = |what: &str| Ok(group.read_number(&format!("{prefix}.{what}"))?.unwrap_or_default());
+        let pages = HugePages {
+            usage: number("usage_in_bytes")?,
+            max_usage: number("max_usage_in_bytes")?,
+            failures: number("failcnt")?,
+        };
+        Ok((size.to_owned(), pages))
+    };
+    page_sizes(&names).into_iter().map(of_size).collect()
 }
 
 /// `64KB`, `2MB`, `1GB`: it becomes part of a file's name.

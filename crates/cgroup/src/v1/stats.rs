@@ -4,7 +4,8 @@ use rustix::io::Errno;
 
 use crate::error::Result;
 use crate::group::Group;
-use crate::stats::{BlockIo, BlockIoEntry, Cpu, Memory, Pids, flat_keyed, keyed};
+use crate::limits::cpu_list;
+use crate::stats::{BlockIo, BlockIoEntry, Charge, Cpu, Cpuset, Memory, Pids, flat_keyed, keyed};
 
 /// `cpuacct.stat` counts in USER_HZ, which is 100 on every architecture Ferry runs on.
 const NANOSECONDS_A_TICK: u64 = 10_000_000;
@@ -22,7 +23,46 @@ pub(super) fn usage(cpuacct: &Group<'_>, cpu: &mut Cpu) -> Result<()> {
         .saturating_mul(NANOSECONDS_A_TICK);
     let per_cpu = cpuacct.read_known("cpuacct.usage_percpu")?;
     cpu.per_cpu = per_cpu.split_whitespace().filter_map(|n| n.parse().ok()).collect();
+    let modes = cpuacct.read("cpuacct.usage_all").unwrap_or_default();
+    (cpu.per_cpu_user, cpu.per_cpu_kernel) = by_mode(&modes);
     Ok(())
+}
+
+/// A line `cpu user system`, then one a CPU.
+fn by_mode(text: &str) -> (Vec<u64>, Vec<u64>) {
+    let line = |line: &str| {
+        let mut words = line.split_whitespace().skip(1).map(str::parse::<u64>);
+        Some((words.next()?.ok()?, words.next()?.ok()?))
+    };
+    text.lines().skip(1).filter_map(line).unzip()
+}
+
+/// Processors and memory nodes that may be used, and the switches.
+pub(super) fn cpuset(group: &Group<'_>) -> Result<Cpuset> {
+    const SWITCHES: [&str; 9] = [
+        "cpu_exclusive",
+        "mem_hardwall",
+        "mem_exclusive",
+        "memory_migrate",
+        "memory_spread_page",
+        "memory_spread_slab",
+        "memory_pressure",
+        "sched_load_balance",
+        "sched_relax_domain_level",
+    ];
+    let list = |file: &str| -> Result<Vec<u32>> {
+        let ranges = cpu_list(&group.read_known(file)?).unwrap_or_default();
+        Ok(ranges.into_iter().flat_map(|(first, last)| first..=last).collect())
+    };
+    let switch = |name: &'static str| {
+        let text = group.read(&format!("cpuset.{name}")).ok()?;
+        Some((name, text.trim().parse().ok()?))
+    };
+    Ok(Cpuset {
+        cpus: list("cpuset.cpus")?,
+        mems: list("cpuset.mems")?,
+        switches: SWITCHES.into_iter().filter_map(switch).collect(),
+    })
 }
 
 pub(super) fn throttling(group: &Group<'_>, cpu: &mut Cpu) -> Result<()> {
@@ -40,7 +80,23 @@ pub(super) fn memory(group: &Group<'_>) -> Result<Memory> {
         Err(Errno::NOENT | Errno::OPNOTSUPP) => Ok(None),
         Err(e) => Err(group.io_error("read", name, e)),
     };
+    // Each of them is optional, by kernel and by its configuration.
+    let charge = |name: &str| {
+        let value = |what: &str| {
+            let text = group.read(&format!("memory.{name}.{what}")).unwrap_or_default();
+            text.trim().parse().unwrap_or_default()
+        };
+        Charge {
+            usage: value("usage_in_bytes"),
+            max_usage: value("max_usage_in_bytes"),
+            failures: value("failcnt"),
+            limit: value("limit_in_bytes"),
+        }
+    };
     Ok(Memory {
+        kernel: charge("kmem"),
+        kernel_tcp: charge("kmem.tcp"),
+        pressure: None,
         usage: number("memory.usage_in_bytes")?.unwrap_or_default(),
         max_usage: number("memory.max_usage_in_bytes")?.unwrap_or_default(),
         limit: number("memory.limit_in_bytes")?,
@@ -85,6 +141,7 @@ pub(super) fn block_io(group: &Group<'_>) -> Result<BlockIo> {
             "blkio.bfq.io_serviced_recursive",
             "blkio.throttle.io_serviced_recursive",
         ])?,
+        pressure: None,
     })
 }
 
@@ -106,6 +163,12 @@ fn entries(text: &str) -> Vec<BlockIoEntry> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn user_and_kernel_time_are_columns() {
+        let text = "cpu user system\n0 12 3\n1 45 6\n";
+        assert_eq!(by_mode(text), (vec![12, 45], vec![3, 6]));
+    }
 
     #[test]
     fn the_total_of_all_devices_is_no_entry() {

@@ -12,31 +12,25 @@ const BANDWIDTH: &str =
     "period and quota are at least 1000 us, the period at most 1000000 us, the burst at most the quota";
 
 pub(super) fn apply(limits: &mut Limits<'_>, cpu: &LinuxCpu) -> Result<()> {
-    if let Some(shares) = cpu.shares().filter(|shares| *shares != 0) {
+    if let Some(idle) = cpu.idle() {
+        limits.set("cpu.idle", "cpu.idle", &idle.to_string(), "idle is 0 or 1")?;
+    }
+    // An idle group has the least weight there is, and the kernel takes no other for it.
+    let shares = cpu.shares().filter(|shares| *shares != 0 && cpu.idle() != Some(1));
+    if let Some(shares) = shares {
         limits.set(
             "cpu.shares",
             "cpu.weight",
             &weight(shares).to_string(),
-            "a weight is 1 to 10000",
+            "a weight is 1 to 10000, and not to be changed while the group is idle",
         )?;
-    }
-    if let Some(idle) = cpu.idle() {
-        limits.set("cpu.idle", "cpu.idle", &idle.to_string(), "idle is 0 or 1")?;
     }
     bandwidth(limits, cpu)?;
     if let Some(runtime) = cpu.realtime_runtime().filter(|runtime| *runtime != 0) {
-        limits.unsupported(
-            "cpu.realtimeRuntime",
-            &runtime.to_string(),
-            "cpu.rt_runtime_us with cgroup v2",
-        );
+        limits.of_v1("cpu.realtimeRuntime", &runtime);
     }
     if let Some(period) = cpu.realtime_period().filter(|period| *period != 0) {
-        limits.unsupported(
-            "cpu.realtimePeriod",
-            &period.to_string(),
-            "cpu.rt_period_us with cgroup v2",
-        );
+        limits.of_v1("cpu.realtimePeriod", &period);
     }
     Ok(())
 }

@@ -6,13 +6,6 @@ use crate::error::{Error, Result};
 use crate::limits::{Limits, cpu_list};
 use crate::warning::Warning;
 
-pub(super) fn asked(cpu: &LinuxCpu) -> bool {
-    [cpu.cpus(), cpu.mems()]
-        .into_iter()
-        .flatten()
-        .any(|list| !list.is_empty())
-}
-
 pub(super) fn apply(limits: &mut Limits<'_>, cpu: &LinuxCpu) -> Result<()> {
     let settings = [
         ("cpu.cpus", "cpuset.cpus", cpu.cpus()),

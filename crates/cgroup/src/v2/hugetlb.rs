@@ -1,9 +1,13 @@
 //! Huge pages.
 
+use std::collections::BTreeMap;
+
 use oci_spec::runtime::LinuxHugepageLimit;
 
 use crate::error::Result;
+use crate::group::Group;
 use crate::limits::Limits;
+use crate::stats::{HugePages, keyed, page_sizes};
 use crate::v1::hugetlb::page_size;
 
 /// The limit of reservations is set too where there is one (5.7).
@@ -20,4 +24,25 @@ pub(super) fn apply(limits: &mut Limits<'_>, pages: &[LinuxHugepageLimit]) -> Re
         }
     }
     Ok(())
+}
+
+/// Of reservations, where the kernel counts those; failures are the same for both.
+pub(super) fn stats(group: &Group<'_>) -> Result<BTreeMap<String, HugePages>> {
+    let names = group.files()?;
+    let of_size = |size: &str| {
+        let reserved = format!("hugetlb.{size}.rsvd.current");
+        let usage = if names.contains(&reserved) {
+            reserved
+        } else {
+            format!("hugetlb.{size}.current")
+        };
+        let events = group.read_known(&format!("hugetlb.{size}.events"))?;
+        let pages = HugePages {
+            usage: group.read_number(&usage)?.unwrap_or_default(),
+            max_usage: 0,
+            failures: keyed(&events, "max").unwrap_or_default(),
+        };
+        Ok((size.to_owned(), pages))
+    };
+    page_sizes(&names).into_iter().map(of_size).collect()
 }

@@ -1,6 +1,6 @@
 //! Block I/O: `io.max` for throttles, `io.bfq.weight` or `io.weight` for weights.
 
-use oci_spec::runtime::LinuxBlockIo;
+use oci_spec::runtime::{LinuxBlockIo, LinuxWeightDevice};
 
 use crate::error::Result;
 use crate::limits::Limits;
@@ -50,11 +50,15 @@ pub(super) fn apply(limits: &mut Limits<'_>, block_io: &LinuxBlockIo) -> Result<
 }
 
 fn weights(limits: &mut Limits<'_>, block_io: &LinuxBlockIo) -> Result<()> {
-    let weight = block_io.weight().filter(|weight| *weight != 0);
+    let given = |weight: Option<u16>| weight.filter(|weight| *weight != 0);
+    let of_device = |device: &LinuxWeightDevice| given(device.leaf_weight());
+    let leaf = given(block_io.leaf_weight());
+    if let Some(leaf) = leaf.or_else(|| block_io.weight_device().iter().flatten().find_map(of_device)) {
+        limits.of_v1("blockIO.leafWeight", &leaf);
+    }
+    let weight = given(block_io.weight());
     let devices = block_io.weight_device().iter().flatten();
-    let devices: Vec<_> = devices
-        .filter_map(|d| Some((d, d.weight().filter(|weight| *weight != 0)?)))
-        .collect();
+    let devices: Vec<_> = devices.filter_map(|d| Some((d, given(d.weight())?))).collect();
     if weight.is_none() && devices.is_empty() {
         return Ok(());
     }
@@ -68,12 +72,13 @@ fn weights(limits: &mut Limits<'_>, block_io: &LinuxBlockIo) -> Result<()> {
         }
     }
     for (device, weight) in devices {
-        let line = format!("{}:{} {weight}", device.major(), device.minor());
-        if bfq {
-            limits.put("blockIO.weightDevice", "io.bfq.weight", &line, meaning)?;
+        let (file, weight) = if bfq {
+            ("io.bfq.weight", u64::from(weight))
         } else {
-            limits.unsupported("blockIO.weightDevice", &line, "io.bfq.weight");
-        }
+            ("io.weight", io_weight(weight))
+        };
+        let line = format!("{}:{} {weight}", device.major(), device.minor());
+        limits.put("blockIO.weightDevice", file, &line, meaning)?;
     }
     Ok(())
 }

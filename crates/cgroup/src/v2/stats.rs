@@ -4,7 +4,8 @@ use rustix::io::Errno;
 
 use crate::error::Result;
 use crate::group::Group;
-use crate::stats::{BlockIo, BlockIoEntry, Cpu, Memory, Pids, Stats, flat_keyed, keyed};
+use crate::rdma;
+use crate::stats::{BlockIo, BlockIoEntry, Cpu, Memory, Pids, Stats, flat_keyed, keyed, pressure};
 
 pub(super) fn read(group: &Group<'_>) -> Result<Stats> {
     let text = |name: &str| match group.read(name) {
@@ -13,11 +14,16 @@ pub(super) fn read(group: &Group<'_>) -> Result<Stats> {
         Err(e) => Err(group.io_error("read", name, e)),
     };
     let number = |name: &str| Ok(text(name)?.and_then(|text| text.trim().parse::<u64>().ok()));
+    // Not every kernel keeps it, and some only when told to at their start (EOPNOTSUPP).
+    let pressure = |name: &str| Ok(text(name)?.map(|text| pressure(&text)));
     let failures = text("memory.events")?
         .and_then(|text| keyed(&text, "max"))
         .unwrap_or_default();
     Ok(Stats {
-        cpu: cpu(&text("cpu.stat")?.unwrap_or_default()),
+        cpu: Cpu {
+            pressure: pressure("cpu.pressure")?,
+            ..cpu(&text("cpu.stat")?.unwrap_or_default())
+        },
         memory: Memory {
             usage: number("memory.current")?.unwrap_or_default(),
             max_usage: number("memory.peak")?.unwrap_or_default(),
@@ -26,12 +32,20 @@ pub(super) fn read(group: &Group<'_>) -> Result<Stats> {
             swap_limit: number("memory.swap.max")?,
             failures,
             stat: text("memory.stat")?.map(|text| flat_keyed(&text)).unwrap_or_default(),
+            pressure: pressure("memory.pressure")?,
+            ..Memory::default()
         },
         pids: Pids {
             current: number("pids.current")?.unwrap_or_default(),
             limit: number("pids.max")?,
         },
-        block_io: block_io(&text("io.stat")?.unwrap_or_default()),
+        block_io: BlockIo {
+            pressure: pressure("io.pressure")?,
+            ..block_io(&text("io.stat")?.unwrap_or_default())
+        },
+        cpuset: None,
+        huge_pages: super::hugetlb::stats(group)?,
+        rdma: rdma::stats(group)?,
     })
 }
 
@@ -42,10 +56,10 @@ fn cpu(stat: &str) -> Cpu {
         total: microseconds("usage_usec"),
         user: microseconds("user_usec"),
         kernel: microseconds("system_usec"),
-        per_cpu: Vec::new(),
         periods: count("nr_periods"),
         throttled_periods: count("nr_throttled"),
         throttled_time: microseconds("throttled_usec"),
+        ..Cpu::default()
     }
 }
 

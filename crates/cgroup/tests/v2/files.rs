@@ -22,6 +22,7 @@ impl Tree {
     fn new(files: &[&str]) -> Self {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join(ID)).unwrap();
+        fs::write(root.path().join(ID).join("cgroup.controllers"), "memory io cpu\n").unwrap();
         fs::write(
             root.path().join("cgroup.controllers"),
             "cpuset cpu io memory hugetlb pids rdma misc\n",
@@ -52,14 +53,13 @@ impl Tree {
 
 #[test]
 fn controllers_are_switched_on_from_the_root_down() {
-    let tree = Tree::new(&["cpuset.cpus", "misc.max"]);
-    tree.create(r#"{"cpu": {"cpus": "0"}, "unified": {"misc.max": "x 1", "cgroup.max.depth": ""}}"#)
-        .unwrap();
+    let tree = Tree::new(&[]);
+    tree.create("{}").unwrap();
     for parent in ["", "ferry"] {
         let file = tree.root.path().join(parent).join("cgroup.subtree_control");
         assert_eq!(
             fs::read_to_string(file).unwrap(),
-            "+cpu +io +memory +pids +cpuset +misc"
+            "+cpuset +cpu +io +memory +hugetlb +pids +rdma +misc"
         );
     }
 }
@@ -68,9 +68,10 @@ fn controllers_are_switched_on_from_the_root_down() {
 fn controllers_that_are_on_are_left_alone() {
     let tree = Tree::new(&[]);
     let file = tree.root.path().join("ferry/cgroup.subtree_control");
-    fs::write(&file, "cpu io memory pids").unwrap();
+    let on = "cpuset cpu io memory hugetlb pids rdma misc";
+    fs::write(&file, on).unwrap();
     tree.create("{}").unwrap();
-    assert_eq!(fs::read_to_string(file).unwrap(), "cpu io memory pids");
+    assert_eq!(fs::read_to_string(file).unwrap(), on);
     assert_eq!(
         fs::read_to_string(tree.root.path().join("cgroup.subtree_control")).unwrap(),
         ""
@@ -106,10 +107,90 @@ fn no_swap_needs_no_swap_accounting() {
 
 #[test]
 fn settings_of_v1_alone_are_warnings() {
-    let tree = Tree::new(&[]);
-    let json = r#"{"memory": {"swappiness": 60, "disableOOMKiller": true}, "cpu": {"realtimeRuntime": 95000}}"#;
+    let tree = Tree::new(&["io.weight"]);
+    let json = r#"{"memory": {"swappiness": 60, "disableOOMKiller": true}, "cpu": {"realtimeRuntime": 95000, "realtimePeriod": 1000000},
+        "network": {"classID": 7, "priorities": [{"name": "lo", "priority": 3}]}, "blockIO": {"leafWeight": 20}}"#;
     let (_, warnings) = tree.create(json).unwrap();
-    assert_eq!(warnings.len(), 3, "{warnings:?}");
+    let texts: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    for limit in [
+        "memory.swappiness 60",
+        "memory.disableOOMKiller true",
+        "cpu.realtimeRuntime 95000",
+        "cpu.realtimePeriod 1000000",
+        "network.classID 7",
+        "network.priorities lo 3",
+        "blockIO.leafWeight 20",
+    ] {
+        let text = format!("{limit} is not applied: cgroup v2 has nothing like it");
+        assert!(texts.contains(&text), "{text}: {texts:?}");
+    }
+    assert_eq!(texts.len(), 7, "{texts:?}");
+}
+
+#[test]
+fn an_idle_group_gets_no_weight() {
+    let tree = Tree::new(&["cpu.idle", "cpu.weight"]);
+    let (cgroup, warnings) = tree.create(r#"{"cpu": {"idle": 1, "shares": 512}}"#).unwrap();
+    assert_eq!(warnings, []);
+    assert_eq!(
+        (tree.held("cpu.idle"), tree.held("cpu.weight")),
+        ("1".into(), String::new())
+    );
+    cgroup
+        .update(&resources(r#"{"cpu": {"idle": 0, "shares": 512}}"#))
+        .unwrap();
+    assert_eq!(
+        (tree.held("cpu.idle"), tree.held("cpu.weight")),
+        ("0".into(), "59".into())
+    );
+}
+
+#[test]
+fn swap_and_memory_together_stay_what_they_are() {
+    let tree = Tree::new(&["memory.max", "memory.swap.max"]);
+    let json = r#"{"memory": {"limit": 104857600, "swap": 157286400}}"#;
+    let (cgroup, _) = tree.create(json).unwrap();
+    let update = |json: &str| {
+        // Plain files keep the end of a longer value.
+        for file in ["memory.max", "memory.swap.max"] {
+            let value = tree.held(file);
+            fs::write(tree.path(file), format!("{value}\n")).unwrap();
+        }
+        cgroup.update(&resources(json))
+    };
+    let held = |file: &str| tree.held(file).lines().next().unwrap().to_owned();
+    update(r#"{"memory": {"limit": 125829120}}"#).unwrap();
+    assert_eq!(
+        (held("memory.max"), held("memory.swap.max")),
+        ("125829120".into(), "31457280".into())
+    );
+    update(r#"{"memory": {"swap": 167772160}}"#).unwrap();
+    assert_eq!(held("memory.swap.max"), "41943040");
+    let error = update(r#"{"memory": {"limit": 904857600}}"#).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("memory+swap limit should be >= memory limit"),
+        "{error}"
+    );
+    let error = tree.create(r#"{"memory": {"swap": 1048576}}"#).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("unable to set swap limit without memory limit"),
+        "{error}"
+    );
+}
+
+#[test]
+fn devices_of_rdma_have_a_line_each() {
+    let tree = Tree::new(&["rdma.max"]);
+    tree.create(r#"{"rdma": {"mlx5_1": {"hcaHandles": 3, "hcaObjects": 10000}}}"#)
+        .unwrap();
+    assert_eq!(tree.held("rdma.max"), "mlx5_1 hca_handle=3 hca_object=10000");
+    for bad in [r#"{"rdma": {"a b": {"hcaHandles": 3}}}"#, r#"{"rdma": {"mlx5_1": {}}}"#] {
+        assert!(matches!(tree.create(bad), Err(Error::Invalid { .. })), "{bad}");
+    }
 }
 
 #[test]
@@ -175,9 +256,9 @@ fn io_and_pids_and_huge_pages_have_their_files() {
         "blockIO": {"weight": 500, "weightDevice": [{"major": 8, "minor": 0, "weight": 300}],
             "throttleWriteIOPSDevice": [{"major": 8, "minor": 16, "rate": 70}]}}"#;
     let (_, warnings) = tree.create(json).unwrap();
-    let expected = ["4950", "8:16 wiops=70", "100", "4194304", "4194304"];
+    let expected = ["8:0 2930", "8:16 wiops=70", "100", "4194304", "4194304"];
     assert_eq!(files.map(|file| tree.held(file)), expected);
-    assert_eq!(warnings.len(), 1, "no BFQ, no weight by device: {warnings:?}");
+    assert_eq!(warnings, []);
     let huge = r#"{"hugepageLimits": [{"pageSize": "../2MB", "limit": 1}]}"#;
     assert!(matches!(tree.create(huge), Err(Error::Invalid { .. })));
 }
@@ -194,9 +275,20 @@ fn unified_files_are_written_by_name_and_only_by_name() {
     let tree = Tree::new(&["memory.high"]);
     tree.create(r#"{"unified": {"memory.high": "1048576"}}"#).unwrap();
     assert_eq!(tree.held("memory.high"), "1048576");
-    for bad in ["../memory.high", "", "..", "memory.nothing"] {
+    tree.create(r#"{"unified": {"memory.high": ""}}"#).unwrap();
+    for (bad, why) in [
+        ("../memory.high", "no slashes"),
+        ("", "no slashes"),
+        ("..", "no slashes"),
+        ("memory.nothing", "the group has no such file"),
+        ("nothing", "it must be in the form CONTROLLER.PARAMETER"),
+        ("nothing.max", "controller \"nothing\" not available"),
+    ] {
         let json = format!(r#"{{"unified": {{"{bad}": "1"}}}}"#);
-        assert!(matches!(tree.create(&json), Err(Error::Invalid { .. })), "{bad}");
+        let error = tree.create(&json).unwrap_err();
+        let text = error.to_string();
+        assert!(matches!(error, Error::Invalid { .. }), "{bad}");
+        assert!(text.contains(why) && text.contains(bad), "{bad}: {text}");
     }
 }
 
@@ -205,14 +297,17 @@ fn a_limit_below_the_usage_is_refused_when_asked_to_check() {
     let tree = Tree::new(&["memory.max"]);
     fs::write(tree.path("memory.current"), "9000000\n").unwrap();
     let (cgroup, _) = tree.create("{}").unwrap();
-    let json = r#"{"memory": {"limit": 8000000, "checkBeforeUpdate": true}}"#;
-    let error = cgroup.update(&resources(json)).unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .ends_with("a memory limit of 8000000 is below what the group uses (9000000)"),
-        "{error}"
-    );
+    for (limits, why) in [
+        (r#""limit": 8000000"#, "rejecting memory limit 8000000 <= usage 9000000"),
+        (
+            r#""limit": 8000000, "swap": 8500000"#,
+            "rejecting memory+swap limit 8500000 <= usage 9000000",
+        ),
+    ] {
+        let json = format!(r#"{{"memory": {{{limits}, "checkBeforeUpdate": true}}}}"#);
+        let error = cgroup.update(&resources(&json)).unwrap_err();
+        assert!(error.to_string().ends_with(why), "{error}");
+    }
     assert_eq!(tree.held("memory.max"), "");
 }
 
@@ -236,6 +331,12 @@ fn statistics_are_read_in_their_units() {
         ("pids.current", "2\n"),
         ("pids.max", "100\n"),
         ("io.stat", "8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0\nbad\n"),
+        ("cpu.pressure", "some avg10=0.50 avg60=0.00 avg300=0.00 total=42\n"),
+        ("hugetlb.2MB.current", "7\n"),
+        ("hugetlb.2MB.rsvd.current", "4194304\n"),
+        ("hugetlb.2MB.events", "max 3\n"),
+        ("rdma.current", "mlx4_0 hca_handle=2 hca_object=2000\n"),
+        ("rdma.max", "mlx4_0 hca_handle=3 hca_object=max\n"),
     ] {
         fs::write(tree.path(file), text).unwrap();
     }
@@ -267,6 +368,17 @@ fn statistics_are_read_in_their_units() {
         .collect();
     assert_eq!(bytes, [("read", 1), ("write", 2)]);
     assert_eq!(cgroup.oom_kills().unwrap(), 3);
+    let pressure = stats.cpu.pressure.unwrap();
+    assert_eq!((pressure.some.avg10.as_str(), pressure.some.total), ("0.50", 42));
+    assert_eq!(stats.memory.pressure, None);
+    let pages = stats.huge_pages["2MB"];
+    assert_eq!((pages.usage, pages.failures), (4_194_304, 3));
+    let device = &stats.rdma[0];
+    assert_eq!(
+        (device.device.as_str(), device.handles, device.objects),
+        ("mlx4_0", 2, 2000)
+    );
+    assert_eq!((device.handle_limit, device.object_limit), (Some(3), None));
 }
 
 #[test]

@@ -159,6 +159,7 @@ impl<'a, 'b> Made<'a, 'b> {
             Err(_) if context.rootless => None,
             done => Some(done?),
         };
+        let owner = cgroups::owner(&config, &plan.namespaces);
         plan.lifecycle.no_pivot = parsed.is_set("no-pivot");
         plan.lifecycle.keyring = (!parsed.is_set("no-new-keyring")).then(|| format!("_ses.{id}"));
         if let Some(listen) = context.var("LISTEN_FDS").filter(|_| keep_fds > 0) {
@@ -180,6 +181,8 @@ impl<'a, 'b> Made<'a, 'b> {
 
         ferry_sys::exe::release_code();
         let directory = context.root.make(id)?;
+        // Before there is anything that cleans up by the group's path: it may be another container's.
+        let hierarchy = cgroups::open_for(layout.as_ref(), &group).inspect_err(|_| drop(directory.remove()))?;
         let (filter_bytes, seccomp) = match filter {
             Some((bytes, seccomp)) => (Some(bytes), Some(seccomp)),
             None => (None, None),
@@ -197,7 +200,7 @@ impl<'a, 'b> Made<'a, 'b> {
             start_time: 0,
             boot: boot(),
             cgroup: layout.is_some().then(|| group.clone()),
-            layout: layout.clone(),
+            layout,
             namespaces: plan.namespaces.clone(),
             poststart: first(hooks.poststart, "poststart")?,
             poststop: first(hooks.poststop, "poststop")?,
@@ -228,7 +231,7 @@ impl<'a, 'b> Made<'a, 'b> {
         if let Some(bytes) = &filter_bytes {
             made.directory.save_filter(bytes)?;
         }
-        let cgroup = made.make_cgroup(layout, &group, linux.resources)?;
+        let cgroup = made.make_cgroup(hierarchy, &group, linux.resources, owner)?;
         let seccomp_flags = made.record.seccomp.as_ref().map_or(0, |seccomp| seccomp.flags);
         let listener = listen(&made.directory)?;
         ferry_sys::exe::release_code();
@@ -308,32 +311,29 @@ impl<'a, 'b> Made<'a, 'b> {
 
     fn make_cgroup(
         &mut self,
-        layout: Option<ferry_cgroup::Layout>,
+        hierarchy: Option<Hierarchy>,
         path: &str,
         resources: Option<oci_spec::runtime::LinuxResources>,
+        owner: Option<u32>,
     ) -> Result<Option<Cgroup>> {
-        let Some(layout) = layout else { return Ok(None) };
-        let hierarchy = Hierarchy::try_from(layout)?;
+        let Some(hierarchy) = hierarchy else { return Ok(None) };
         let resources = cgroups::resources(resources, hierarchy.version())?;
-        let asked = [
-            (resources.network().is_some(), "linux.resources.network"),
-            (resources.rdma().is_some(), "linux.resources.rdma"),
-        ];
-        for (_, field) in asked.iter().filter(|(asked, _)| *asked) {
-            self.context.log.warn(&format!("{field} is not applied"));
-        }
-        match hierarchy.create(path, &resources) {
-            Ok((cgroup, warnings)) => {
-                for warning in warnings {
-                    self.context.log.debug(&warning.to_string());
-                }
-                Ok(Some(cgroup))
+        cgroups::warn_of_kernel_memory(&resources, &mut self.context.log);
+        let made = hierarchy.create(path, &resources).map_err(Error::from);
+        let made = made.and_then(|(cgroup, warnings)| {
+            cgroups::judge(warnings, &mut self.context.log)?;
+            if let Some(owner) = owner {
+                cgroup.delegate(owner)?;
             }
+            Ok(cgroup)
+        });
+        match made {
+            Ok(cgroup) => Ok(Some(cgroup)),
             Err(_) if self.context.rootless => {
                 (self.record.cgroup, self.record.layout) = (None, None);
                 Ok(None)
             }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use ferry_cgroup::Hierarchy;
+use ferry_cgroup::{Hierarchy, Layout};
 use ferry_runtime::exec::{Exec, Extra};
 use ferry_runtime::plan::Process;
 use ferry_runtime::start::{Io, Started};
@@ -12,6 +12,7 @@ use rustix::process::Pid;
 
 use super::create::{check_console, keep_fds, protect, standard_streams, write_pid};
 use super::{foreground, id};
+use crate::cgroups::subgroup;
 use crate::command_line::Context;
 use crate::config::{self, Config};
 use crate::console;
@@ -268,22 +269,23 @@ fn cpus(list: &str, name: &str) -> Result<Vec<u32>> {
     })
 }
 
-/// `--cgroup`: files of a group below the container's.
+/// `--cgroup`: files of a group below the container's. `None`: the container's own.
 fn sub_cgroup(parsed: &Parsed, record: &Record) -> Result<Option<Vec<OwnedFd>>> {
-    let Some(sub) = parsed.get("cgroup").filter(|sub| !matches!(*sub, "" | "/")) else {
-        return Ok(None);
-    };
+    let given: Vec<&str> = parsed.all("cgroup").filter(|sub| !sub.is_empty()).collect();
     let (Some(path), Some(layout)) = (&record.cgroup, &record.layout) else {
-        return Err(Error::State("the container has no control group".to_owned()));
+        return match given.is_empty() {
+            true => Ok(None),
+            false => Err(Error::State("the container has no control group".to_owned())),
+        };
     };
-    if sub.contains(':') {
-        return Err(Error::Invalid(
-            "--cgroup with a controller's name is not supported".to_owned(),
-        ));
+    if given.is_empty() && !matches!(layout, Layout::V2(_)) {
+        return Ok(None);
     }
     let hierarchy: Hierarchy = layout.clone().try_into()?;
-    let cgroup = hierarchy.open(&format!("{path}/{}", sub.trim_matches('/')))?;
-    Ok(Some(cgroup.enter_fds()?))
+    if given.is_empty() {
+        return subgroup::of_process(&hierarchy, &hierarchy.open(path)?, record.pid);
+    }
+    subgroup::below(&hierarchy, path, &given)
 }
 
 #[cfg(test)]

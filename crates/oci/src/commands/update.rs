@@ -4,6 +4,7 @@ use oci_spec::runtime::LinuxResources;
 use serde_json::{Map, Value, json};
 
 use super::id;
+use crate::cgroups;
 use crate::command_line::Context;
 use crate::config::{self, IntelRdt};
 use crate::error::{During as _, Error, Result};
@@ -11,7 +12,7 @@ use crate::flags::{Flag, Parsed, value};
 use crate::resctrl;
 use crate::state::{Record, Status};
 
-pub(super) const FLAGS: [Flag; 18] = [
+pub(super) const FLAGS: [Flag; 19] = [
     value(
         "resources",
         "r",
@@ -63,6 +64,7 @@ pub(super) const FLAGS: [Flag; 18] = [
         "Total memory usage (memory + swap); set '-1' to enable unlimited swap",
     ),
     value("kernel-memory", "", "not used: kernels have no such limit any more"),
+    value("kernel-memory-tcp", "", "not used: kernels have no such limit any more"),
     value(
         "pids-limit",
         "",
@@ -81,7 +83,7 @@ pub(super) fn update(context: &mut Context<'_>, parsed: &Parsed) -> Result<u8> {
     if matches!(record.status(&directory), Status::Stopped | Status::Creating) {
         return Err(Error::State("container not running".to_owned()));
     }
-    let resources = match parsed.get("resources") {
+    let mut resources: LinuxResources = match parsed.get("resources") {
         Some("-") => {
             let text = std::io::read_to_string(std::io::stdin()).during(|| "read the standard input")?;
             config::parse(text.as_bytes())?
@@ -93,9 +95,10 @@ pub(super) fn update(context: &mut Context<'_>, parsed: &Parsed) -> Result<u8> {
     let Some(cgroup) = record.cgroup()? else {
         return Err(Error::State("the container has no control group".to_owned()));
     };
-    for warning in cgroup.update(&resources)? {
-        context.log.debug(&warning.to_string());
-    }
+    // As runc: callers send the limits of config.json again, whose rules are not all that the container has.
+    resources.set_devices(None);
+    cgroups::warn_of_kernel_memory(&resources, &mut context.log);
+    cgroups::judge(cgroup.update(&resources)?, &mut context.log)?;
     Ok(0)
 }
 
@@ -139,7 +142,7 @@ fn of_flags(parsed: &Parsed) -> Result<LinuxResources> {
                 .parse()
                 .map_err(|_| Error::Invalid(format!("invalid value for {flag}: {text:?} is not a number")))?;
             // 0 is "not given", but for what has a meaning of its own.
-            if number != 0 || flag == "cpu-idle" {
+            if number != 0 || matches!(flag, "cpu-idle" | "cpu-burst") {
                 set(section, name, json!(number));
             }
         }
@@ -153,6 +156,8 @@ fn of_flags(parsed: &Parsed) -> Result<LinuxResources> {
         ("memory", "limit"),
         ("memory-reservation", "reservation"),
         ("memory-swap", "swap"),
+        ("kernel-memory", "kernel"),
+        ("kernel-memory-tcp", "kernelTCP"),
     ];
     for (flag, name) in sizes {
         if let Some(text) = parsed.get(flag).filter(|text| !text.is_empty()) {

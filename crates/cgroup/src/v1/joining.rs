@@ -1,0 +1,105 @@
+//! Into the group: a process that is born there moves itself, one that runs already is moved.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use super::{ALWAYS, Cgroup, Mounted, cpuset};
+use crate::error::{Error, Result};
+use crate::group::{self, Group};
+
+impl Cgroup {
+    pub fn enter(&self) -> Result<()> {
+        for (group, file) in self.tasks()? {
+            group::join(file.as_fd()).map_err(|e| group.refused("tasks", "0", "a process cannot join the group", e))?;
+        }
+        Ok(())
+    }
+
+    pub fn enter_fds(&self) -> Result<Vec<OwnedFd>> {
+        Ok(self.tasks()?.into_iter().map(|(_, file)| file).collect())
+    }
+
+    /// As [`Self::enter_fds`], with other paths in the hierarchies of some controllers.
+    pub fn enter_fds_below(&self, below: &BTreeMap<String, String>) -> Result<Vec<OwnedFd>> {
+        let invalid = |controller: &str, meaning: &str| Error::Invalid {
+            limit: "cgroup".to_owned(),
+            value: controller.chars().take(80).collect(),
+            meaning: meaning.to_owned(),
+        };
+        let is_known = |controller: &String| self.mounts.0.iter().any(|mounted| mounted.has(&[controller]));
+        if let Some(controller) = below.keys().find(|controller| !is_known(controller)) {
+            return Err(invalid(controller, "this controller is not mounted"));
+        }
+        let mut files = Vec::with_capacity(self.mounts.0.len());
+        for mounted in &self.mounts.0 {
+            let mut named = below.iter().filter(|(controller, _)| mounted.has(&[controller]));
+            match (named.next(), named.next()) {
+                (None, _) => files.extend(self.tasks_of(mounted, &self.path)?.map(|(_, file)| file)),
+                (Some((_, path)), other) if other.is_none_or(|(_, other)| other == path) => {
+                    files.push(mounted.group(path).open_for_joining("tasks")?);
+                }
+                (Some((controller, _)), _) => {
+                    let meaning = "it is mounted together with a controller that has another path";
+                    return Err(invalid(controller, meaning));
+                }
+            }
+        }
+        Ok(files)
+    }
+
+    fn tasks(&self) -> Result<Vec<(Group<'_>, OwnedFd)>> {
+        let mut files = Vec::with_capacity(self.mounts.0.len());
+        for mounted in &self.mounts.0 {
+            files.extend(self.tasks_of(mounted, &self.path)?);
+        }
+        Ok(files)
+    }
+
+    /// Nothing where the container has no group, because it has no limit that needs one.
+    fn tasks_of<'a>(&self, mounted: &'a Mounted, path: &'a str) -> Result<Option<(Group<'a>, OwnedFd)>> {
+        let group = mounted.group(path);
+        match group.open("tasks", OFlags::WRONLY) {
+            Ok(file) => Ok(Some((group, file))),
+            Err(Errno::NOENT) if !mounted.has(&ALWAYS) => Ok(None),
+            Err(e) => Err(group.io_error("open", "tasks", e)),
+        }
+    }
+
+    /// Makes the directory that a container had no need of until now, and moves its processes there.
+    pub(super) fn join(&self, controller: &str) -> Result<()> {
+        let Some(group) = self
+            .mounts
+            .find(controller, &self.path)
+            .filter(|group| !group.exists(""))
+        else {
+            return Ok(());
+        };
+        group.make_with_parents()?;
+        if controller == "cpuset" {
+            cpuset::inherit(&group)?;
+        }
+        // A process forked meanwhile starts where its parent is, so a round that moves nobody is the last.
+        for _ in 0..100 {
+            let inside = group.pids()?;
+            let outside: Vec<i32> = self
+                .main()?
+                .pids()?
+                .into_iter()
+                .filter(|pid| inside.binary_search(pid).is_err())
+                .collect();
+            if outside.is_empty() {
+                return Ok(());
+            }
+            for pid in outside {
+                match group.write("cgroup.procs", &pid.to_string()) {
+                    Ok(()) | Err(Errno::SRCH) => {}
+                    Err(e) => return Err(group.io_error("move a process into", "cgroup.procs", e)),
+                }
+            }
+        }
+        Ok(())
+    }
+}
