@@ -20,7 +20,7 @@ impl Side<'_> {
 }
 
 /// Words, with single quotes.
-fn split(line: &str) -> Vec<String> {
+pub(crate) fn split(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     for (index, part) in line.split('\'').enumerate() {
         if index % 2 == 1 {
@@ -164,6 +164,7 @@ fn run_and_its_exit_codes() {
         "run --rm busybox /etc/passwd",
         "run --rm busybox /nope",
         "run --rm busybox /etc",
+        "run --rm busybox ''",
         "run --rm -w relative busybox true",
         "run --rm -w /root -u app busybox true",
         "run --rm -u nobody-knows busybox true",

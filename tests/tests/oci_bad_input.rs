@@ -60,7 +60,7 @@ fn root_each_wrong_field_is_named() {
         ("ociVersion", json!("3.0.0"), "version 3.0.0 is not supported"),
         ("process.user.uid", json!(-1), "process.user.uid"),
         ("process.args", json!(["nosuch"]), "executable file not found in $PATH"),
-        ("process.args", json!(["/etc"]), "exec: \"/etc\""),
+        ("process.args", json!(["/etc"]), "exec: \"/etc\": is a directory\""),
         ("root.path", json!("nosuch"), "no such file or directory"),
         ("linux.namespaces.0.path", json!("/nosuch"), "/nosuch"),
         (

@@ -89,7 +89,12 @@ impl From<ferry_supervise::Error> for Error {
                     StartKind::NotExecutable => StartFailure::NotExecutable,
                     StartKind::Setup => StartFailure::Setup,
                 };
-                Self::new(Kind::Start(kind), failure.message.clone())
+                let mut text = failure.message.clone();
+                // Docker's words; clients look for the last two.
+                if kind == StartFailure::NotExecutable && text.ends_with("is a directory") {
+                    text.push_str(": permission denied");
+                }
+                Self::new(Kind::Start(kind), text)
             }
             ferry_supervise::Error::Gone => Self::conflict("the process is not running"),
             ferry_supervise::Error::Lost | ferry_supervise::Error::Refused(_) | ferry_supervise::Error::Io(_) => {

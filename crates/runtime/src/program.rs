@@ -90,7 +90,7 @@ fn prepare_and_exec(
     exec::close_on_exec_from(3 + equipment.keep_fds).during(|| "close descriptors")?;
     let in_cwd = enter_cwd(&root, process)?;
     drop(root);
-    let Some(name) = process.args.first().filter(|name| !name.is_empty()) else {
+    let Some(name) = process.args.first() else {
         return Err(Failure::new(Kind::Setup, "no command specified"));
     };
 
@@ -485,11 +485,6 @@ fn not_executable(name: &str, error: &io::Error) -> Failure {
         Some(libc::ENOENT | libc::ENOTDIR) => {
             Failure::new(Kind::NotFound, format!("exec: {name:?}: stat {name}: {text}"))
         }
-        // Docker's words; clients look for the last two.
-        Some(libc::EISDIR) => Failure::new(
-            Kind::NotExecutable,
-            format!("exec: {name:?}: {text}: permission denied"),
-        ),
         _ => Failure::new(Kind::NotExecutable, format!("exec: {name:?}: {text}")),
     }
 }

@@ -209,6 +209,11 @@ impl Rootfs {
             done => done.during(what)?,
         };
         refuse_in_proc(fd.as_fd(), target)?;
+        // The kernel says EINVAL to a file on a directory; callers know this one and explain it.
+        let stat = rustix::fs::fstat(&fd).during(what)?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            return Err(Failure::setup(what(), &Errno::NOTDIR.into()));
+        }
         mount.attach(fd.as_fd()).during(what)
     }
 
@@ -305,6 +310,11 @@ impl Rootfs {
         let Some(dev) = &self.dev else { return Ok(()) };
         let core = self.root.exists("proc/kcore").unwrap_or(false);
         for device in devices {
+            // A link to the container's own devpts is there instead (config-linux.md, "Default Devices"), whatever an
+            // engine copies of the host's /dev.
+            if device.path == Path::new("/dev/ptmx") {
+                continue;
+            }
             let what = || format!("make the device {}", device.path.display());
             // Below /dev through the mount that was just made; elsewhere inside the root.
             let (name, directory) = match device.path.strip_prefix("/dev") {

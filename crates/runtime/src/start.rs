@@ -443,7 +443,8 @@ fn open_namespaces(spaces: &Namespaces) -> Result<Vec<(&'static str, OwnedFd)>, 
         let fd =
             rustix::fs::open(path, flags, Mode::empty()).during(|| format!("open the namespace {}", path.display()))?;
         let kind = namespace::name(*flag);
-        if !ferry_sys::ns::kind_of(fd.as_fd()).is_ok_and(|kind| kind == *flag) {
+        let found = ferry_sys::ns::kind(fd.as_fd()).during(|| format!("look at the namespace {}", path.display()))?;
+        if found != Some(*flag) {
             let text = format!("{} is not a {kind} namespace", path.display());
             return Err(Failure::new(Kind::Setup, text));
         }

@@ -39,17 +39,30 @@ pub fn unshare_mounts(_proof: &SingleThreaded) -> io::Result<()> {
     Ok(())
 }
 
-/// Which kind of namespace a descriptor is open on, as its `CLONE_NEW*` flag (ioctl_ns(2), `NS_GET_NSTYPE`, Linux 4.11).
-/// `ENOTTY` for what is no namespace.
-pub fn kind_of(namespace: BorrowedFd<'_>) -> io::Result<u64> {
-    const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
-    // SAFETY: the descriptor is open; this request takes no argument.
-    let kind = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_NSTYPE) };
-    u64::try_from(kind).map_err(|_| io::Error::last_os_error())
+/// statfs(2) of a namespace's file (linux/magic.h).
+const NSFS_MAGIC: i64 = 0x6e73_6673;
+/// `_IO(0xb7, 3)` (linux/nsfs.h).
+const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
+
+/// Which `CLONE_NEW…` the open file is a namespace of; `None` when it is none. Unlike its name in /proc/self/fd this
+/// also tells of one that is mounted somewhere (ioctl_nsfs(2), `NS_GET_NSTYPE`, Linux 4.11).
+pub fn kind(file: BorrowedFd<'_>) -> io::Result<Option<u64>> {
+    // Asked first: to a device the same request may mean something else.
+    let magic = rustix::fs::fstatfs(file)?.f_type;
+    if i64::try_from(magic).ok() != Some(NSFS_MAGIC) {
+        return Ok(None);
+    }
+    // SAFETY: the descriptor is borrowed, so it is open, and this request takes no argument.
+    let kind = unsafe { libc::ioctl(file.as_raw_fd(), NS_GET_NSTYPE) };
+    match u64::try_from(kind) {
+        Ok(kind) => Ok(Some(kind)),
+        Err(_) => Err(io::Error::last_os_error()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::os::fd::AsFd as _;
     use std::os::linux::fs::MetadataExt as _;
 
@@ -71,10 +84,11 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_says_what_it_is() {
-        let kind = |path: &str| kind_of(std::fs::File::open(path).unwrap().as_fd());
-        assert_eq!(kind("/proc/self/ns/net").unwrap(), 0x4000_0000);
-        assert_eq!(kind("/proc/self/ns/time").unwrap(), 0x80);
-        assert!(kind("/dev/null").is_err());
+    fn a_namespace_tells_its_kind_and_other_files_are_none() {
+        let kind_of = |path: &str| kind(File::open(path).unwrap().as_fd()).unwrap();
+        assert_eq!(kind_of("/proc/self/ns/net"), Some(0x4000_0000));
+        assert_eq!(kind_of("/proc/self/ns/mnt"), Some(0x0002_0000));
+        assert_eq!(kind_of("/proc/self/status"), None);
+        assert_eq!(kind_of("/dev/null"), None);
     }
 }
