@@ -13,7 +13,7 @@ use ferry_runtime::namespace::{
     CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWTIME, CLONE_NEWUSER, CLONE_NEWUTS,
 };
 use ferry_runtime::plan::{Device, IdMap, Lifecycle, Mount, Namespaces, Source, parse_options};
-use ferry_sys::mount::Attributes;
+use ferry_sys::mount::{ATIME, Attributes, NODEV, NODIRATIME, NOEXEC, NOSUID, NOSYMFOLLOW, RDONLY};
 
 use crate::config::{Config, IdMapping, Linux};
 use crate::error::{Error, Result};
@@ -302,15 +302,39 @@ fn mount(mount: &crate::config::Mount, index: usize, bundle: &Path, namespaces: 
             "id-mapped mounts are only supported for bind-mounts",
         ));
     }
+    let is_bind = matches!(source, Source::Bind { .. });
+    let (attributes, explicit) = if is_bind && mode.names_attributes {
+        exactly(mode.attributes)
+    } else {
+        (mode.attributes, 0)
+    };
     Ok(Mount {
         target,
         source,
-        attributes: mode.attributes,
+        attributes,
+        explicit,
         propagation: mode.propagation,
+        propagation_top: mode.propagation_top,
         copy_up: mode.copy_up,
         below: mode.below,
         idmap,
     })
+}
+
+/// The attributes of a bind mount for which any was named: these and no others, as runc does it, but for the access times,
+/// which stay as they are unless some are chosen. And what of them goes against the source's on purpose.
+fn exactly(named: Attributes) -> (Attributes, u64) {
+    let all = RDONLY | NOSUID | NODEV | NOEXEC | NOSYMFOLLOW;
+    let times = named.clear & ATIME != 0 || named.set & NODIRATIME != 0;
+    let (chosen, mut clear) = if times {
+        (ATIME, all | ATIME | NODIRATIME)
+    } else {
+        (0, all)
+    };
+    let explicit = named.clear & all | chosen;
+    // The kernel wants all three cleared for one of them to be set.
+    clear &= !named.set | ATIME;
+    (Attributes { clear, ..named }, explicit)
 }
 
 fn propagation(linux: &Linux) -> Result<u64> {

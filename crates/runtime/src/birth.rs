@@ -26,6 +26,21 @@ pub(crate) fn child(
         home.push(own("pid")?);
         enter(&pid, "pid")?;
     }
+    // Root of a user namespace may not join what does not belong to it. The caller may, and the child is born there.
+    let in_user_namespace =
+        options.namespaces & CLONE_NEWUSER != 0 || prepared.join.iter().any(|(kind, _)| *kind == "user");
+    for kind in ["net", "ipc", "uts", "cgroup"] {
+        let Some(namespace) = in_user_namespace.then(|| take(prepared, kind)).flatten() else {
+            continue;
+        };
+        let here = own(kind)?;
+        match rustix::thread::move_into_link_name_space(namespace.as_fd(), None) {
+            Ok(()) => home.push(here),
+            // A caller without privileges: it may be the other way round.
+            Err(rustix::io::Errno::PERM) => prepared.join.push((kind, namespace)),
+            Err(error) => return Err(Failure::setup(format!("join the {kind} namespace"), &error.into())),
+        }
+    }
     let born = match take(prepared, "user") {
         Some(user) => through(proof, &user, prepared, options),
         None => clone::clone(proof, options).during(|| "create the container's namespaces"),

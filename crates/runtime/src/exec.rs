@@ -157,10 +157,10 @@ fn enter(
 fn streams(io: Io, process: &Process, sync: &OwnedFd) -> Result<(Streams, bool), Failure> {
     match io {
         Io::Streams { stdin, stdout, stderr } => Ok((Streams { stdin, stdout, stderr }, false)),
-        Io::Terminal => {
+        Io::Terminal { plain } => {
             let what = || "make the terminal";
             let root = Root::open(Path::new("/")).during(what)?;
-            let terminal = terminal::open(&root, process.size).during(what)?;
+            let terminal = terminal::open(&root, process.size, plain).during(what)?;
             packet::send(sync, &[TERMINAL], &[terminal.master.as_fd()]).during(what)?;
             let copy = || terminal.slave.try_clone().during(what);
             Ok((

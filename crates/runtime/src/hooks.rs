@@ -101,7 +101,7 @@ fn run_one(proof: &SingleThreaded, hook: &Hook, state: &str, env: &[CString]) ->
     let status = match exit {
         Exit::Code(0) => return Ok(()),
         Exit::Code(code) => format!("exit status {code}"),
-        Exit::Signal(signal) => format!("signal: {signal}"),
+        Exit::Signal(signal) => format!("signal: {}", signal_name(signal)),
     };
     let (stdout, stderr) = (text(&mut output), text(&mut errors));
     Err(Failure::new(
@@ -144,6 +144,30 @@ fn wait(child: &Child, timeout: Option<i64>) -> Result<Exit, Failure> {
     }
     let exit = child.wait(true).during(what)?;
     exit.ok_or_else(|| Failure::new(Kind::Setup, "the hook is gone"))
+}
+
+/// As Go prints signals, which is what users know from runc.
+fn signal_name(signal: i32) -> String {
+    let name = match signal {
+        libc::SIGHUP => "hangup",
+        libc::SIGINT => "interrupt",
+        libc::SIGQUIT => "quit",
+        libc::SIGILL => "illegal instruction",
+        libc::SIGTRAP => "trace/breakpoint trap",
+        libc::SIGABRT => "aborted",
+        libc::SIGBUS => "bus error",
+        libc::SIGFPE => "floating point exception",
+        libc::SIGKILL => "killed",
+        libc::SIGSEGV => "segmentation fault",
+        libc::SIGPIPE => "broken pipe",
+        libc::SIGALRM => "alarm clock",
+        libc::SIGTERM => "terminated",
+        libc::SIGXCPU => "CPU time limit exceeded",
+        libc::SIGXFSZ => "file size limit exceeded",
+        libc::SIGSYS => "bad system call",
+        other => return format!("signal {other}"),
+    };
+    name.to_owned()
 }
 
 fn memory(name: &str) -> Result<std::fs::File, rustix::io::Errno> {

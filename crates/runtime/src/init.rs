@@ -129,7 +129,7 @@ fn script(
     }
     let (streams, terminal) = match io {
         Io::Streams { stdin, stdout, stderr } => (Streams { stdin, stdout, stderr }, false),
-        Io::Terminal => (open_terminal(&rootfs, plan, channel)?, true),
+        Io::Terminal { plain } => (open_terminal(&rootfs, plan, channel, plain)?, true),
     };
     rootfs.finish_dev()?;
     if wait_mounted {
@@ -138,6 +138,8 @@ fn script(
     }
     if !lifecycle.create_container.is_empty() {
         let state = lifecycle.creating.with_pid(rustix::process::getpid().as_raw_pid());
+        // Where they are run with runc.
+        rustix::process::fchdir(&rootfs.root).during(|| "enter the root file system")?;
         let env = lifecycle.hook_env.iter().map(|entry| c_string(entry));
         let env = env.collect::<Result<Vec<_>, _>>()?;
         hooks::run(proof, "createContainer", &lifecycle.create_container, &state, &env)?;
@@ -222,9 +224,9 @@ fn join(namespace: &OwnedFd, kind: &str) -> Result<(), Failure> {
     rustix::thread::move_into_link_name_space(namespace.as_fd(), any).during(|| format!("join the {kind} namespace"))
 }
 
-fn open_terminal(rootfs: &Rootfs, plan: &Plan, channel: &Channel<'_>) -> Result<Streams, Failure> {
+fn open_terminal(rootfs: &Rootfs, plan: &Plan, channel: &Channel<'_>, plain: bool) -> Result<Streams, Failure> {
     let what = || "make the terminal";
-    let terminal = terminal::open(&rootfs.root, plan.process.size).during(what)?;
+    let terminal = terminal::open(&rootfs.root, plan.process.size, plain).during(what)?;
     rootfs.console(terminal.slave.as_fd())?;
     packet::send(channel.fd(), &[TERMINAL], &[terminal.master.as_fd()]).during(what)?;
     let copy = || terminal.slave.try_clone().during(what);

@@ -28,6 +28,7 @@ pub mod pid1;
 pub mod plan;
 mod program;
 mod rootfs;
+mod source;
 pub mod start;
 mod terminal;
 pub mod view;

@@ -95,8 +95,15 @@ pub struct Mount {
     pub source: Source,
     #[serde(with = "attributes")]
     pub attributes: Attributes,
-    /// Of the mount, `MS_*`; 0 for private.
+    /// Of a bind mount, what of its attributes was asked for against the source's: those cleared by name, and `ATIME` where an
+    /// access time was chosen.
+    #[serde(default)]
+    pub explicit: u64,
+    /// Of the mount and what is mounted below, `MS_*`; 0 for private.
     pub propagation: u64,
+    /// Only of the mount itself.
+    #[serde(default)]
+    pub propagation_top: bool,
     /// Copy what the image has at the target into a new tmpfs.
     pub copy_up: bool,
     /// Attributes of this mount and of all below it (`rro`, `rnosuid`, …), set after `attributes`.

@@ -470,9 +470,8 @@ fn executable(path: &Path) -> io::Result<()> {
     if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
         return Err(io::Error::from_raw_os_error(libc::EISDIR));
     }
-    // access(2) lets root execute what anybody may; execve refuses a file without any x bit, and so does this. Real and
-    // effective ids are the same by now, so the call that old profiles know will do.
-    match rustix::fs::accessat(rustix::fs::CWD, path, Access::EXEC_OK, AtFlags::empty()) {
+    // access(2) lets root execute what anybody may; execve refuses a file without any x bit, and so does this.
+    match rustix::fs::accessat(rustix::fs::CWD, path, Access::EXEC_OK, AtFlags::EACCESS) {
         // Behind a filter that knows no such call: execve has the last word.
         Err(rustix::io::Errno::PERM | rustix::io::Errno::NOSYS) if stat.st_mode & 0o111 != 0 => Ok(()),
         done => Ok(done?),

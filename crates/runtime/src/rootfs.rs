@@ -10,13 +10,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use ferry_sys::Root;
-use ferry_sys::mount::{self, Attributes, Mount, NODEV, NOEXEC, NOSUID, PRIVATE, RDONLY, set_attributes};
+use ferry_sys::mount::{Attributes, Mount, NODEV, NOEXEC, NOSUID, PRIVATE, RDONLY, set_attributes};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, makedev};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, MoveMountFlags, UnmountFlags};
 
 use crate::failure::{During as _, Failure, Kind};
 use crate::plan::{self, Device, Plan, Source};
+use crate::source::error_mounting;
 use crate::start::{CgroupView, Prepared};
 
 /// The container's root, attached in this process's mount namespace and not yet `/`.
@@ -101,7 +102,7 @@ impl Rootfs {
         options: &[(String, String)],
         label: Option<&str>,
     ) -> Result<Mount, Failure> {
-        let what = || format!("mount {}", step.target.display());
+        let what = || error_mounting(Path::new(kind), &step.target);
         let mut options: Vec<_> = options.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         let mut mode = String::new();
         // A tmpfs takes the mode of the directory it covers, as with runc, unless it is given one or there is none.
@@ -626,29 +627,4 @@ fn open_null() -> io::Result<OwnedFd> {
         return Err(io::Error::other("it is not the null device"));
     }
     Ok(fd)
-}
-
-/// Opens what a bind mount shows, with the caller's (the host's) credentials and its final attributes.
-pub(crate) fn open_source(step: &plan::Mount, path: &Path, recursive: bool) -> Result<Mount, Failure> {
-    let what = || format!("mount {} from {}", step.target.display(), path.display());
-    let mount = Mount::clone_path(path, recursive).during(what)?;
-    let propagation = if step.propagation == 0 {
-        mount::PRIVATE
-    } else {
-        step.propagation
-    };
-    mount
-        .set(Attributes {
-            propagation,
-            recursive: true,
-            ..Attributes::default()
-        })
-        .during(what)?;
-    if step.attributes.set | step.attributes.clear != 0 {
-        mount.set(step.attributes).during(what)?;
-    }
-    if step.below.set | step.below.clear != 0 {
-        mount.set(step.below).during(what)?;
-    }
-    Ok(mount)
 }

@@ -17,7 +17,7 @@ use crate::failure::{During as _, Failure, Kind};
 use crate::init::{self, FAILURE, LISTENER, MOUNTED, OFFSETS, READY, SOURCE, TERMINAL};
 use crate::namespace::{self, CLONE_NEWTIME, CLONE_NEWUSER};
 use crate::plan::{self, Namespaces, Plan, Source};
-use crate::rootfs::open_source;
+use crate::source;
 
 /// The standard streams of a new process.
 #[derive(Debug)]
@@ -28,7 +28,10 @@ pub enum Io {
         stderr: OwnedFd,
     },
     /// A pseudo-terminal of the container's devpts; its master comes back in [`Started`].
-    Terminal,
+    Terminal {
+        /// It makes no carriage returns (`ONLCR`): whoever copies it has a terminal that does.
+        plain: bool,
+    },
 }
 
 /// What goes into a container beside its plan.
@@ -361,7 +364,9 @@ fn open_bind(proof: &SingleThreaded, spaces: &Namespaces, step: &plan::Mount) ->
     let Source::Bind { path, recursive } = &step.source else {
         return Err(Failure::new(Kind::Setup, "only bind mounts have a source"));
     };
-    let mount = open_source(step, path, *recursive)?;
+    let joins_user = spaces.join.iter().any(|(flag, _)| *flag == CLONE_NEWUSER);
+    let in_user_namespace = joins_user || spaces.create & CLONE_NEWUSER != 0;
+    let mount = source::open(step, path, *recursive, in_user_namespace)?;
     if let Some(map) = &step.idmap {
         let what = || format!("map the owners of {}", step.target.display());
         let joined = spaces.join.iter().find(|(flag, _)| *flag == CLONE_NEWUSER);

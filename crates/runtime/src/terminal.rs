@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::OFlags;
 use rustix::pty::OpenptFlags;
-use rustix::termios::Winsize;
+use rustix::termios::{OptionalActions, OutputModes, Winsize};
 
 use ferry_sys::Root;
 
@@ -18,8 +18,8 @@ pub(crate) struct Terminal {
     pub slave: OwnedFd,
 }
 
-/// Makes a terminal of the devpts that is mounted at `/dev/pts` below `root`.
-pub(crate) fn open(root: &Root, size: Option<(u16, u16)>) -> io::Result<Terminal> {
+/// Makes a terminal of the devpts that is mounted at `/dev/pts` below `root`; a `plain` one makes no carriage returns.
+pub(crate) fn open(root: &Root, size: Option<(u16, u16)>, plain: bool) -> io::Result<Terminal> {
     let flags = OFlags::RDWR | OFlags::NOCTTY;
     let master = root.resolve_no_links("dev/pts/ptmx", flags)?;
     let stat = rustix::fs::fstatfs(&master)?;
@@ -37,6 +37,11 @@ pub(crate) fn open(root: &Root, size: Option<(u16, u16)>) -> io::Result<Terminal
             ws_ypixel: 0,
         };
         rustix::termios::tcsetwinsize(&slave, size)?;
+    }
+    if plain {
+        let mut modes = rustix::termios::tcgetattr(&slave)?;
+        modes.output_modes.remove(OutputModes::ONLCR);
+        rustix::termios::tcsetattr(&slave, OptionalActions::Now, &modes)?;
     }
     Ok(Terminal { master, slave })
 }

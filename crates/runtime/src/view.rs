@@ -17,7 +17,8 @@ use crate::failure::{During as _, Failure};
 use crate::identity;
 use crate::namespace::{CLONE_NEWNS, CLONE_NEWUSER};
 use crate::plan::{self, Source, User};
-use crate::rootfs::{Rootfs, open_source};
+use crate::rootfs::Rootfs;
+use crate::source;
 
 /// Where the files are.
 #[derive(Debug)]
@@ -74,7 +75,7 @@ pub fn enter(proof: &SingleThreaded, view: View<'_>) -> Result<Root, Failure> {
         } => {
             let sources = mounts.iter().filter_map(|step| match &step.source {
                 Source::Bind { path, recursive } => {
-                    Some(open_source(step, path, *recursive).map(|mount| (step, mount)))
+                    Some(source::open(step, path, *recursive, user.is_some()).map(|mount| (step, mount)))
                 }
                 Source::New { .. } | Source::Cgroup => None,
             });

@@ -155,7 +155,7 @@ impl Shim {
         let (root, _) = mount_root(&proof, &launch.rootfs)?;
         let terminal = launch.plan.process.terminal;
         let (io, stdin, outputs) = if terminal {
-            (Io::Terminal, None, [None, None])
+            (Io::Terminal { plain: false }, None, [None, None])
         } else {
             pipes(launch.stdin != Stdin::Closed).map_err(|error| setup("make pipes", error.into()))?
         };
@@ -427,7 +427,7 @@ impl Shim {
         let failed = |error: rustix::io::Errno| Refusal::Start(Failure::setup("make pipes", &error.into()));
         let terminal = request.process.terminal;
         let (io, stdin, outputs) = if terminal {
-            (Io::Terminal, None, [None, None])
+            (Io::Terminal { plain: false }, None, [None, None])
         } else {
             pipes(request.stdin).map_err(failed)?
         };

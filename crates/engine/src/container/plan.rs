@@ -141,7 +141,9 @@ fn new_fs(target: &str, kind: &str, options: &[(&str, &str)], set: u64) -> Mount
             set,
             ..Attributes::default()
         },
+        explicit: 0,
         propagation: 0,
+        propagation_top: false,
         copy_up: false,
         below: Attributes::default(),
         idmap: None,
@@ -190,7 +192,9 @@ fn standard_mounts(record: &Record, own_network: bool) -> Vec<Mount> {
                 set: nothing | writable,
                 ..Attributes::default()
             },
+            explicit: 0,
             propagation: 0,
+            propagation_top: false,
             copy_up: false,
             below: Attributes::default(),
             idmap: None,
@@ -229,7 +233,9 @@ fn bind(target: &str, source: impl Into<PathBuf>, recursive: bool, set: u64) -> 
             recursive,
             ..Attributes::default()
         },
+        explicit: 0,
         propagation: 0,
+        propagation_top: false,
         copy_up: false,
         below: Attributes::default(),
         idmap: None,
@@ -263,7 +269,7 @@ fn user_mounts(record: &Record) -> Result<Vec<Mount>> {
                 );
                 // `ro` makes the directory read-only with all that is mounted below, where the kernel can.
                 mount.attributes.recursive = !point.rw;
-                mount.propagation = mode.propagation;
+                (mount.propagation, mount.propagation_top) = (mode.propagation, mode.propagation_top);
                 mount
             }
             _ => tmpfs(record, point)?,

@@ -261,7 +261,9 @@ impl<'a, 'b> Made<'a, 'b> {
                 network: None,
                 cgroup: cgroup.as_ref(),
                 io: if plan.process.terminal {
-                    Io::Terminal
+                    Io::Terminal {
+                        plain: console_socket.is_none(),
+                    }
                 } else {
                     standard_streams()?
                 },

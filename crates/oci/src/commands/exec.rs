@@ -86,7 +86,14 @@ pub(super) fn exec(context: &mut Context<'_>, parsed: &Parsed) -> Result<u8> {
     kernel.selinux = kernel.selinux.take().or_else(|| record.selinux.clone());
     (kernel.personality, kernel.memory_policy) = (record.personality, record.memory_policy.clone());
     process.no_new_privileges |= record.no_new_privileges && parsed.get("process").is_none();
-    context.log.debug(&format!("exec in {}: {:?}", record.id, process.args));
+    // In runc's words, which tools look for.
+    for step in [
+        "nsexec container setup",
+        "child process in init()",
+        "setns_init: about to exec",
+    ] {
+        context.log.debug(step);
+    }
     affinity(context, &given, &mut process)?;
     if let Some(listen) = context.var("LISTEN_FDS").filter(|_| keep > 0) {
         process.env.push(format!("LISTEN_FDS={listen}"));
@@ -151,7 +158,9 @@ fn spawn(
             namespaces: &record.namespaces,
             cgroup: cgroup.as_ref(),
             io: if process.terminal {
-                Io::Terminal
+                Io::Terminal {
+                    plain: parsed.get("console-socket").is_none(),
+                }
             } else {
                 standard_streams()?
             },

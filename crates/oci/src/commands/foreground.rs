@@ -9,7 +9,7 @@ use ferry_sys::clone::{self, Options};
 use ferry_sys::exec::Signals;
 use ferry_sys::{Child, SingleThreaded};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::termios::{OptionalActions, OutputModes, Termios};
+use rustix::termios::{OptionalActions, Termios};
 use rustix::time::Timespec;
 
 use crate::error::{During as _, Result};
@@ -58,11 +58,6 @@ impl Session {
             let mut raw = before.clone();
             raw.make_raw();
             rustix::termios::tcsetattr(&stdin, OptionalActions::Now, &raw).during(what)?;
-        }
-        // Our own terminal makes the carriage returns; with both, what goes to a file would have them (runc).
-        if let Ok(mut inside) = rustix::termios::tcgetattr(&master) {
-            inside.output_modes.remove(OutputModes::ONLCR);
-            let _ = rustix::termios::tcsetattr(&master, OptionalActions::Now, &inside);
         }
         let Some(copier) = clone::clone(proof, &Options::default()).during(what)? else {
             copy(&master);

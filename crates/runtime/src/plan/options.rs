@@ -10,6 +10,10 @@ use ferry_sys::mount::{
 pub struct Mode {
     pub attributes: Attributes,
     pub propagation: u64,
+    /// Without an `r` before it: of the mount itself only.
+    pub propagation_top: bool,
+    /// Some attribute was named, be it one that is so anyway.
+    pub names_attributes: bool,
     /// `bind` or `rbind`.
     pub bind: bool,
     pub recursive: bool,
@@ -42,7 +46,13 @@ impl Mode {
             self.below.recursive = true;
             return true;
         }
+        // What is so by default; against what a source has it has never had an effect (mount(8)).
+        if matches!(option, "atime" | "norelatime" | "nostrictatime" | "diratime") {
+            self.names_attributes = true;
+            return true;
+        }
         if attribute(option, &mut self.attributes) {
+            self.names_attributes = true;
             return true;
         }
         match option {
@@ -55,6 +65,7 @@ impl Mode {
                     "shared" => SHARED,
                     _ => UNBINDABLE,
                 };
+                self.propagation_top = !option.starts_with('r');
             }
             "tmpcopyup" => self.copy_up = true,
             "idmap" => self.idmap = Some(false),
@@ -130,6 +141,14 @@ mod tests {
             .map(|(key, value)| (key.as_str(), value.as_str()))
             .collect();
         assert_eq!(data, [("mode", "755"), ("size", "64k"), ("newinstance", "")]);
+    }
+
+    #[test]
+    fn the_default_access_times_are_named_without_effect() {
+        let mode = parse(["bind", "norelatime"]);
+        assert!(mode.names_attributes && mode.attributes == Attributes::default());
+        assert!(!parse(["bind", "rprivate"]).names_attributes);
+        assert!(parse(["private"]).propagation_top && !parse(["rprivate"]).propagation_top);
     }
 
     #[test]
