@@ -24,6 +24,7 @@ mod oci;
 mod oci_apparmor;
 mod oci_bad_input;
 mod oci_cgroups;
+mod oci_drop_in;
 mod oci_engines;
 mod oci_spec;
 mod ondemand;

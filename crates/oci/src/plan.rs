@@ -78,9 +78,10 @@ pub(crate) fn of(config: &Config, bundle: &Path, host: Host, warnings: &mut Vec<
         return Err(Error::Invalid(text.to_owned()));
     }
     let sysctls = sysctl::check(linux, &namespaces, hostname.is_some())?;
+    let rootfs = bundle.join(root.path.as_deref().unwrap_or(Path::new("")));
     let mut mounts = Vec::new();
     for (index, mount) in config.mounts.iter().flatten().enumerate() {
-        mounts.push(self::mount(mount, index, bundle, &namespaces)?);
+        mounts.push(self::mount(mount, index, bundle, &rootfs, &namespaces)?);
     }
     let on_dev = |mount: &Mount| mount.target == Path::new("/dev");
     let devices = if mounts
@@ -230,7 +231,13 @@ fn mappings(mappings: Option<&[IdMapping]>, field: &str) -> Result<Vec<(u32, u32
     Ok(mappings.iter().map(|map| (map.container, map.host, map.size)).collect())
 }
 
-fn mount(mount: &crate::config::Mount, index: usize, bundle: &Path, namespaces: &Namespaces) -> Result<Mount> {
+fn mount(
+    mount: &crate::config::Mount,
+    index: usize,
+    bundle: &Path,
+    rootfs: &Path,
+    namespaces: &Namespaces,
+) -> Result<Mount> {
     let field = || format!("mounts[{index}]");
     if mount.destination.is_empty() {
         return Err(Error::config(field(), "the destination is empty"));
@@ -238,6 +245,12 @@ fn mount(mount: &crate::config::Mount, index: usize, bundle: &Path, namespaces: 
     let mut target = PathBuf::from(&mount.destination);
     if !target.is_absolute() {
         target = Path::new("/").join(target);
+    }
+    // Some callers write where it is on the host (runc).
+    if rootfs != Path::new("/")
+        && let Ok(inside) = target.strip_prefix(rootfs)
+    {
+        target = Path::new("/").join(inside);
     }
     let mut mode = parse_options(mount.options.iter().flatten().map(String::as_str));
     let kind = mount.kind.clone().unwrap_or_default();

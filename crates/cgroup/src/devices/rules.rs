@@ -118,7 +118,9 @@ impl Rules {
         };
         let access = match rule.access().as_deref() {
             None | Some("") => Access::ALL,
-            Some(text) => Access::parse(text).ok_or_else(|| invalid("access is made of r, w and m"))?,
+            // runc takes "rwa" for "rw".
+            Some(text) => Access::parse(text.strip_suffix('a').filter(|rest| !rest.is_empty()).unwrap_or(text))
+                .ok_or_else(|| invalid("access is made of r, w and m"))?,
         };
         let node = Node {
             kind,

@@ -31,7 +31,7 @@ impl Cgroup {
         };
         let is_known = |controller: &String| self.mounts.0.iter().any(|mounted| mounted.has(&[controller]));
         if let Some(controller) = below.keys().find(|controller| !is_known(controller)) {
-            return Err(invalid(controller, "this controller is not mounted"));
+            return Err(invalid(controller, "unknown controller (it is not mounted)"));
         }
         let mut files = Vec::with_capacity(self.mounts.0.len());
         for mounted in &self.mounts.0 {

@@ -19,6 +19,9 @@ pub(super) fn kill(context: &mut Context<'_>, parsed: &Parsed) -> Result<u8> {
     let own_pids = record.namespaces.create & CLONE_NEWPID != 0;
     let cgroup = record.cgroup()?;
     // Without a PID namespace of its own a container's processes outlive the first one.
+    if all && signal == 0 {
+        return Ok(0);
+    }
     if all || (signal == libc::SIGKILL && !own_pids) {
         return match cgroup {
             Some(cgroup) => {
