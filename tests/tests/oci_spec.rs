@@ -117,8 +117,9 @@ fn root_devices_of_the_configuration_are_made_and_allowed_or_not() {
         { "path": "/dev/sub/pipe", "type": "p", "fileMode": 438 },
         { "path": "/srv/zero", "type": "c", "major": 1, "minor": 5 },
         { "path": "/dev/mem", "type": "c", "major": 1, "minor": 1 },
+        { "path": "/dev/ptmx", "type": "c", "major": 5, "minor": 2 },
     ]);
-    let script = "stat -c '%a %u %g %t:%T' /dev/mine; test -p /dev/sub/pipe && echo pipe; stat -c %F /srv/zero; (: < /dev/mem) \
+    let script = "readlink /dev/ptmx; stat -c '%a %u %g %t:%T' /dev/mine; test -p /dev/sub/pipe && echo pipe; stat -c %F /srv/zero; (: < /dev/mem) \
                   2>&1; (: < /srv/zero) && echo read";
     let text = printed(script, |bundle| {
         bundle.with("linux.devices", devices).with(
@@ -127,7 +128,7 @@ fn root_devices_of_the_configuration_are_made_and_allowed_or_not() {
         )
     });
     assert!(
-        text.starts_with("600 3 4 1:5\npipe\ncharacter special file\n"),
+        text.starts_with("pts/ptmx\n600 3 4 1:5\npipe\ncharacter special file\n"),
         "{text}"
     );
     assert!(
@@ -289,6 +290,43 @@ fn root_user_namespaces_map_ids_and_can_be_joined() {
         text.lines().any(|line| line == "1"),
         "the first container's first process is seen: {text}"
     );
+}
+
+#[test]
+fn root_a_namespace_is_joined_where_it_is_mounted() {
+    // As `ip netns add` and podman keep them: the open file's name is then that of the mount.
+    let mut bundle = Bundle::sh("readlink /proc/self/ns/net");
+    let place = bundle.path().join("netns");
+    fs::write(&place, "").unwrap();
+    for namespace in bundle.spec["linux"]["namespaces"].as_array_mut().unwrap() {
+        if namespace["type"] == "network" {
+            namespace["path"] = json!(place);
+        }
+    }
+    fs::write(bundle.path().join("config.json"), bundle.spec.to_string()).unwrap();
+    let script = format!(
+        "mount --bind /proc/self/ns/net {}; readlink /proc/self/ns/net; exec {} runtime --root {} run --bundle {} c",
+        place.display(),
+        ferry_testkit::tools::ferry().display(),
+        bundle.state_root().display(),
+        bundle.path().display()
+    );
+    let printed = ferry_testkit::Run::new("unshare")
+        .args(["--mount", "--net", "sh", "-ec", &script])
+        .ok();
+    let (outside, inside) = printed.split_once('\n').unwrap();
+    assert_eq!(outside, inside);
+}
+
+#[test]
+fn root_a_file_is_not_mounted_on_a_directory() {
+    Bundle::sh("true")
+        .and(
+            "mounts",
+            json!({ "destination": "/tmp", "type": "bind", "source": "/etc/passwd", "options": ["bind"] }),
+        )
+        .run()
+        .fails(1, "mount /tmp: not a directory");
 }
 
 #[test]

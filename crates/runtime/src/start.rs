@@ -1,7 +1,7 @@
 //! The parent's side of a start: open what only the host may open, clone once, hear how it went.
 
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use ferry_cgroup::Cgroup;
@@ -352,10 +352,8 @@ fn open_namespaces(spaces: &Namespaces) -> Result<Vec<(&'static str, OwnedFd)>, 
         let fd =
             rustix::fs::open(path, flags, Mode::empty()).during(|| format!("open the namespace {}", path.display()))?;
         let kind = namespace::name(*flag);
-        // "net:[4026531840]", "time:[…]".
-        let link = rustix::fs::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new())
-            .during(|| format!("look at the namespace {}", path.display()))?;
-        if !link.to_bytes().starts_with(format!("{kind}:[").as_bytes()) {
+        let found = ferry_sys::ns::kind(fd.as_fd()).during(|| format!("look at the namespace {}", path.display()))?;
+        if found != Some(*flag) {
             let text = format!("{} is not a {kind} namespace", path.display());
             return Err(Failure::new(Kind::Setup, text));
         }

@@ -1,6 +1,7 @@
 //! Namespaces a thread gives itself. Entering an existing one is `rustix::thread::move_into_link_name_space`, safe there.
 
 use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use rustix::thread::UnshareFlags;
 
@@ -38,8 +39,30 @@ pub fn unshare_mounts(_proof: &SingleThreaded) -> io::Result<()> {
     Ok(())
 }
 
+/// statfs(2) of a namespace's file (linux/magic.h).
+const NSFS_MAGIC: i64 = 0x6e73_6673;
+/// `_IO(0xb7, 3)` (linux/nsfs.h).
+const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
+
+/// Which `CLONE_NEW…` the open file is a namespace of; `None` when it is none. Unlike its name in /proc/self/fd this
+/// also tells of one that is mounted somewhere (ioctl_nsfs(2), `NS_GET_NSTYPE`, Linux 4.11).
+pub fn kind(file: BorrowedFd<'_>) -> io::Result<Option<u64>> {
+    // Asked first: to a device the same request may mean something else.
+    if rustix::fs::fstatfs(file)?.f_type != NSFS_MAGIC {
+        return Ok(None);
+    }
+    // SAFETY: the descriptor is borrowed, so it is open, and this request takes no argument.
+    let kind = unsafe { libc::ioctl(file.as_raw_fd(), NS_GET_NSTYPE) };
+    match u64::try_from(kind) {
+        Ok(kind) => Ok(Some(kind)),
+        Err(_) => Err(io::Error::last_os_error()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::os::fd::AsFd as _;
     use std::os::linux::fs::MetadataExt as _;
 
     use super::*;
@@ -57,5 +80,14 @@ mod tests {
         });
         assert_ne!(inside.join().unwrap(), before);
         assert_eq!(current(), before);
+    }
+
+    #[test]
+    fn a_namespace_tells_its_kind_and_other_files_are_none() {
+        let kind_of = |path: &str| kind(File::open(path).unwrap().as_fd()).unwrap();
+        assert_eq!(kind_of("/proc/self/ns/net"), Some(0x4000_0000));
+        assert_eq!(kind_of("/proc/self/ns/mnt"), Some(0x0002_0000));
+        assert_eq!(kind_of("/proc/self/status"), None);
+        assert_eq!(kind_of("/dev/null"), None);
     }
 }
