@@ -22,6 +22,7 @@ mod names;
 mod network;
 mod oci;
 mod oci_bad_input;
+mod oci_engines;
 mod oci_spec;
 mod ondemand;
 mod readme;

@@ -5,6 +5,7 @@
 //!         └─ peer::Docker the shared real engine (`FERRY_TEST_ENGINE=docker`, or side by side)
 //!    └─ both are a `Client`: a socket, and the command lines that talk to it
 //! Machine     private /run, /var/lib and /etc, for engines at the usual places
+//! Engines     dockerd, podman and containerd on a machine of the test's own, with Ferry as their runtime
 //! ```
 //!
 //! Everything a daemon could leave behind carries its mark, `ferry-test-…`. Dropping a [`TestDaemon`] ends it and fails
@@ -24,6 +25,7 @@ mod client;
 pub mod command;
 mod daemon;
 mod engine;
+mod engines;
 pub mod http;
 pub mod images;
 mod leftovers;
@@ -38,6 +40,7 @@ pub use client::{Client, Program};
 pub use command::{Output, Run, Running};
 pub use daemon::{Builder, TestDaemon};
 pub use engine::{Engine, Kind};
+pub use engines::Engines;
 pub use machine::Machine;
 pub use pty::Pty;
 

@@ -41,7 +41,11 @@ impl Machine {
              mount --bind {0}/lib /var/lib",
             dir.display()
         );
-        let kinds = Kinds { mount: true, pid: true };
+        let kinds = Kinds {
+            mount: true,
+            pid: true,
+            names: false,
+        };
         let namespace = Some(Namespace::new(&dir, kinds, &script));
         Self { mark, dir, namespace }
     }

@@ -21,6 +21,8 @@ pub(crate) struct Kinds {
     pub mount: bool,
     /// With a `/proc` of its own, so it needs `mount`.
     pub pid: bool,
+    /// IPC and UTS: what engines change of a machine beside the rest.
+    pub names: bool,
 }
 
 /// Open namespaces. Dropped, the process that holds them ends, and with a PID namespace all others in it.
@@ -43,6 +45,9 @@ impl Namespace {
         }
         if kinds.pid {
             command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
+        }
+        if kinds.names {
+            command.args(["--ipc", "--uts"]);
         }
         let sleep = if kinds.pid { SLEEP_AND_REAP } else { SLEEP };
         let script = format!("ip link set lo up\n{script}\necho ready\n{sleep}");
@@ -77,6 +82,9 @@ impl Namespace {
         }
         if self.kinds.pid {
             line.push("--pid".into());
+        }
+        if self.kinds.names {
+            line.extend(["--ipc".into(), "--uts".into()]);
         }
         line.push("--".into());
         line

@@ -28,6 +28,38 @@ pub struct Docker {
     _lock: File,
 }
 
+/// Where the peers are.
+#[derive(Debug)]
+pub(crate) struct Place {
+    script: PathBuf,
+    pub root: PathBuf,
+    share: PathBuf,
+    run: PathBuf,
+}
+
+impl Place {
+    /// `None`, saying so, where the peers are not set up.
+    pub fn find() -> Option<Self> {
+        let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
+        let home = variable("HOME").unwrap_or_default();
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let place = Self {
+            script: variable("FERRY_PEERS").unwrap_or_else(|| workspace.join("../shared/peers/peers")),
+            root: variable("PEERS_ROOT").unwrap_or_else(|| home.join(".cache/ferry-peers/root")),
+            share: variable("PEERS_SHARE").unwrap_or_else(|| home.join(".cache/ferry-peers/host")),
+            run: variable("PEERS_RUN").unwrap_or_else(|| PathBuf::from("/run/ferry-peers")),
+        };
+        if !place.script.is_file() || !place.root.join("usr/sbin/dockerd").is_file() {
+            eprintln!(
+                "skipped: no real engines here (`{} setup` makes them)",
+                place.script.display()
+            );
+            return None;
+        }
+        Some(place)
+    }
+}
+
 impl Deref for Docker {
     type Target = Client;
     fn deref(&self) -> &Client {
@@ -39,20 +71,7 @@ impl Docker {
     /// `None`, saying so, where the peers are not set up.
     #[track_caller]
     pub fn get() -> Option<Self> {
-        let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
-        let home = variable("HOME").unwrap_or_default();
-        let root = variable("PEERS_ROOT").unwrap_or_else(|| home.join(".cache/ferry-peers/root"));
-        let share = variable("PEERS_SHARE").unwrap_or_else(|| home.join(".cache/ferry-peers/host"));
-        let run = variable("PEERS_RUN").unwrap_or_else(|| PathBuf::from("/run/ferry-peers"));
-        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let script = variable("FERRY_PEERS").unwrap_or_else(|| workspace.join("../shared/peers/peers"));
-        if !script.is_file() || !root.join("usr/sbin/dockerd").is_file() {
-            eprintln!(
-                "skipped: no real Docker Engine to compare with (`{} setup` makes one)",
-                script.display()
-            );
-            return None;
-        }
+        let Place { script, share, run, .. } = Place::find()?;
         fs::create_dir_all(&run).unwrap();
         let lock = File::create(run.join(format!("{NAME}.lock"))).unwrap();
         flock(&lock, FlockOperation::LockExclusive).unwrap();
