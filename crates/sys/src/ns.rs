@@ -48,8 +48,7 @@ const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
 /// also tells of one that is mounted somewhere (ioctl_nsfs(2), `NS_GET_NSTYPE`, Linux 4.11).
 pub fn kind(file: BorrowedFd<'_>) -> io::Result<Option<u64>> {
     // Asked first: to a device the same request may mean something else.
-    let magic = rustix::fs::fstatfs(file)?.f_type;
-    if i64::try_from(magic).ok() != Some(NSFS_MAGIC) {
+    if rustix::fs::fstatfs(file)?.f_type != NSFS_MAGIC {
         return Ok(None);
     }
     // SAFETY: the descriptor is borrowed, so it is open, and this request takes no argument.

@@ -2,7 +2,8 @@
 //!
 //! Its root is the peers' root, read-only below a tmpfs, so that a test may change anything and nothing stays. The only
 //! `runc` in `PATH` there is Ferry; runc itself is at [`Engines::RUNC`], where nobody finds it who is not told, to hold
-//! Ferry against it. All processes are in one PID namespace and end with it.
+//! Ferry against it. It is a copy and no bind mount, under which runc cannot start itself: so with `FERRY_BIN` naming the
+//! real runc every engine works, and what proves that Ferry ran is seen to fail. All processes are in one PID namespace and end with it.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -59,7 +60,7 @@ impl Engines {
              cd root; mkdir -p data old; mount --bind ../data data\n\
              mount -t proc proc proc; mount --rbind /sys sys; mount --rbind /dev dev\n\
              mount -t tmpfs -o mode=755 tmpfs run; mount -t tmpfs -o mode=1777 tmpfs tmp\n\
-             mkdir run/ferry run/real; touch .{ferry}; mount --bind {binary} .{ferry}\n\
+             mkdir run/ferry run/real; cp {binary} .{ferry}\n\
              mv usr/sbin/runc run/real/runc; rm usr/bin/runc usr/bin/crun\n\
              pivot_root . old; umount -l /old",
             dir = dir.display(),
@@ -187,6 +188,25 @@ impl Engines {
         let states = self.states();
         let ours = states.iter().any(|(known, by_ferry)| *by_ferry && known == id);
         assert!(ours, "{id} is not run by Ferry; the states are {states:?}");
+    }
+
+    /// For a test whose own containers are gone too soon to be looked at: one of dockerd's runtime `ferry` that stays.
+    #[track_caller]
+    pub fn assert_docker_uses_ferry(&self) {
+        let line = [
+            "run",
+            "-d",
+            "--runtime",
+            "ferry",
+            "--network",
+            "none",
+            "busybox",
+            "sleep",
+            "1000",
+        ];
+        let id = self.docker(line).ok();
+        self.assert_ferry_runs(&id);
+        self.docker(["rm", "-f", &id]).ok();
     }
 
     /// What a file of a container's control group says: `memory.limit_in_bytes` of `memory`, say.

@@ -84,6 +84,7 @@ fn run_and_exec_say_what_they_say_with_runc() {
     let Some(engines) = Engines::with_docker() else {
         return;
     };
+    engines.assert_docker_uses_ferry();
     compare(
         &engines,
         &[
@@ -142,6 +143,7 @@ fn a_container_with_any_option_looks_as_it_does_with_runc() {
     let Some(engines) = Engines::with_docker() else {
         return;
     };
+    engines.assert_docker_uses_ferry();
     let names = ["net", "ipc", "uts", "pid", "user", "mnt", "cgroup"]
         .map(|kind| format!("echo export HOST_{kind}=$(readlink /proc/self/ns/{kind})"))
         .join("\n");
@@ -201,6 +203,7 @@ fn what_cannot_be_mounted_is_explained_with_the_same_hint() {
     let Some(engines) = Engines::with_docker() else {
         return;
     };
+    engines.assert_docker_uses_ferry();
     let hint = "not a directory: Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified \
                 host path exists and is the expected type";
     for volume in ["/etc/passwd:/tmp", "/etc:/etc/passwd"] {

@@ -35,6 +35,11 @@ fn status(engines: &Engines, id: &str) -> String {
 #[test]
 fn ctr_runs_what_it_runs_with_runc() {
     let Some(engines) = start() else { return };
+    // Those below are gone too soon to be looked at.
+    run(&engines, Engines::FERRY, &["-d"], "c0", &["sleep", "1000"]).ok();
+    engines.assert_ferry_runs("c0");
+    engines.ctr(["task", "delete", "--force", "c0"]).output();
+    engines.ctr(["container", "rm", "c0"]).ok();
     let lines: [&[&str]; 6] = [
         &["echo", "hello"],
         &["sh", "-c", "echo out; echo err >&2; exit 7"],

@@ -230,6 +230,7 @@ fn many_containers_come_and_go_at_once() {
     let Some(engines) = Engines::with_docker() else {
         return;
     };
+    engines.assert_docker_uses_ferry();
     let line =
         "i=0; while [ $i -lt 4 ]; do docker run --rm busybox sh -c 'exit 7'; [ $? = 7 ] || exit 1; i=$((i+1)); done";
     std::thread::scope(|scope| {
