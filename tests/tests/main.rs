@@ -21,6 +21,7 @@ mod logs;
 mod names;
 mod network;
 mod oci;
+mod oci_attacks;
 mod oci_bad_input;
 mod oci_spec;
 mod ondemand;
