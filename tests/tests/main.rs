@@ -22,6 +22,7 @@ mod names;
 mod network;
 mod oci;
 mod oci_apparmor;
+mod oci_attacks;
 mod oci_bad_input;
 mod oci_cgroups;
 mod oci_drop_in;

@@ -1,5 +1,5 @@
-//! What the tests need on the machine: Debian packages, cargo-nextest, and below `target/tools` the docker CLI and
-//! docker-py. Nothing is installed over what is there, and the docker CLI is only unpacked.
+//! What the tests need on the machine: Debian packages, cargo-nextest, and below `target/tools` the docker CLI, docker-py and
+//! two old OCI runtimes. Nothing is installed over what is there, and the CLI and the runtimes are only unpacked.
 
 use std::fs;
 use std::path::Path;
@@ -26,6 +26,10 @@ const PROGRAMS: [(&str, &str); 10] = [
     ("tmux", "tmux"),
 ];
 
+/// Runtimes of Debian 12, which lack some mitigations that are younger: `ferry self-test security` has to find that. With the
+/// library that is not on every machine.
+const OLD_RUNTIMES: [&str; 3] = ["runc", "crun", "libyajl2"];
+
 /// Where docker CLI 28 may come from, best first: Debian 12's own is too old.
 const DOCKER_SUITES: [&str; 2] = ["sid", "trixie"];
 
@@ -37,6 +41,7 @@ pub fn run(workspace: &Workspace) -> Result<()> {
     let tools = workspace.tools();
     docker_cli(&tools)?;
     docker_py(&tools)?;
+    old_runtimes(&tools)?;
     // Whoever needs it says so again, and fails where it must not be missing.
     if let Err(error) = vm::prepare(workspace) {
         println!("no virtual machine: {error:#}");
@@ -117,6 +122,22 @@ fn unpack_docker_cli(tools: &Path, suite: &str) -> Result<()> {
         );
     }
     fs::rename(&fresh, tools.join("docker")).context("put the docker CLI in place")?;
+    fs::remove_dir_all(lists).context("remove the package lists")
+}
+
+/// Unpacks them below `tools/runtimes`.
+fn old_runtimes(tools: &Path) -> Result<()> {
+    let place = tools.join("runtimes");
+    if place.is_dir() {
+        return Ok(());
+    }
+    let (lists, fresh) = (tools.join("apt/runtimes"), tools.join("runtimes.new"));
+    let _ = fs::remove_dir_all(&fresh);
+    let apt = Apt::update(&lists, "bookworm")?;
+    for package in OLD_RUNTIMES {
+        apt.unpack(package, &fresh)?;
+    }
+    fs::rename(&fresh, &place).context("put the old runtimes in place")?;
     fs::remove_dir_all(lists).context("remove the package lists")
 }
 

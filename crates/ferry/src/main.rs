@@ -6,6 +6,7 @@
 //!          runc                           the OCI runtime
 //! argv[1]  runtime · --root · --log       the OCI runtime
 //!          shim · init · hello · daemon   plain single-threaded Rust, as the runtime is, but for the daemon
+//!          self-test · probe              attacks on a runtime, and what runs in their containers
 //! else                                    the command line, on a single-threaded runtime
 //! ```
 
@@ -14,6 +15,7 @@ mod build;
 mod command_line;
 mod daemon;
 mod hello;
+mod self_test;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -48,6 +50,8 @@ fn main() -> ExitCode {
         (_, Some("--root" | "--log" | "--log-format" | "--systemd-cgroup" | "--rootless")) => oci("runc", 1),
         (_, Some("init")) => init(&args[1..]),
         (_, Some("hello")) => hello::main(),
+        (_, Some("self-test")) => self_test::main(&args[1..]),
+        (_, Some("probe")) => ferry_selftest::probe(&args[1..]).into(),
         (_, Some("daemon")) => daemon::main(&args[1..]),
         _ => command_line::main("ferry", args),
     }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::arch::Arch;
 use crate::error::{Error, Result};
 
-/// Docker Engine 28.5.2's own.
+/// Docker Engine 28.5.2's own, but for one thing: sockets of AF_ALG are refused, as Docker does since 29.4.2 (CVE-2026-31431).
 const DEFAULT: &str = include_str!("docker-default.json");
 
 /// A profile before it is known for which container and machine it is.

@@ -15,6 +15,7 @@ pub mod mount;
 pub mod ns;
 pub mod overlay;
 pub mod packet;
+pub mod probe;
 pub mod process;
 pub mod root;
 pub mod seccomp;

@@ -1,5 +1,5 @@
 //! What the kernel keeps with a process and rustix has no call for: scheduling, I/O priority, memory policy, personality,
-//! keyring.
+//! keyring, the memory of children.
 
 use std::ffi::CStr;
 use std::io;
@@ -73,6 +73,19 @@ pub fn join_session_keyring(name: &CStr) -> io::Result<()> {
     result(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) })
 }
 
+/// The most memory a child that was waited for, or one of its own that it waited for, has had resident, in bytes
+/// (getrusage(2), `RUSAGE_CHILDREN`).
+pub fn largest_child() -> io::Result<u64> {
+    // SAFETY: an all-zero `rusage` is a valid value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel fills in the struct, which lives through the call.
+    result(unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage) }.into())?;
+    // Kibibytes on Linux.
+    u64::try_from(usage.ru_maxrss)
+        .map(|size| size * 1024)
+        .map_err(io::Error::other)
+}
+
 fn result(value: libc::c_long) -> io::Result<()> {
     if value < 0 {
         Err(io::Error::last_os_error())
@@ -100,6 +113,12 @@ mod tests {
             Some(libc::EINVAL)
         );
         assert_eq!(set_io_priority(7, 0).unwrap_err().raw_os_error(), Some(libc::EINVAL));
+    }
+
+    #[test]
+    fn a_child_counts_once_it_was_waited_for() {
+        std::process::Command::new("true").status().unwrap();
+        assert!(largest_child().unwrap() > 100 << 10);
     }
 
     #[test]

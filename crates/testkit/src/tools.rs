@@ -44,6 +44,18 @@ pub fn docker() -> PathBuf {
     path
 }
 
+/// Where set-up has unpacked OCI runtimes that lack some mitigations.
+#[track_caller]
+pub fn old_runtimes() -> PathBuf {
+    let path = target().join("tools/runtimes");
+    assert!(
+        path.is_dir(),
+        "no runtimes in {}: run `cargo xtask setup`",
+        path.display()
+    );
+    path
+}
+
 /// A Python that has docker-py.
 #[track_caller]
 pub fn python() -> PathBuf {

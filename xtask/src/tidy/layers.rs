@@ -7,12 +7,13 @@ use serde_json::Value;
 use super::Findings;
 
 /// Layer of every crate, by folder name (ARCHITECTURE.md).
-const LAYERS: [(&str, u8); 26] = [
+const LAYERS: [(&str, u8); 27] = [
     ("ferry", 6),
     ("cli", 5),
     ("server", 5),
     ("cri", 5),
     ("dashboard", 5),
+    ("selftest", 5),
     ("client", 4),
     ("engine", 4),
     ("storage", 3),

@@ -1,4 +1,5 @@
-//! `spec`: a configuration to begin with, runc's own.
+//! `spec`: a configuration to begin with: runc's own, with what Docker hides besides (`/proc/interrupts`, powercap:
+//! CVE-2018-10892 and its kin).
 
 use std::io::Write as _;
 
