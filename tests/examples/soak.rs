@@ -49,15 +49,15 @@ fn supervise(numbers: &[String; 3]) -> ExitCode {
     let before = Machine::look();
     println!("before: {before:?}");
     let begin = Instant::now();
-    let worker = Command::new(std::env::current_exe().unwrap())
+    let mut worker = Command::new(std::env::current_exe().unwrap())
         .arg("work")
         .args(numbers)
         .spawn()
         .unwrap();
-    let (worker, mut orphans) = (pid(&worker), 0);
+    let (number, mut orphans) = (pid(&worker), 0);
     let worked = loop {
         match rustix::process::wait(WaitOptions::empty()) {
-            Ok(Some((ended, status))) if ended == worker => {
+            Ok(Some((ended, status))) if ended == number => {
                 break status.exit_status() == Some(0);
             }
             Ok(_) => orphans += 1,
@@ -65,6 +65,8 @@ fn supervise(numbers: &[String; 3]) -> ExitCode {
             Err(error) => panic!("wait: {error}"),
         }
     };
+    // Reaped above, with all the others.
+    let _ = worker.wait();
     let left = reap_the_rest(&mut orphans);
     // The kernel takes namespaces and dead control groups apart in its own time.
     let mut after = Machine::look();

@@ -20,32 +20,54 @@ use table::{Bar, Row, Unit};
 
 const PEER: &str = "ferry-bench";
 
-pub fn run(workspace: &Workspace, quick: bool, write: bool) -> Result<bool> {
+/// Everything, or the OCI runtimes alone.
+pub fn run(workspace: &Workspace, quick: bool, only_runtimes: bool, write: bool) -> Result<bool> {
     let binary = workspace.build_dist()?;
+    let rounds = if quick { 5 } else { 21 };
+    let document = workspace.root.join("docs/benchmarks.md");
+    let mut peer = Peer::start(workspace, PEER)?;
+    if let Some(running) = &peer {
+        let page = runtime::page(workspace, &binary, running, rounds, &heading()?);
+        let page = match page {
+            Ok(page) => page,
+            Err(error) => {
+                peer.take().map_or(Ok(()), Peer::stop)?;
+                return Err(error);
+            }
+        };
+        println!("{page}");
+        if write {
+            table::write(&document, "bench:runtime", &page)?;
+        }
+    } else {
+        println!("nothing to compare with: the peers are not set up");
+    }
+    if only_runtimes {
+        peer.map_or(Ok(()), Peer::stop)?;
+        return Ok(true);
+    }
     let mut engines = vec![Engine::ferry(&binary)?];
-    let page = measure(workspace, &binary, &mut engines, quick);
+    let page = measure(workspace, &binary, peer, &mut engines, rounds);
     for engine in engines {
         engine.stop()?;
     }
     let page = page?;
     if write {
-        table::write(&workspace.root.join("docs/benchmarks.md"), &page)?;
+        table::write(&document, "bench", &page)?;
     }
     Ok(true)
 }
 
-/// The tables. Whatever was started is in `engines`, also on failure.
-fn measure(workspace: &Workspace, binary: &Path, engines: &mut Vec<Engine>, quick: bool) -> Result<String> {
-    let rounds = if quick { 5 } else { 21 };
-    let mut runtimes = String::new();
-    match Peer::start(workspace, PEER)? {
-        Some(peer) => {
-            runtimes =
-                runtime::table(binary, &peer, rounds).unwrap_or_else(|error| format!("Not measured: {error:#}\n"));
-            println!("{runtimes}");
-            engines.push(Engine::docker(workspace, peer)?);
-        }
-        None => println!("no Docker Engine to compare with: the peers are not set up"),
+/// The engines' table. Whatever was started is in `engines`, also on failure.
+fn measure(
+    workspace: &Workspace,
+    binary: &Path,
+    peer: Option<Peer>,
+    engines: &mut Vec<Engine>,
+    rounds: usize,
+) -> Result<String> {
+    if let Some(peer) = peer {
+        engines.push(Engine::docker(workspace, peer)?);
     }
     let engines: &[Engine] = engines;
     for engine in engines {
@@ -94,18 +116,14 @@ fn measure(workspace: &Workspace, binary: &Path, engines: &mut Vec<Engine>, quic
         rounds,
         removal,
     )?);
-    let (starts, total) = hundred_starts(engines, if quick { 1 } else { 3 })?;
+    let (starts, total) = hundred_starts(engines, if rounds < 10 { 1 } else { 3 })?;
     rows.push(starts);
     rows.extend(total);
     let size = mebibytes(binary)?;
     rows.push(Row::new("the binary", Unit::MiB, Bar::Most(25.0), vec![vec![size]]));
 
-    let mut page = table::page(&rows, &heading()?);
+    let page = table::page(&rows, &heading()?);
     println!("\n{page}");
-    if !runtimes.is_empty() {
-        page.push_str("\nThe OCI runtime alone (`ferry runtime`), with runc's default configuration:\n\n");
-        page.push_str(&runtimes);
-    }
     Ok(page)
 }
 

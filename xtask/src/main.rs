@@ -25,7 +25,9 @@ cargo xtask TASK
   vm [FILTER...]            the tests that are about cgroup v2 and older kernels (or those that match) in an emulated
                             machine with Debian 12's kernel
   tidy                      the repository's rules: layers, unsafe, file lengths, links, the binary's shape
-  bench [--quick] [--write] measure beside Docker Engine; --write puts the table into docs/benchmarks.md
+  bench [--quick] [--runtime] [--write]
+                            measure beside Docker Engine and the OCI runtimes (or only these); --write puts the tables into
+                            docs/benchmarks.md
   soak [CYCLES [EXECS [AT-ONCE]]]
                             containers and execs of the OCI runtime (100000 each, 16 at a time), half of them killed
                             at a random moment: nothing may be left
@@ -60,7 +62,7 @@ fn run(task: &str, rest: &[String]) -> anyhow::Result<bool> {
         // In that machine: never called by hand.
         "vm-guest" => vm::run_guest(),
         "tidy" => tidy::run(&Workspace::find()?),
-        "bench" => bench::run(&Workspace::find()?, flag("--quick"), flag("--write")),
+        "bench" => bench::run(&Workspace::find()?, flag("--quick"), flag("--runtime"), flag("--write")),
         "soak" => {
             let arguments = [
                 "run",

@@ -321,6 +321,7 @@ fn place(streams: Streams, terminal: bool, identity: &Identity) -> Result<(), Fa
     if terminal {
         rustix::process::ioctl_tiocsctty(&streams.stdin).during(|| "take the terminal")?;
     }
+    drop(streams);
     Ok(())
 }
 

@@ -387,24 +387,26 @@ impl Rootfs {
 
     /// Hides `paths`; what is not there needs no hiding.
     pub fn mask(&self, paths: &[PathBuf], label: Option<&str>) -> Result<(), Failure> {
-        // All directories behind one file system.
-        let mut empty = None;
+        // All directories behind one file system. Clones are made of where it is attached: a mount that is attached nowhere
+        // can be cloned since Linux 6.15 only.
+        let mut empty: Option<Mount> = None;
         for path in paths {
             let what = || format!("mask {}", path.display());
             let Some(target) = self.existing(path).during(what)? else {
                 continue;
             };
             let stat = rustix::fs::fstat(&target).during(what)?;
-            let cover = if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                let first = match &mut empty {
-                    Some(first) => first,
-                    none => none.insert(empty_directory(label).during(what)?),
-                };
-                Mount::clone_of(first.as_fd(), Path::new(""), false)
-            } else {
-                Mount::clone_of(self.null.as_fd(), Path::new(""), false)
+            let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+            let cover = match &empty {
+                _ if !directory => Mount::clone_of(self.null.as_fd(), Path::new(""), false),
+                Some(first) => Mount::clone_of(first.as_fd(), Path::new(""), false),
+                None => empty_directory(label),
             };
-            cover.and_then(|cover| cover.attach(target.as_fd())).during(what)?;
+            let cover = cover.during(what)?;
+            cover.attach(target.as_fd()).during(what)?;
+            if directory {
+                empty.get_or_insert(cover);
+            }
         }
         Ok(())
     }

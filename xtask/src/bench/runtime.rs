@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::peer::Peer;
 use crate::shell;
+use crate::workspace::Workspace;
 
 const RUNTIMES: [(&str, &str); 3] = [
     ("Ferry", "/host/ferry-bench runtime"),
@@ -30,13 +31,27 @@ struct Line {
     samples: [Vec<f64>; RUNTIMES.len()],
 }
 
-/// The Markdown table.
-pub fn table(binary: &Path, peer: &Peer, rounds: usize) -> Result<String> {
+/// How many containers run while the cycle is measured once more.
+const CROWD: u32 = 1000;
+
+/// The tables in Markdown.
+pub fn page(workspace: &Workspace, binary: &Path, peer: &Peer, rounds: usize, heading: &str) -> Result<String> {
     let share = std::env::var_os("PEERS_SHARE").map_or_else(
         || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/ferry-peers/host"),
         PathBuf::from,
     );
+    shell::run(shell::cargo().args(["build", "--release", "--package", "ferry-e2e", "--example", "floor"]))?;
     std::fs::copy(binary, share.join("ferry-bench")).context("copy the binary to the peers")?;
+    let floor = workspace.binary("release").with_file_name("examples/floor");
+    std::fs::copy(floor, share.join("ferry-floor")).context("copy the floor to the peers")?;
+    let page = tables(peer, rounds, heading);
+    for name in ["ferry-bench", "ferry-floor"] {
+        let _ = std::fs::remove_file(share.join(name));
+    }
+    page
+}
+
+fn tables(peer: &Peer, rounds: usize, heading: &str) -> Result<String> {
     let cycle = "sed -i 's/\"sh\"/\"\\/bin\\/true\"/' config.json; for i in $(seq N); do $R create b$I </dev/null >/dev/null 2>&1; \
                  $R start b$I; $R delete --force b$I; done";
     let exec = "for i in $(seq N); do $R exec e$I /bin/true </dev/null; done";
@@ -52,20 +67,76 @@ pub fn table(binary: &Path, peer: &Peer, rounds: usize) -> Result<String> {
             exec,
             "$R delete --force e$I; cd /; rm -rf /tmp/rb-$I",
         )?,
+        peak(peer)?,
     ];
-    lines.push(peak(peer)?);
-    let mut table = String::from("| what | Ferry | runc | crun |\n|---|---|---|---|\n");
+    let floor = floor(peer)?;
+    lines.insert(1, crowded(peer, rounds, cycle)?);
+    let versions = versions(peer)?;
+    let mut page = format!(
+        "Measured {heading}: Ferry, {versions}. Median (least).\n\n| what | Ferry | runc | crun |\n|---|---|---|---|\n"
+    );
     for line in &mut lines {
-        let _ = write!(table, "| {} ", line.what);
+        let _ = write!(page, "| {} ", line.what);
         for samples in &mut line.samples {
             samples.sort_by(f64::total_cmp);
             let (least, middle) = (samples[0], samples[samples.len() / 2]);
-            let _ = write!(table, "| **{middle:.2}** {} (least {least:.2}) ", line.unit);
+            let _ = write!(page, "| **{middle:.2}** {} ({least:.2}) ", line.unit);
         }
-        table.push_str("|\n");
+        page.push_str("|\n");
     }
-    let _ = std::fs::remove_file(share.join("ferry-bench"));
-    Ok(table)
+    page.push('\n');
+    page.push_str(&floor);
+    Ok(page)
+}
+
+fn versions(peer: &Peer) -> Result<String> {
+    let script = "for r in runc crun; do $r --version | head -n 1 | sed 's/ version//'; done";
+    let text = shell::output(peer.command().args(["sh", "-c", script]))?;
+    Ok(text.trim().replace('\n', ", "))
+}
+
+/// The cycle while a thousand others run, which are Ferry's for all three: what is measured is how each copes.
+fn crowded(peer: &Peer, rounds: usize, cycle: &str) -> Result<Line> {
+    let (_, ferry) = RUNTIMES[0];
+    let crowd = |work: &str| script(peer, ferry, "crowd", &work.replace("COUNT", &CROWD.to_string()));
+    crowd(
+        "sed -i 's/\"sh\"/\"\\/bin\\/sleep\",\"10000\"/' config.json; \
+         for i in $(seq COUNT); do $R create k$i </dev/null >/dev/null 2>&1; $R start k$i; done",
+    )?;
+    let line = measure(
+        "the same, with 1,000 containers running",
+        peer,
+        rounds.min(11),
+        "",
+        cycle,
+        "",
+    );
+    crowd("for i in $(seq COUNT); do $R delete --force k$i; done; cd /; rm -rf /tmp/rb-crowd")?;
+    line
+}
+
+/// Where the time of a cycle goes: the bare system calls, and three starts of a program that does nothing.
+fn floor(peer: &Peer) -> Result<String> {
+    let work =
+        "for d in proc sys dev; do mkdir -p rootfs/$d; done; /host/ferry-floor $PWD/rootfs 200 /host/ferry-bench";
+    let text = script(peer, "true", "floor", work)?;
+    let number = |name: &str| -> Result<f64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
+        Ok(line.with_context(|| format!("no {name} in {text:?}"))?.parse::<f64>()? / 1000.0)
+    };
+    let (groups, container, removal) = (number("mkdir")?, number("container")?, number("rmdir")?);
+    let start = number("start")?;
+    Ok(format!(
+        "The floor of a cycle, of the same system calls without anything around them (medians of 200):\n\n\
+         | what | ms |\n|---|---|\n\
+         | control groups made | {groups:.2} |\n\
+         | clone, mounts, devices, pivot_root, execve of a static `true`, its end | {container:.2} |\n\
+         | control groups removed | {removal:.2} |\n\
+         | three starts of Ferry's binary (`--version`: {start:.2} each) | {:.2} |\n\
+         | together | {:.2} |\n",
+        3.0 * start,
+        groups + container + removal + 3.0 * start
+    ))
 }
 
 fn script(peer: &Peer, runtime: &str, name: &str, text: &str) -> Result<String> {

@@ -6,9 +6,6 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-const BEGIN: &str = "<!-- bench:begin -->";
-const END: &str = "<!-- bench:end -->";
-
 /// What the project asks of itself.
 #[derive(Clone, Copy)]
 pub enum Bar {
@@ -118,16 +115,17 @@ pub fn page(rows: &[Row], heading: &str) -> String {
     page
 }
 
-/// Replaces what is between the two markers.
-pub fn write(path: &Path, page: &str) -> Result<()> {
+/// Replaces what is between the two markers of that name.
+pub fn write(path: &Path, name: &str, page: &str) -> Result<()> {
+    let (begin, end) = (format!("<!-- {name}:begin -->"), format!("<!-- {name}:end -->"));
     let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-    let Some((before, rest)) = text.split_once(BEGIN) else {
-        bail!("{} has no {BEGIN}", path.display())
+    let Some((before, rest)) = text.split_once(&begin) else {
+        bail!("{} has no {begin}", path.display())
     };
-    let Some((_, after)) = rest.split_once(END) else {
-        bail!("{} has no {END}", path.display())
+    let Some((_, after)) = rest.split_once(&end) else {
+        bail!("{} has no {end}", path.display())
     };
-    fs::write(path, format!("{before}{BEGIN}\n{page}{END}{after}")).with_context(|| format!("write {}", path.display()))
+    fs::write(path, format!("{before}{begin}\n{page}{end}{after}")).with_context(|| format!("write {}", path.display()))
 }
 
 #[cfg(test)]
