@@ -7,7 +7,7 @@ use std::ffi::CString;
 use std::fs;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use ferry_sys::clone::{self, Options};
@@ -35,11 +35,11 @@ const DEVICES: [(&str, u32, u32); 6] = [
     ("tty", 5, 0),
 ];
 
-fn main() {
+fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
     let [_, root, rounds, runtime] = args.as_slice() else {
         eprintln!("floor ROOT ROUNDS RUNTIME");
-        std::process::exit(2);
+        return ExitCode::from(2);
     };
     let rounds: usize = rounds.parse().unwrap();
     let proof = SingleThreaded::check().unwrap();
@@ -82,6 +82,7 @@ fn main() {
         samples.sort_unstable();
         println!("{name} {}", samples[rounds / 2]);
     }
+    ExitCode::SUCCESS
 }
 
 fn open(path: &Path, flags: OFlags) -> OwnedFd {
