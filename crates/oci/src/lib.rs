@@ -24,6 +24,7 @@ mod net_devices;
 mod number_list;
 mod plan;
 mod resctrl;
+mod rootfs;
 mod state;
 
 pub use command_line::{Invocation, run};

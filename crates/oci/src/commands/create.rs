@@ -6,23 +6,21 @@ use std::path::{Path, PathBuf};
 use ferry_cgroup::{Cgroup, Hierarchy};
 use ferry_runtime::hooks::{self, Hook};
 use ferry_runtime::start::{Gate, Io, Start};
-use ferry_runtime::{Failure, Kind, Plan};
-use ferry_sys::{Child, Mount, SingleThreaded};
+use ferry_runtime::{Failure, Kind};
+use ferry_sys::{Child, SingleThreaded};
 use jiff::Timestamp;
 use oci_spec::runtime::LinuxSeccomp;
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags};
-use rustix::mount::UnmountFlags;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::Pid;
 
 use super::{foreground, id};
 use crate::command_line::Context;
-use crate::config::{self, Config};
+use crate::config;
 use crate::error::{During as _, Error, Result};
 use crate::flags::{Flag, Parsed, switch, value};
 use crate::plan::{self, Host};
 use crate::state::{Directory, Record, Seccomp, Status, VERSION, boot, check_id, start_time};
-use crate::{cgroups, console, net_devices, resctrl};
+use crate::{cgroups, console, net_devices, resctrl, rootfs};
 
 const BUNDLE: Flag = value(
     "bundle",
@@ -145,8 +143,8 @@ impl<'a, 'b> Made<'a, 'b> {
             context.log.warn(&warning);
         }
         check_console(plan.process.terminal, detach, console_socket.is_some())?;
-        let rootfs = rootfs_path(&config, &bundle)?;
-        let root = open_rootfs(&rootfs, &plan)?;
+        let rootfs = rootfs::path(&config, &bundle)?;
+        let root = rootfs::open(&rootfs, &plan)?;
         let linux = config.linux.take().unwrap_or_default();
         let filter = linux.seccomp.as_ref().map(compile).transpose()?;
         let devices = net_devices::check(linux.net_devices.as_ref(), &plan.namespaces)?;
@@ -168,7 +166,6 @@ impl<'a, 'b> Made<'a, 'b> {
         }
         plan.process.make_cwd = false;
         plan.lifecycle.root_path = Some(rootfs.clone());
-        plan.lifecycle.hook_env = context.environment();
         let env = context.c_environment()?;
         let hooks = config.hooks.take().unwrap_or_default();
         let first = |hooks: Option<Vec<Hook>>, name: &str| checked(hooks, name);
@@ -178,6 +175,9 @@ impl<'a, 'b> Made<'a, 'b> {
         );
         plan.lifecycle.create_container = first(hooks.create_container, "createContainer")?;
         plan.lifecycle.start_container = first(hooks.start_container, "startContainer")?;
+        if !plan.lifecycle.create_container.is_empty() {
+            plan.lifecycle.hook_env = context.environment();
+        }
 
         ferry_sys::exe::release_code();
         let directory = context.root.make(id)?;
@@ -225,7 +225,7 @@ impl<'a, 'b> Made<'a, 'b> {
             kept: false,
         };
         if plan.lifecycle.shares_mounts {
-            made.record.mount = Some(attach(&root, &made.record.rootfs)?);
+            made.record.mount = Some(rootfs::attach(&root, &made.record.rootfs)?);
         }
         made.directory.save(&made.record)?;
         if let Some(bytes) = &filter_bytes {
@@ -433,77 +433,6 @@ pub(super) fn check_console(terminal: bool, detach: bool, has_socket: bool) -> R
         return Err(Error::Invalid(text.to_owned()));
     }
     Ok(())
-}
-
-fn rootfs_path(config: &Config, bundle: &Path) -> Result<PathBuf> {
-    let path = config
-        .root
-        .as_ref()
-        .and_then(|root| root.path.clone())
-        .unwrap_or_default();
-    if path.as_os_str().is_empty() {
-        return Err(Error::Invalid("root.path must not be empty".to_owned()));
-    }
-    // Components only: nothing is resolved.
-    Ok(bundle.join(path).components().collect())
-}
-
-/// The root file system as a detached mount with all that is mounted below; a link anywhere in its path is refused.
-fn open_rootfs(path: &Path, plan: &Plan) -> Result<Mount> {
-    let fd = match open_directory(path) {
-        Err(rustix::io::Errno::LOOP) => {
-            return Err(Error::Invalid(
-                "invalid rootfs: not an absolute path, or a symlink".to_owned(),
-            ));
-        }
-        done => done.during(|| format!("invalid rootfs: stat {}", path.display()))?,
-    };
-    let what = || format!("clone the mount of the root file system {}", path.display());
-    let mount = Mount::clone_of(fd.as_fd(), Path::new(""), true).during(what)?;
-    // A clone of a shared mount would be shared with the host, and pivot_root(2) refuses it: what the configuration wants
-    // shared becomes so afterwards, among the container's own.
-    let propagation = match plan.root_propagation {
-        ferry_sys::mount::SLAVE => ferry_sys::mount::SLAVE,
-        _ => ferry_sys::mount::PRIVATE,
-    };
-    let attributes = ferry_sys::mount::Attributes {
-        propagation,
-        recursive: true,
-        ..ferry_sys::mount::Attributes::default()
-    };
-    mount.set(attributes).during(what)?;
-    Ok(mount)
-}
-
-/// Attaches the root where it is, in the mount namespace that the container shares; the number of the mount.
-fn attach(root: &Mount, path: &Path) -> Result<u64> {
-    let what = || format!("mount the root file system on {}", path.display());
-    root.attach(open_directory(path).during(what)?.as_fd()).during(what)?;
-    mount_id(path).during(what)
-}
-
-/// The mount that is seen at `path` (`STATX_MNT_ID`, Linux 5.8).
-fn mount_id(path: &Path) -> std::io::Result<u64> {
-    let fd = open_directory(path)?;
-    let stat = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
-    Ok(stat.stx_mnt_id)
-}
-
-fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::openat2(rustix::fs::CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)
-}
-
-/// Takes the root of a container away that has no mount namespace of its own, with all that is mounted on it.
-pub(super) fn detach(record: &Record) -> Result<()> {
-    let (path, what) = (&record.rootfs, || format!("unmount {}", record.rootfs.display()));
-    match record.mount {
-        // What is there now is somebody else's if the number is another.
-        Some(number) if mount_id(path).is_ok_and(|found| found == number) => {
-            rustix::mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).during(what)
-        }
-        _ => Ok(()),
-    }
 }
 
 fn compile(seccomp: &LinuxSeccomp) -> Result<(Vec<u8>, Seccomp)> {

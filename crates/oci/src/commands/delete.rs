@@ -13,8 +13,8 @@ use crate::cgroups;
 use crate::command_line::Context;
 use crate::error::{During as _, Error, Result};
 use crate::flags::Parsed;
-use crate::resctrl;
 use crate::state::{Directory, Record, Status};
+use crate::{resctrl, rootfs};
 
 /// How long a killed process may take to be gone.
 const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
@@ -77,7 +77,7 @@ pub(super) fn destroy(context: &mut Context<'_>, directory: &Directory, record: 
     }
     ferry_sys::exe::release_code();
     let mut first = remove_cgroup(record);
-    first = first.and(super::create::detach(record));
+    first = first.and(rootfs::detach(record));
     if let Some(class) = &record.class {
         first = first.and(resctrl::leave(class));
     }
