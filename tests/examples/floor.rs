@@ -166,7 +166,7 @@ fn inside(root: &Path, tasks: &[OwnedFd], groups: &[PathBuf]) {
     for path in NULLED.iter().filter(|path| Path::new(path).is_file()) {
         attach(&Mount::clone_of(null.as_fd(), Path::new(""), false).unwrap(), path);
     }
-    for path in FROZEN {
+    for path in FROZEN.iter().filter(|path| Path::new(path).exists()) {
         let frozen = Mount::clone_of(place(path).as_fd(), Path::new(""), true).unwrap();
         frozen
             .set(Attributes {
