@@ -1,7 +1,8 @@
 //! How the first process is born: in new namespaces, in those of others, or both.
 //!
-//! Somebody's PID namespace takes effect for children only, so it is the parent that enters it and comes back. A user namespace of somebody else's has to be entered before the others are made, which then belong to it: a
-//! process in between does that, whose child is nevertheless the caller's.
+//! Somebody's PID namespace takes effect for children only, so it is the parent that enters it and comes back. A user
+//! namespace of somebody else's has to be entered before the others are made, which then belong to it: a process in between
+//! does that, whose child is nevertheless the caller's.
 
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -22,9 +23,26 @@ pub(crate) fn child(
     options: &Options<'_>,
 ) -> Result<Option<Child>, Failure> {
     let mut home = Vec::new();
+    let born = join(prepared, options, &mut home).and_then(|()| match take(prepared, "user") {
+        Some(user) => through(proof, &user, prepared, options),
+        None => clone::clone(proof, options).during(|| "create the container's namespaces"),
+    });
+    if let Ok(None) = born {
+        return born;
+    }
+    // Hooks are the caller's children too, and belong where it is.
+    for namespace in home {
+        enter(&namespace, "caller's")?;
+    }
+    born
+}
+
+/// Enters what the child is to be born in; where the caller was before goes into `home`.
+fn join(prepared: &mut Prepared, options: &Options<'_>, home: &mut Vec<OwnedFd>) -> Result<(), Failure> {
     if let Some(pid) = take(prepared, "pid") {
-        home.push(own("pid")?);
+        let here = own("pid")?;
         enter(&pid, "pid")?;
+        home.push(here);
     }
     // Root of a user namespace may not join what does not belong to it. The caller may, and the child is born there.
     let in_user_namespace =
@@ -41,18 +59,7 @@ pub(crate) fn child(
             Err(error) => return Err(Failure::setup(format!("join the {kind} namespace"), &error.into())),
         }
     }
-    let born = match take(prepared, "user") {
-        Some(user) => through(proof, &user, prepared, options),
-        None => clone::clone(proof, options).during(|| "create the container's namespaces"),
-    };
-    if let Ok(None) = born {
-        return born;
-    }
-    // Hooks are the caller's children too, and belong where it is.
-    for namespace in home {
-        enter(&namespace, "caller's")?;
-    }
-    born
+    Ok(())
 }
 
 fn take(prepared: &mut Prepared, kind: &str) -> Option<OwnedFd> {

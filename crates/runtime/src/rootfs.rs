@@ -509,7 +509,7 @@ fn hide_kernel_mounts(root: &Path) -> Result<(), Failure> {
     places.retain(|place| !place.starts_with(root));
     for place in places.iter().rev() {
         let what = || format!("hide {}", place.display());
-        match rustix::mount::unmount(place, UnmountFlags::DETACH) {
+        match rustix::mount::unmount(place, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
             // Locked by a user namespace: it is covered instead.
             Err(Errno::INVAL | Errno::PERM) => {
                 let target = rustix::fs::open(place, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).during(what)?;
