@@ -283,6 +283,7 @@ impl<'a, 'b> Made<'a, 'b> {
             Some(Ok(1..)) => Error::Invalid("container init was OOM-killed (memory limit too low?)".to_owned()),
             _ => during_init(&failure),
         })?;
+        ferry_sys::exe::release_code();
         let pid = started.child.pid.as_raw_pid();
         made.record.pid = pid;
         made.record.start_time = start_time(pid).unwrap_or(0);
