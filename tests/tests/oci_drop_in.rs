@@ -46,6 +46,32 @@ fn root_a_created_container_has_nothing_of_the_host_open() {
     assert!(strange.is_empty() && open.len() == 5, "{open:?}");
 }
 
+/// systemd tells by its own hierarchy, or by v2 beside v1, whose a process is, and ends what a stopped service leaves.
+#[test]
+fn root_a_container_leaves_its_caller_s_group_in_hierarchies_without_controllers() {
+    let bundle = Bundle::sleeping();
+    bundle.call(&["create", "c"]).ok();
+    bundle.call(&["start", "c"]).ok();
+    let pid = bundle.state("c")["pid"].to_string();
+    let ended = bundle.call(&["exec", "c", "cat", "/proc/self/cgroup"]).ok();
+    let own = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    for (list, directory) in [("name=systemd", "systemd"), ("", "unified")] {
+        if !bundle
+            .cgroups()
+            .iter()
+            .any(|group| group.starts_with(format!("/sys/fs/cgroup/{directory}")))
+        {
+            continue;
+        }
+        let of = |text: &str| {
+            let line = text.lines().find(|line| line.split(':').nth(1) == Some(list));
+            line.map(|line| line.rsplit(':').next().unwrap_or_default().to_owned())
+        };
+        assert!(of(&own).unwrap().ends_with("/c"), "{own}");
+        assert_eq!(of(&own), of(&ended), "{ended}");
+    }
+}
+
 #[test]
 fn root_a_created_container_ends_on_a_signal() {
     let bundle = Bundle::sh("true");

@@ -27,6 +27,15 @@ pub(crate) enum Version {
     V2(v2::Cgroup),
 }
 
+/// How a process is born in a group. All descriptors close on exec.
+#[derive(Debug, Default)]
+pub struct Birth {
+    /// The group's directory in the hierarchy of v2, for `CLONE_INTO_CGROUP`.
+    pub into: Option<OwnedFd>,
+    /// Its `tasks` files of v1, to each of which the new process writes `0`.
+    pub tasks: Vec<OwnedFd>,
+}
+
 macro_rules! either {
     ($self:ident, $cgroup:ident => $call:expr) => {
         match &$self.0 {
@@ -48,16 +57,16 @@ impl Cgroup {
         either!(self, c => c.enter())
     }
 
-    /// The files to which a cloned child has to write `0`, opened for writing (close-on-exec).
-    pub fn enter_fds(&self) -> Result<Vec<OwnedFd>> {
-        either!(self, c => c.enter_fds())
+    /// What a process needs to be born in the group.
+    pub fn birth(&self) -> Result<Birth> {
+        either!(self, c => c.birth())
     }
 
-    /// As [`Self::enter_fds`], with other groups in the hierarchies of some controllers, by the controller's name; only v1
-    /// has more than one hierarchy.
-    pub fn enter_fds_below(&self, below: &BTreeMap<String, String>) -> Result<Vec<OwnedFd>> {
+    /// As [`Self::birth`], with other groups in the hierarchies of some controllers, by the controller's name; only v1 has
+    /// more than one hierarchy.
+    pub fn birth_below(&self, below: &BTreeMap<String, String>) -> Result<Birth> {
         match &self.0 {
-            Version::V1(cgroup) => cgroup.enter_fds_below(below),
+            Version::V1(cgroup) => cgroup.birth_below(below),
             Version::V2(_) => Err(Error::Invalid {
                 limit: "cgroup".to_owned(),
                 value: below.keys().cloned().collect::<Vec<_>>().join(","),
@@ -82,11 +91,11 @@ impl Cgroup {
         }
     }
 
-    /// On v2 the group's directory, for `CLONE_INTO_CGROUP`.
-    pub fn v2_dir(&self) -> Option<BorrowedFd<'_>> {
+    /// `1` or `2`.
+    pub fn version(&self) -> u8 {
         match &self.0 {
-            Version::V1(_) => None,
-            Version::V2(cgroup) => Some(cgroup.dir()),
+            Version::V1(_) => 1,
+            Version::V2(_) => 2,
         }
     }
 

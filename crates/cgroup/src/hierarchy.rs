@@ -30,7 +30,7 @@ pub enum Hierarchy {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Layout {
-    /// Mount point and controllers of every v1 hierarchy.
+    /// Mount point and controllers of every v1 hierarchy, and of v2 beside them.
     V1(Vec<V1Mount>),
     /// Mount point of the unified hierarchy.
     V2(PathBuf),
@@ -39,7 +39,19 @@ pub enum Layout {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct V1Mount {
     pub path: PathBuf,
+    /// As `/proc/PID/cgroup` has them: `name=…` for a hierarchy with none, empty for v2 beside v1.
     pub controllers: Vec<String>,
+}
+
+impl V1Mount {
+    /// Whether it is the hierarchy of v2, mounted beside for systemd.
+    pub(crate) fn is_unified(&self) -> bool {
+        self.controllers.is_empty()
+    }
+
+    pub(crate) fn has_no_controller(&self) -> bool {
+        self.controllers.iter().all(|name| name.starts_with(v1::NAMED))
+    }
 }
 
 impl Layout {
@@ -62,7 +74,7 @@ impl Layout {
                 Kind::V1(options) => {
                     let controllers: Vec<String> = options
                         .into_iter()
-                        .filter(|o| v1::CONTROLLERS.contains(&o.as_str()))
+                        .filter(|o| v1::CONTROLLERS.contains(&o.as_str()) || o.starts_with(v1::NAMED))
                         .collect();
                     let known = v1.iter().any(|m| m.controllers.iter().any(|c| controllers.contains(c)));
                     if !controllers.is_empty() && !known {
@@ -74,11 +86,14 @@ impl Layout {
                 }
             }
         }
-        match v2 {
-            _ if !v1.is_empty() => Ok(Self::V1(v1)),
-            Some(path) => Ok(Self::V2(path)),
-            None => Err(Error::NotMounted),
+        if v1.iter().any(|mount| !mount.has_no_controller()) {
+            v1.extend(v2.map(|path| V1Mount {
+                path,
+                controllers: Vec::new(),
+            }));
+            return Ok(Self::V1(v1));
         }
+        v2.map(Self::V2).ok_or(Error::NotMounted)
     }
 }
 
@@ -180,9 +195,12 @@ mod tests {
         let Layout::V1(mounts) = Layout::from_mountinfo(HYBRID).unwrap() else {
             panic!("not v1")
         };
-        assert_eq!(mounts.len(), 2);
+        assert_eq!(mounts.len(), 4);
         assert_eq!(mounts[0].controllers, ["cpu", "cpuacct"]);
         assert_eq!(mounts[1].path, PathBuf::from("/sys/fs/cgroup/memory"));
+        assert_eq!(mounts[2].controllers, ["name=systemd"]);
+        assert!(mounts[2].has_no_controller() && !mounts[2].is_unified());
+        assert!(mounts[3].is_unified());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! ```text
 //! engine start   Hierarchy::detect()  mount table read once; serialised to every shim
 //! container      Hierarchy::create("ferry/<id>", resources) -> Cgroup + Warnings
-//! child          writes "0" to each of Cgroup::enter_fds()      (v2: is cloned into Cgroup::v2_dir())
+//! child          is born in Cgroup::birth(): cloned into a directory (v2), writes "0" to tasks files (v1)
 //! life           update, freeze, thaw, stats, oom_watch
 //! end            kill, remove; Hierarchy::remove_empty("ferry") by the last one
 //! ```
@@ -12,7 +12,9 @@
 //!   refuses an [`Error`] that says what the value means.
 //! * v1: a container has a directory in each hierarchy of memory, cpu, cpuacct, pids, devices, freezer, blkio, perf_event
 //!   and misc, and in those of cpuset, hugetlb, net_cls, net_prio and rdma only with a limit of theirs. A controller that is
-//!   not mounted matters only when a limit needs it.
+//!   not mounted matters only when a limit needs it. Where they may, containers also have a group in the hierarchies without
+//!   controllers (`name=systemd`, and v2 on a hybrid machine), by which systemd tells whose a process is: in the group of
+//!   its caller a container would end with the caller's service.
 //! * v2: every controller there is is switched on from the mount down to the parent.
 
 pub mod devices;
@@ -31,7 +33,7 @@ mod v1;
 mod v2;
 mod warning;
 
-pub use cgroup::Cgroup;
+pub use cgroup::{Birth, Cgroup};
 pub use error::Error;
 pub use hierarchy::{Hierarchy, Layout, V1Mount};
 pub use stats::{BlockIo, BlockIoEntry, Charge, Cpu, Cpuset, HugePages, Memory, Pids, Pressure, Rdma, Stall, Stats};

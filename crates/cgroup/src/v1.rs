@@ -64,7 +64,10 @@ pub const CONTROLLERS: [&str; 14] = [
     "rdma",
 ];
 
-/// The mounted v1 hierarchies, each with its directory open.
+/// How the option of a hierarchy without controllers begins.
+pub(crate) const NAMED: &str = "name=";
+
+/// The mounted hierarchies, each with its directory open.
 #[derive(Debug)]
 pub struct Mounts(Vec<Mounted>);
 
@@ -159,10 +162,11 @@ impl Cgroup {
     /// Its directory in every hierarchy it is in, by the hierarchy's usual name (`cpu,cpuacct`).
     pub fn directories(&self) -> Result<Vec<(String, OwnedFd)>> {
         let mut directories = Vec::new();
-        for mounted in &self.mounts.0 {
+        for mounted in self.mounts.0.iter().filter(|mounted| !mounted.mount.is_unified()) {
             let group = mounted.group(&self.path);
+            let name = mounted.mount.controllers.join(",");
             match group.open_dir() {
-                Ok(directory) => directories.push((mounted.mount.controllers.join(","), directory)),
+                Ok(directory) => directories.push((name.trim_start_matches(NAMED).to_owned(), directory)),
                 Err(Error::NotFound(_)) => {}
                 Err(error) => return Err(error),
             }
@@ -173,7 +177,10 @@ impl Cgroup {
     fn make(&self, resources: &LinuxResources) -> Result<()> {
         let asked = asked(resources);
         for mounted in &self.mounts.0 {
-            if mounted.has(&ALWAYS) || mounted.has(&asked) {
+            if mounted.mount.has_no_controller() {
+                // Often not the caller's to write to, and nothing that was asked for depends on it.
+                let _ = mounted.group(&self.path).make_with_parents();
+            } else if mounted.has(&ALWAYS) || mounted.has(&asked) {
                 mounted.group(&self.path).make_with_parents()?;
                 if mounted.has(&["cpuset"]) {
                     cpuset::inherit(&mounted.group(&self.path))?;

@@ -28,6 +28,7 @@ use oci_spec::runtime::LinuxResources;
 use rustix::io::Errno;
 use rustix::process::Signal;
 
+use crate::cgroup::Birth;
 use crate::error::{Error, Result};
 use crate::group::{self, Group};
 use crate::limits::Limits;
@@ -190,10 +191,6 @@ impl Cgroup {
         &self.path
     }
 
-    pub fn dir(&self) -> BorrowedFd<'_> {
-        self.directory.as_fd()
-    }
-
     pub fn root(&self) -> BorrowedFd<'_> {
         self.mount.directory.as_fd()
     }
@@ -204,8 +201,16 @@ impl Cgroup {
         group::join(file.as_fd()).map_err(|e| group.refused(PROCESSES, "0", "a process cannot join the group", e))
     }
 
-    pub fn enter_fds(&self) -> Result<Vec<OwnedFd>> {
-        Ok(vec![self.group().open_for_joining(PROCESSES)?])
+    pub fn birth(&self) -> Result<Birth> {
+        let into = self.directory.try_clone();
+        Ok(Birth {
+            into: Some(into.map_err(|source| Error::Io {
+                action: "open",
+                path: self.group().file(""),
+                source,
+            })?),
+            tasks: Vec::new(),
+        })
     }
 
     pub fn delegate(&self, uid: u32) -> Result<()> {
@@ -223,7 +228,7 @@ impl Cgroup {
     pub fn update(&self, resources: &LinuxResources) -> Result<Vec<Warning>> {
         let mut warnings = Vec::new();
         self.mount.enable(&self.path)?;
-        apply(self.group(), self.dir(), resources, false, &mut warnings)?;
+        apply(self.group(), self.directory.as_fd(), resources, false, &mut warnings)?;
         Ok(warnings)
     }
 

@@ -34,28 +34,33 @@ fn usual() -> Option<Layout> {
     if is(Path::new(MOUNT), CGROUP2_SUPER_MAGIC) {
         return Some(Layout::V2(MOUNT.into()));
     }
-    let mut mounts = Vec::new();
+    let (mut mounts, mut limits) = (Vec::new(), false);
     let mine = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     for line in mine.lines() {
         let list = line.split(':').nth(1)?;
-        // v2 beside, and hierarchies without a controller.
-        if list.is_empty() || list.starts_with("name=") {
-            continue;
-        }
-        let path = PathBuf::from(format!("{MOUNT}/{list}"));
-        if !is(&path, CGROUP_SUPER_MAGIC) {
-            return None;
+        let name = list.strip_prefix("name=");
+        let (directory, magic) = match list {
+            "" => ("unified", CGROUP2_SUPER_MAGIC),
+            list => (name.unwrap_or(list), CGROUP_SUPER_MAGIC),
+        };
+        let path = PathBuf::from(format!("{MOUNT}/{directory}"));
+        match is(&path, magic) {
+            true => {}
+            // Hierarchies without a controller are often not mounted.
+            false if list.is_empty() || name.is_some() => continue,
+            false => return None,
         }
         let controllers: Vec<String> = list
             .split(',')
-            .filter(|name| V1_CONTROLLERS.contains(name))
+            .filter(|controller| V1_CONTROLLERS.contains(controller) || name.is_some())
             .map(str::to_owned)
             .collect();
-        if !controllers.is_empty() {
+        limits |= name.is_none() && !controllers.is_empty();
+        if !controllers.is_empty() || list.is_empty() {
             mounts.push(V1Mount { path, controllers });
         }
     }
-    (!mounts.is_empty()).then_some(Layout::V1(mounts))
+    limits.then_some(Layout::V1(mounts))
 }
 
 fn is(path: &Path, magic: FsWord) -> bool {

@@ -4,10 +4,10 @@
 //! program. Nothing of the host is open in it past `execve`, the shim is not dumpable, and its `/proc/PID/exe` is a
 //! read-only mount (CVE-2016-9962, CVE-2019-5736).
 
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use ferry_cgroup::Cgroup;
+use ferry_cgroup::{Birth, Cgroup};
 use ferry_sys::clone::{self, Options};
 use ferry_sys::{Root, SingleThreaded, packet};
 use rustix::thread::ThreadNameSpaceType;
@@ -46,8 +46,8 @@ pub struct Extra<'a> {
     pub keep_fds: u32,
     /// Outlive the caller.
     pub detached: bool,
-    /// Paths below the container's cgroup in which the process goes instead: files to write `0` to.
-    pub tasks: Option<Vec<OwnedFd>>,
+    /// A group below the container's in which the process is born instead.
+    pub cgroup: Option<Birth>,
 }
 
 impl std::fmt::Debug for Extra<'_> {
@@ -74,16 +74,14 @@ pub fn exec(proof: &SingleThreaded, mut exec: Exec<'_>) -> Result<Started, Failu
             .during(|| "enter the container's PID namespace")?;
     }
     let (ours, theirs) = packet::pair().during(|| "make a socket pair")?;
-    let given = exec.extra.tasks.take();
-    let into = exec.cgroup.filter(|_| given.is_none()).and_then(Cgroup::v2_dir);
-    let tasks = match (given, exec.cgroup) {
-        (Some(tasks), _) => tasks,
-        (None, Some(cgroup)) if into.is_none() => crate::start::cgroup_tasks(cgroup)?,
-        _ => Vec::new(),
+    let Birth { into, tasks } = match (exec.extra.cgroup.take(), exec.cgroup) {
+        (Some(below), _) => below,
+        (None, Some(cgroup)) => cgroup.birth()?,
+        (None, None) => Birth::default(),
     };
     let options = Options {
         namespaces: 0,
-        cgroup: into,
+        cgroup: into.as_ref().map(AsFd::as_fd),
         sibling: false,
     };
     let child = match clone::clone(proof, &options).during(|| "make a process")? {

@@ -1,10 +1,10 @@
 //! The parent's side of a start: open what only the host may open, clone once, hear how it went.
 
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use ferry_cgroup::Cgroup;
+use ferry_cgroup::{Birth, Cgroup};
 use ferry_sys::clone::{self, Options};
 use ferry_sys::mount::Mount;
 use ferry_sys::{Child, SingleThreaded, packet};
@@ -135,7 +135,7 @@ pub fn start(proof: &SingleThreaded, start: Start<'_>, ready: Option<Ready<'_>>)
     let spaces = &plan.namespaces;
     let (ours, theirs) = packet::pair().during(|| "make a socket pair")?;
     let needs_mapping = !spaces.uids.is_empty() && spaces.create & CLONE_NEWUSER != 0;
-    let into = start.cgroup.and_then(Cgroup::v2_dir);
+    let Birth { into, tasks } = start.cgroup.map_or_else(|| Ok(Birth::default()), Cgroup::birth)?;
     let (gate, mut mounted, mut notify) = match start.gate {
         Some(gate) => {
             let waiting = Waiting {
@@ -151,10 +151,7 @@ pub fn start(proof: &SingleThreaded, start: Start<'_>, ready: Option<Ready<'_>>)
         root: Some(start.root),
         sources: open_sources(proof, plan)?,
         cgroup: cgroup_view(plan, start.cgroup)?,
-        cgroup_tasks: match start.cgroup {
-            Some(cgroup) if into.is_none() => cgroup_tasks(cgroup)?,
-            _ => Vec::new(),
-        },
+        cgroup_tasks: tasks,
         network: start.network,
         join: open_namespaces(spaces)?,
         io: start.io,
@@ -167,7 +164,7 @@ pub fn start(proof: &SingleThreaded, start: Start<'_>, ready: Option<Ready<'_>>)
     let (wait, waits) = (prepared.wait, prepared.gate.is_some());
     let options = Options {
         namespaces: spaces.create & !CLONE_NEWTIME,
-        cgroup: into,
+        cgroup: into.as_ref().map(AsFd::as_fd),
         sibling: false,
     };
     let Some(child) = birth::child(proof, &mut prepared, &options)? else {
@@ -414,10 +411,6 @@ pub(crate) fn use_any_cpu() {
     }
     // Refused where a filter or a security module says so: then it stays as it is.
     let _ = rustix::thread::sched_setaffinity(None, &all);
-}
-
-pub(crate) fn cgroup_tasks(cgroup: &Cgroup) -> Result<Vec<OwnedFd>, Failure> {
-    Ok(cgroup.enter_fds()?)
 }
 
 fn cgroup_view(plan: &Plan, cgroup: Option<&Cgroup>) -> Result<CgroupView, Failure> {

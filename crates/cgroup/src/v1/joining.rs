@@ -7,6 +7,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::{ALWAYS, Cgroup, Mounted, cpuset};
+use crate::cgroup::Birth;
 use crate::error::{Error, Result};
 use crate::group::{self, Group};
 
@@ -18,12 +19,15 @@ impl Cgroup {
         Ok(())
     }
 
-    pub fn enter_fds(&self) -> Result<Vec<OwnedFd>> {
-        Ok(self.tasks()?.into_iter().map(|(_, file)| file).collect())
+    pub fn birth(&self) -> Result<Birth> {
+        Ok(Birth {
+            into: self.unified()?,
+            tasks: self.tasks()?.into_iter().map(|(_, file)| file).collect(),
+        })
     }
 
-    /// As [`Self::enter_fds`], with other paths in the hierarchies of some controllers.
-    pub fn enter_fds_below(&self, below: &BTreeMap<String, String>) -> Result<Vec<OwnedFd>> {
+    /// As [`Self::birth`], with other paths in the hierarchies of some controllers.
+    pub fn birth_below(&self, below: &BTreeMap<String, String>) -> Result<Birth> {
         let invalid = |controller: &str, meaning: &str| Error::Invalid {
             limit: "cgroup".to_owned(),
             value: controller.chars().take(80).collect(),
@@ -34,7 +38,7 @@ impl Cgroup {
             return Err(invalid(controller, "unknown controller (it is not mounted)"));
         }
         let mut files = Vec::with_capacity(self.mounts.0.len());
-        for mounted in &self.mounts.0 {
+        for mounted in self.mounts.0.iter().filter(|mounted| !mounted.mount.is_unified()) {
             let mut named = below.iter().filter(|(controller, _)| mounted.has(&[controller]));
             match (named.next(), named.next()) {
                 (None, _) => files.extend(self.tasks_of(mounted, &self.path)?.map(|(_, file)| file)),
@@ -47,18 +51,33 @@ impl Cgroup {
                 }
             }
         }
-        Ok(files)
+        Ok(Birth {
+            into: self.unified()?,
+            tasks: files,
+        })
+    }
+
+    /// The directory in the hierarchy of v2 beside, if the container has one there.
+    fn unified(&self) -> Result<Option<OwnedFd>> {
+        let Some(beside) = self.mounts.0.iter().find(|mounted| mounted.mount.is_unified()) else {
+            return Ok(None);
+        };
+        match beside.group(&self.path).open_dir() {
+            Ok(directory) => Ok(Some(directory)),
+            Err(Error::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn tasks(&self) -> Result<Vec<(Group<'_>, OwnedFd)>> {
         let mut files = Vec::with_capacity(self.mounts.0.len());
-        for mounted in &self.mounts.0 {
+        for mounted in self.mounts.0.iter().filter(|mounted| !mounted.mount.is_unified()) {
             files.extend(self.tasks_of(mounted, &self.path)?);
         }
         Ok(files)
     }
 
-    /// Nothing where the container has no group, because it has no limit that needs one.
+    /// Nothing where the container has no group, because it has no limit that needs one, or could not have one.
     fn tasks_of<'a>(&self, mounted: &'a Mounted, path: &'a str) -> Result<Option<(Group<'a>, OwnedFd)>> {
         let group = mounted.group(path);
         match group.open("tasks", OFlags::WRONLY) {

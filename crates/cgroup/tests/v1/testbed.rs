@@ -45,7 +45,7 @@ pub fn testbed(json: &str) -> Option<Testbed> {
 impl Testbed {
     /// A shell inside the group. The thread that spawns it joins by `tasks`, moving only itself.
     pub fn shell(&mut self, script: &str) -> &mut Child {
-        let fds = self.cgroup.enter_fds().unwrap();
+        let fds = self.cgroup.birth().unwrap().tasks;
         let script = script.to_owned();
         let child = std::thread::spawn(move || {
             for fd in fds {

@@ -397,11 +397,12 @@ fn an_event_wakes_the_oom_watch() {
 }
 
 #[test]
-fn there_is_one_file_to_join_and_a_directory_to_be_cloned_into() {
+fn there_is_a_directory_to_be_cloned_into() {
     let tree = Tree::new(&["cgroup.procs"]);
     let (cgroup, _) = tree.create("{}").unwrap();
-    assert_eq!(cgroup.enter_fds().unwrap().len(), 1);
-    let directory = rustix::fs::fstat(cgroup.v2_dir().unwrap()).unwrap();
+    let birth = cgroup.birth().unwrap();
+    assert!(birth.tasks.is_empty());
+    let directory = rustix::fs::fstat(birth.into.unwrap()).unwrap();
     assert_eq!(directory.st_ino, rustix::fs::stat(tree.path("")).unwrap().st_ino);
     cgroup.enter().unwrap();
     assert_eq!(tree.held("cgroup.procs"), "0");

@@ -2,16 +2,15 @@
 //! process has gone.
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use ferry_cgroup::{Cgroup, Hierarchy};
+use ferry_cgroup::{Birth, Cgroup, Hierarchy};
 
 use crate::error::{Error, Result};
 
-/// The files for `exec --cgroup`: `path` below the container's group, or on v1 `controller[,controller]:path`, more than
+/// For `exec --cgroup`: `path` below the container's group, or on v1 `controller[,controller]:path`, more than
 /// once.
-pub(crate) fn below(hierarchy: &Hierarchy, path: &str, given: &[&str]) -> Result<Option<Vec<OwnedFd>>> {
+pub(crate) fn below(hierarchy: &Hierarchy, path: &str, given: &[&str]) -> Result<Option<Birth>> {
     let mut named = BTreeMap::new();
     for argument in given {
         let Some((controllers, sub)) = argument.split_once(':') else {
@@ -25,7 +24,7 @@ pub(crate) fn below(hierarchy: &Hierarchy, path: &str, given: &[&str]) -> Result
                 let text = format!("{} {sub}/cgroup.procs: device or resource busy", adding());
                 return Err(Error::State(text));
             }
-            return Ok(Some(cgroup.enter_fds().map_err(cannot_join)?));
+            return Ok(Some(cgroup.birth().map_err(cannot_join)?));
         };
         for controller in controllers.split(',') {
             if controller.is_empty() {
@@ -42,7 +41,7 @@ pub(crate) fn below(hierarchy: &Hierarchy, path: &str, given: &[&str]) -> Result
         return Ok(None);
     }
     let cgroup = hierarchy.open(path)?;
-    Ok(Some(cgroup.enter_fds_below(&named).map_err(cannot_join)?))
+    Ok(Some(cgroup.birth_below(&named).map_err(cannot_join)?))
 }
 
 /// runc's words, which name the process that was to move.
@@ -76,14 +75,14 @@ fn joined(path: &str, sub: &str) -> Result<String> {
 
 /// The group of a process, for an exec into a container whose own group takes none any more: its first process has made
 /// groups below and gone into one of them (v2).
-pub(crate) fn of_process(hierarchy: &Hierarchy, cgroup: &Cgroup, pid: i32) -> Result<Option<Vec<OwnedFd>>> {
+pub(crate) fn of_process(hierarchy: &Hierarchy, cgroup: &Cgroup, pid: i32) -> Result<Option<Birth>> {
     if !cgroup.is_inner()? {
         return Ok(None);
     }
     let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     let path = text.lines().find_map(|line| line.strip_prefix("0::/"));
     match path.filter(|path| Path::new(path).starts_with(cgroup.path())) {
-        Some(path) => Ok(Some(hierarchy.open(path)?.enter_fds()?)),
+        Some(path) => Ok(Some(hierarchy.open(path)?.birth()?)),
         None => Ok(None),
     }
 }

@@ -26,7 +26,7 @@ pub(super) fn events(context: &mut Context<'_>, parsed: &Parsed) -> Result<u8> {
     let Some(cgroup) = record.cgroup()? else {
         return Err(Error::State("the container has no control group".to_owned()));
     };
-    let version = if cgroup.v2_dir().is_some() { 2 } else { 1 };
+    let version = cgroup.version();
     emit("stats", id, Some(&data(&cgroup.stats()?, version)));
     if parsed.is_set("stats") {
         return Ok(0);

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use ferry_cgroup::{Hierarchy, Layout};
+use ferry_cgroup::{Birth, Hierarchy, Layout};
 use ferry_runtime::exec::{Exec, Extra};
 use ferry_runtime::plan::Process;
 use ferry_runtime::start::{Io, Started};
@@ -170,7 +170,7 @@ fn spawn(
                 notify: Some(&mut notify),
                 keep_fds,
                 detached: true,
-                tasks: sub_cgroup(parsed, record)?,
+                cgroup: sub_cgroup(parsed, record)?,
             },
         },
     )
@@ -278,8 +278,8 @@ fn cpus(list: &str, name: &str) -> Result<Vec<u32>> {
     })
 }
 
-/// `--cgroup`: files of a group below the container's. `None`: the container's own.
-fn sub_cgroup(parsed: &Parsed, record: &Record) -> Result<Option<Vec<OwnedFd>>> {
+/// `--cgroup`: a group below the container's. `None`: the container's own.
+fn sub_cgroup(parsed: &Parsed, record: &Record) -> Result<Option<Birth>> {
     let given: Vec<&str> = parsed.all("cgroup").filter(|sub| !sub.is_empty()).collect();
     let (Some(path), Some(layout)) = (&record.cgroup, &record.layout) else {
         return match given.is_empty() {
