@@ -86,6 +86,17 @@ impl Mounted {
         }
     }
 
+    /// Parents that nobody uses any more, up to one of systemd's: engines (podman, of a pod) remove those they know of, with
+    /// a controller, and nobody would these.
+    fn remove_parents(&self, path: &str) {
+        let is_systemd_s = |path: &str| [".slice", ".scope", ".service"].iter().any(|kind| path.ends_with(kind));
+        for parent in group::parents(path).rev() {
+            if is_systemd_s(parent) || self.group(parent).remove_directory().is_err() {
+                return;
+            }
+        }
+    }
+
     fn has(&self, controllers: &[&str]) -> bool {
         self.mount.controllers.iter().any(|c| controllers.contains(&c.as_str()))
     }
@@ -407,6 +418,9 @@ impl Cgroup {
         let mut first = Ok(());
         for mounted in &self.mounts.0 {
             first = first.and(mounted.group(&self.path).remove());
+            if mounted.mount.has_no_controller() {
+                mounted.remove_parents(&self.path);
+            }
         }
         first
     }
