@@ -555,7 +555,14 @@ fn root_an_exec_can_go_into_a_group_below() {
     let plain = cgroups(&["--cgroup", "/"]).ok();
     assert_eq!(plain, cgroups(&[]).ok());
     for group in bundle.cgroups() {
-        fs::create_dir(group.join("below")).unwrap();
+        let below = group.join("below");
+        fs::create_dir(&below).unwrap();
+        // Nothing can run in a v1 cpuset that has none.
+        for file in ["cpuset.cpus", "cpuset.mems"].map(|file| (group.join(file), below.join(file))) {
+            if !is_v2() && file.0.exists() {
+                fs::write(file.1, fs::read_to_string(file.0).unwrap()).unwrap();
+            }
+        }
     }
     let everywhere = cgroups(&["--cgroup", "below"]).ok();
     let lines = everywhere.lines().filter(|line| line.ends_with("/c/below")).count();

@@ -10,11 +10,9 @@
 //!
 //! * What the kernel made of a value is read back: a limit that holds otherwise is a [`Warning`], one that the kernel
 //!   refuses an [`Error`] that says what the value means.
-//! * v1: a container has a directory in each hierarchy of memory, cpu, cpuacct, pids, devices, freezer, blkio, perf_event
-//!   and misc, and in those of cpuset, hugetlb, net_cls, net_prio and rdma only with a limit of theirs. A controller that is
-//!   not mounted matters only when a limit needs it. Where they may, containers also have a group in the hierarchies without
-//!   controllers (`name=systemd`, and v2 on a hybrid machine), by which systemd tells whose a process is: in the group of
-//!   its caller a container would end with the caller's service.
+//! * v1: a container has a directory in every hierarchy. A controller that is not mounted matters only when a limit needs it.
+//!   The hierarchies without controllers (`name=systemd`, and v2 on a hybrid machine) tell systemd whose a process is: in the
+//!   group of its caller a container would end with the caller's service. Where they are not the caller's, it stays there.
 //! * v2: every controller there is is switched on from the mount down to the parent.
 
 pub mod devices;

@@ -31,21 +31,6 @@ use crate::stats::Stats;
 use crate::warning::Warning;
 use crate::{network, rdma};
 
-/// Every container is in these, as far as they are mounted; in the last two for whoever looks at containers from outside.
-const ALWAYS: [&str; 9] = [
-    "memory",
-    "cpu",
-    "cpuacct",
-    "pids",
-    "devices",
-    "freezer",
-    "blkio",
-    "perf_event",
-    "misc",
-];
-/// In these only with a limit of theirs: each costs a directory.
-const WITH_LIMIT: [&str; 5] = ["cpuset", "hugetlb", "net_cls", "net_prio", "rdma"];
-
 /// All controllers of v1 that this crate knows.
 pub const CONTROLLERS: [&str; 14] = [
     "memory",
@@ -97,8 +82,8 @@ impl Mounted {
         }
     }
 
-    fn has(&self, controllers: &[&str]) -> bool {
-        self.mount.controllers.iter().any(|c| controllers.contains(&c.as_str()))
+    fn has(&self, controller: &str) -> bool {
+        self.mount.controllers.iter().any(|held| held == controller)
     }
 }
 
@@ -125,7 +110,7 @@ impl Mounts {
     }
 
     fn find<'a>(&'a self, controller: &str, path: &'a str) -> Option<Group<'a>> {
-        self.0.iter().find(|m| m.has(&[controller])).map(|m| m.group(path))
+        self.0.iter().find(|m| m.has(controller)).map(|m| m.group(path))
     }
 }
 
@@ -141,7 +126,7 @@ impl Cgroup {
         let cgroup = Self { mounts, path };
         let mut warnings = Vec::new();
         let made = cgroup
-            .make(resources)
+            .make()
             .and_then(|()| cgroup.apply(resources, true, &mut warnings));
         match made {
             Ok(()) => Ok((cgroup, warnings)),
@@ -185,17 +170,17 @@ impl Cgroup {
         Ok(directories)
     }
 
-    fn make(&self, resources: &LinuxResources) -> Result<()> {
-        let asked = asked(resources);
+    fn make(&self) -> Result<()> {
         for mounted in &self.mounts.0 {
+            let group = mounted.group(&self.path);
             if mounted.mount.has_no_controller() {
                 // Often not the caller's to write to, and nothing that was asked for depends on it.
-                let _ = mounted.group(&self.path).make_with_parents();
-            } else if mounted.has(&ALWAYS) || mounted.has(&asked) {
-                mounted.group(&self.path).make_with_parents()?;
-                if mounted.has(&["cpuset"]) {
-                    cpuset::inherit(&mounted.group(&self.path))?;
-                }
+                let _ = group.make_with_parents();
+                continue;
+            }
+            group.make_with_parents()?;
+            if mounted.has("cpuset") {
+                cpuset::inherit(&group)?;
             }
         }
         Ok(())
@@ -209,11 +194,6 @@ impl Cgroup {
                 value: String::new(),
                 meaning: "these are control files of cgroup v2, and this machine has v1".to_owned(),
             });
-        }
-        if !fresh {
-            for controller in asked(resources) {
-                self.join(controller)?;
-            }
         }
         if let Some(memory) = resources.memory() {
             self.with(
@@ -322,7 +302,7 @@ impl Cgroup {
             self.mounts
                 .0
                 .iter()
-                .find(|m| m.has(&ALWAYS))
+                .find(|m| !m.mount.has_no_controller())
                 .map(|m| m.group(&self.path))
         };
         preferred.or_else(any).ok_or(Error::NotMounted)
@@ -391,13 +371,13 @@ impl Cgroup {
         if let Some(blkio) = group("blkio") {
             stats.block_io = stats::block_io(&blkio)?;
         }
-        if let Some(cpuset) = group("cpuset").filter(|cpuset| cpuset.exists("")) {
+        if let Some(cpuset) = group("cpuset") {
             stats.cpuset = Some(stats::cpuset(&cpuset)?);
         }
-        if let Some(hugetlb) = group("hugetlb").filter(|hugetlb| hugetlb.exists("")) {
+        if let Some(hugetlb) = group("hugetlb") {
             stats.huge_pages = hugetlb::stats(&hugetlb)?;
         }
-        if let Some(rdma) = group("rdma").filter(|rdma| rdma.exists("")) {
+        if let Some(rdma) = group("rdma") {
             stats.rdma = rdma::stats(&rdma)?;
         }
         Ok(stats)
@@ -424,20 +404,4 @@ impl Cgroup {
         }
         first
     }
-}
-
-/// The controllers a container is in only with a limit of theirs, as far as `resources` have one.
-fn asked(resources: &LinuxResources) -> Vec<&'static str> {
-    let network = resources.network().as_ref();
-    let has = |controller: &str| match controller {
-        "cpuset" => cpuset::asked(resources.cpu().as_ref()),
-        "hugetlb" => resources
-            .hugepage_limits()
-            .as_ref()
-            .is_some_and(|pages| !pages.is_empty()),
-        "net_cls" => network.is_some_and(|network| !network::class_asked(network).is_empty()),
-        "net_prio" => network.is_some_and(|network| !network::priorities_asked(network).is_empty()),
-        _ => resources.rdma().as_ref().is_some_and(|devices| !devices.is_empty()),
-    };
-    WITH_LIMIT.into_iter().filter(|controller| has(controller)).collect()
 }

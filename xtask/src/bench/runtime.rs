@@ -10,10 +10,11 @@ use crate::peer::Peer;
 use crate::shell;
 use crate::workspace::Workspace;
 
-const RUNTIMES: [(&str, &str); 3] = [
+const RUNTIMES: [(&str, &str); 4] = [
     ("Ferry", "/host/ferry-bench runtime"),
     ("runc", "runc"),
     ("crun", "crun"),
+    ("Debian 12's crun", "/host/ferry-crun/crun"),
 ];
 /// Commands a sample, so that entering the namespaces weighs little.
 const REPEAT: u32 = 10;
@@ -44,10 +45,18 @@ pub fn page(workspace: &Workspace, binary: &Path, peer: &Peer, rounds: usize, he
     std::fs::copy(binary, share.join("ferry-bench")).context("copy the binary to the peers")?;
     let floor = workspace.binary("release").with_file_name("examples/floor");
     std::fs::copy(floor, share.join("ferry-floor")).context("copy the floor to the peers")?;
+    let old = share.join("ferry-crun");
+    std::fs::create_dir_all(&old).context("make a place for the old crun")?;
+    for file in ["bin/crun", "lib/x86_64-linux-gnu/libyajl.so.2"].map(Path::new) {
+        let from = workspace.root.join("target/tools/runtimes/usr").join(file);
+        let to = old.join(file.file_name().unwrap_or_default());
+        std::fs::copy(from, to).context("copy the old crun to the peers (`cargo xtask setup` downloads it)")?;
+    }
     let page = tables(peer, rounds, heading);
     for name in ["ferry-bench", "ferry-floor"] {
         let _ = std::fs::remove_file(share.join(name));
     }
+    let _ = std::fs::remove_dir_all(old);
     page
 }
 
@@ -73,7 +82,9 @@ fn tables(peer: &Peer, rounds: usize, heading: &str) -> Result<String> {
     lines.insert(1, crowded(peer, rounds, cycle)?);
     let versions = versions(peer)?;
     let mut page = format!(
-        "Measured {heading}: Ferry, {versions}. Median (least).\n\n| what | Ferry | runc | crun |\n|---|---|---|---|\n"
+        "Measured {heading}: Ferry, {versions}. Median (least).\n\n| what | {} |\n|{}\n",
+        RUNTIMES.map(|(name, _)| name).join(" | "),
+        "---|".repeat(RUNTIMES.len() + 1)
     );
     for line in &mut lines {
         let _ = write!(page, "| {} ", line.what);
@@ -90,7 +101,8 @@ fn tables(peer: &Peer, rounds: usize, heading: &str) -> Result<String> {
 }
 
 fn versions(peer: &Peer) -> Result<String> {
-    let script = "for r in runc crun; do $r --version | head -n 1 | sed 's/ version//'; done";
+    let script = "for r in runc crun '/host/ferry-crun/crun'; do LD_LIBRARY_PATH=/host/ferry-crun $r --version | head -n 1 \
+                  | sed 's/ version//'; done";
     let text = shell::output(peer.command().args(["sh", "-c", script]))?;
     Ok(text.trim().replace('\n', ", "))
 }
@@ -140,8 +152,14 @@ fn floor(peer: &Peer) -> Result<String> {
 }
 
 fn script(peer: &Peer, runtime: &str, name: &str, text: &str) -> Result<String> {
+    let name: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+    let libraries = if runtime.starts_with("/host/ferry-crun") {
+        "export LD_LIBRARY_PATH=/host/ferry-crun;"
+    } else {
+        ""
+    };
     let text = format!(
-        "I={name}; {PREPARE} R=\"{runtime} --root /tmp/rb-{name}/state\"; {}",
+        "I={name}; {libraries} {PREPARE} R=\"{runtime} --root /tmp/rb-{name}/state\"; {}",
         text.replace('N', &REPEAT.to_string())
     );
     shell::output(peer.command().args(["unshare", "-m", "sh", "-c", &text]))

@@ -24,7 +24,12 @@ pub(crate) fn below(hierarchy: &Hierarchy, path: &str, given: &[&str]) -> Result
                 let text = format!("{} {sub}/cgroup.procs: device or resource busy", adding());
                 return Err(Error::State(text));
             }
-            return Ok(Some(cgroup.birth().map_err(cannot_join)?));
+            let mut birth = cgroup.birth().map_err(cannot_join)?;
+            if birth.into.is_none() {
+                // v2 beside v1, where only the container has a group.
+                birth.into = hierarchy.open(path)?.birth()?.into;
+            }
+            return Ok(Some(birth));
         };
         for controller in controllers.split(',') {
             if controller.is_empty() {
