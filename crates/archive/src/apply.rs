@@ -34,13 +34,26 @@ pub struct ApplyOptions<'a> {
     /// The directory inside the root that entries and hard links' targets are relative to. Links on the way to an entry are
     /// still followed inside the root.
     pub below: PathBuf,
-    /// The layers below, topmost first: where hard links to, and parents of, what is not in this layer come from.
-    pub lower: &'a [Root],
+    /// Where hard links to, and parents of, what is not in this layer come from.
+    pub lower: Option<&'a dyn Below>,
     pub owner: Owner,
     /// What entries' and hard links' names begin with, and what to put in its place. Other entries are refused.
     pub rename: Option<(PathBuf, PathBuf)>,
     /// Refuse to replace a directory by something else, or something else by a directory (`docker cp`).
     pub keep_kinds: bool,
+}
+
+/// The layers below one that is being unpacked.
+pub trait Below: std::fmt::Debug {
+    /// Topmost first. Asked only when an entry refers to what is not in its own layer, which is rare: a layer may be unpacked
+    /// before those below are there, and this wait for them.
+    fn roots(&self) -> io::Result<&[Root]>;
+}
+
+impl Below for Vec<Root> {
+    fn roots(&self) -> io::Result<&[Root]> {
+        Ok(self)
+    }
 }
 
 /// Whom what is unpacked belongs to.
@@ -584,7 +597,11 @@ impl Applier<'_> {
     /// The topmost entry `path` of the layers below that neither they nor this one hide.
     fn lower(&self, path: &Path) -> Result<Option<(Root, Stat)>> {
         let failed = |source: io::Error| write_error(path, "look below for", source);
-        for (at, layer) in std::iter::once(self.root).chain(self.options.lower).enumerate() {
+        let lower = match self.options.lower {
+            Some(below) => below.roots().map_err(failed)?,
+            None => &[],
+        };
+        for (at, layer) in std::iter::once(self.root).chain(lower).enumerate() {
             match layer.resolve(path, HANDLE) {
                 Ok(fd) if at > 0 => {
                     let stat = rustix::fs::fstat(&fd).map_err(|source| failed(source.into()))?;

@@ -23,7 +23,7 @@ mod sparse;
 pub mod tree;
 pub mod writer;
 
-pub use apply::{Applied, ApplyOptions, Owner, Warning, Whiteouts, apply};
+pub use apply::{Applied, ApplyOptions, Below, Owner, Warning, Whiteouts, apply};
 pub use create::{CreateOptions, create};
 pub use decompress::{Compression, Decoder, decompress};
 pub use error::{Error, Result};

@@ -258,12 +258,12 @@ fn a_hard_link_into_a_lower_layer_copies_the_file_up() {
         .unwrap();
     low.apply(&Tar::new().file("d/.wh.gone", "").file("o/.wh..wh..opq", "").bytes())
         .unwrap();
-    let lower = [Root::open(&low.path()).unwrap(), Root::open(&lowest.path()).unwrap()];
+    let lower = vec![Root::open(&low.path()).unwrap(), Root::open(&lowest.path()).unwrap()];
     let with = |tar: Tar| {
         bench.apply_with(
             &tar.bytes(),
             &ApplyOptions {
-                lower: &lower,
+                lower: Some(&lower),
                 ..ApplyOptions::default()
             },
         )

@@ -30,6 +30,7 @@ impl Layout {
             (self.layers(), 0o710),
             (self.containers(), 0o710),
             (self.volumes(), 0o710),
+            (self.ingest(), 0o700),
             (self.tmp(), 0o700),
             (self.empty(), 0o755),
         ] {
@@ -86,6 +87,11 @@ impl Layout {
     /// What a container of an image without layers lies on.
     pub fn empty(&self) -> PathBuf {
         self.root.join("empty")
+    }
+
+    /// Parts of blobs on their way in.
+    pub fn ingest(&self) -> PathBuf {
+        self.root.join("ingest")
     }
 
     pub fn tmp(&self) -> PathBuf {

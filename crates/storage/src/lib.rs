@@ -6,6 +6,7 @@
 //!   blobs/sha256/<hex>     configurations and manifests exactly as they came, and layers that came compressed
 //!   layers/<hex>/fs        unpacked layers by chain id, shared read-only ([`layers`])
 //!   containers/<id>/       upper/ work/, and what the engine puts beside them ([`snapshots`])
+//!   ingest/<hex>           parts of blobs on their way in
 //!   volumes/               the engine's
 //!   tmp/                   everything is made here and renamed into place; everything is renamed here to be deleted
 //! ```
@@ -15,15 +16,18 @@
 //!
 //! Functions that are not `async` and touch the disk say so: call them from `spawn_blocking`.
 
+mod assembly;
 mod changes;
 pub mod db;
 mod error;
 mod images;
 mod import;
+mod ingest;
 mod layers;
 mod layout;
 mod load;
 mod names;
+mod pull;
 mod reaper;
 mod remove;
 mod single;
@@ -37,6 +41,7 @@ pub use images::{Image, Images, Loaded, Named};
 pub use import::ImportOptions;
 pub use layers::{Blob, Layer};
 pub use load::{LoadOptions, Progress};
+pub use pull::{NewPull, Pull, Remote};
 pub use remove::{RemoveOptions, Removed, User};
 pub use single::Single;
 pub use snapshots::{Snapshot, Snapshots, Usage};

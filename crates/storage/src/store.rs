@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use crate::db::{Batch, Db, Durability};
 use crate::error::Context as _;
 use crate::images::{self, Image, Images, Index};
+use crate::ingest::Ingests;
 use crate::layers::{self, Layers};
 use crate::layout::Layout;
 use crate::reaper::Reaper;
@@ -40,6 +41,7 @@ pub(crate) struct Shared {
     pub layout: Layout,
     pub db: Db,
     pub layers: Arc<Layers>,
+    pub ingests: Arc<Ingests>,
     pub reaper: Reaper,
     /// Replaced as a whole: a reader keeps what it has.
     pub index: RwLock<Arc<Index>>,
@@ -216,6 +218,7 @@ fn open(root: &Path) -> Result<Shared> {
             reaper.clone(),
             known.into_values().collect(),
         )),
+        ingests: Arc::new(Ingests::new(layout.clone())),
         layout,
         db,
         reaper,
@@ -272,6 +275,7 @@ fn sweep(shared: &Shared, mut batch: Batch) -> Result<()> {
     for path in entries(&layout.tmp())? {
         shared.reaper.delete(path);
     }
+    shared.ingests.collect(false)?;
     if !shared.db.quarantined().is_empty() {
         return Ok(());
     }

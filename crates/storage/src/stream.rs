@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use ferry_image::{Digest, Hasher};
+use ferry_image::{Algorithm, Digest, Hasher};
 
 /// Hashes and counts what is read.
 pub struct Hashed<R> {
@@ -23,9 +23,21 @@ impl<R> Hashed<R> {
         }
     }
 
+    pub fn with(inner: R, algorithm: Algorithm) -> Self {
+        Self {
+            inner,
+            hash: Hasher::new(algorithm),
+            size: 0,
+        }
+    }
+
     /// The digest and the number of the bytes read.
     pub fn finish(self) -> (Digest, u64) {
         (self.hash.finish(), self.size)
+    }
+
+    pub fn into_parts(self) -> (R, Digest, u64) {
+        (self.inner, self.hash.finish(), self.size)
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use ferry_archive::{Applied, ApplyOptions, apply, decompress};
+use ferry_archive::{Applied, ApplyOptions, Below, Compression, apply, decompress};
 use ferry_image::Digest;
 use ferry_sys::Root;
 
@@ -25,6 +25,15 @@ pub struct Source<'a, P> {
     pub chain: &'a Digest,
     pub options: &'a LoadOptions,
     pub progress: &'a mut P,
+}
+
+/// A layer that was unpacked, not in its place yet.
+pub struct Staged {
+    pub staging: Staging,
+    pub diff_id: Digest,
+    pub applied: Applied,
+    /// What the stream was compressed with.
+    pub compression: Option<&'static str>,
 }
 
 /// Bytes between two reports of progress.
@@ -54,15 +63,19 @@ impl Shared {
                 }
             },
         };
-        let lower = source
+        let lower: Vec<_> = source
             .below
             .iter()
             .rev()
-            .map(|pin| self.layers.path(&pin.layer.chain_id));
-        let lower = lower
+            .map(|pin| self.layers.path(&pin.layer.chain_id))
             .map(|path| Root::open(&path).at("open", &path))
-            .collect::<Result<Vec<_>>>()?;
-        let (staging, diff_id, applied) = self.stage(watched, &lower, options, &layer.name)?;
+            .collect::<Result<_>>()?;
+        let Staged {
+            staging,
+            diff_id,
+            applied,
+            ..
+        } = self.stage(watched, Some(&lower), options, &layer.name)?;
         if diff_id != layer.diff_id {
             return Err(Error::Invalid(format!(
                 "invalid diffID for layer {}: expected {:?}, got {:?}",
@@ -84,7 +97,12 @@ impl Shared {
 
     /// A stream becomes a lowest layer, which may be there already.
     pub fn unpack_stream(&self, stream: impl Read + Send, options: &LoadOptions) -> Result<Pin> {
-        let (staging, diff_id, applied) = self.stage(stream, &[], options, "the archive")?;
+        let Staged {
+            staging,
+            diff_id,
+            applied,
+            ..
+        } = self.stage(stream, None, options, "the archive")?;
         let chain_id = diff_id.clone();
         let layer = Layer {
             chain_id,
@@ -98,13 +116,13 @@ impl Shared {
     }
 
     /// Unpacks into `fs/` in a new staging directory; returns the digest of the uncompressed bytes.
-    fn stage(
+    pub fn stage(
         &self,
         stream: impl Read + Send,
-        lower: &[Root],
+        lower: Option<&dyn Below>,
         options: &LoadOptions,
         what: &str,
-    ) -> Result<(Staging, Digest, Applied)> {
+    ) -> Result<Staged> {
         let staging = Staging::new(&self.layout)?;
         let path = staging.path.join("fs");
         std::fs::create_dir(&path).at("make the directory", &path)?;
@@ -113,6 +131,10 @@ impl Shared {
         let wrong = |source| Error::archive(what, Path::new(&path), source);
         let (counted, count) = Counted::new(stream);
         let decoder = decompress(counted).map_err(wrong)?;
+        let compression = match decoder.compression() {
+            Compression::None => None,
+            compression => Some(compression.name()),
+        };
         let hashed = Hashed::new(Bounded::new(decoder, count, options.expansion));
         let apply_options = ApplyOptions {
             limits: options.limits.clone(),
@@ -122,7 +144,12 @@ impl Shared {
         let (applied, hashed) = piped(hashed, |stream| apply(stream, &root, &apply_options));
         let applied = applied.map_err(wrong)?;
         let (diff_id, _) = hashed.finish();
-        Ok((staging, diff_id, applied))
+        Ok(Staged {
+            staging,
+            diff_id,
+            applied,
+            compression,
+        })
     }
 }
 

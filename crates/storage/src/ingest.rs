@@ -1,0 +1,126 @@
+//! Blobs on their way in: `ingest/<hex>` holds the first bytes of a blob, as far as they have come.
+//!
+//! What has come stays when the transfer breaks off, the engine dies or the machine goes down, and the next transfer goes on
+//! behind it. Nothing here is trusted: a blob is read from its first byte, hashed, whenever it is used, and a file that turns
+//! out wrong is thrown away. Files that nobody came back to for a day are collected at start-up.
+
+use std::collections::HashSet;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use ferry_image::Digest;
+
+use crate::Result;
+use crate::error::Context as _;
+use crate::layout::Layout;
+
+/// How long a part is kept for a transfer that goes on.
+const KEPT: Duration = Duration::from_secs(24 * 3600);
+
+#[derive(Debug)]
+pub(crate) struct Ingests {
+    layout: Layout,
+    busy: Mutex<HashSet<Digest>>,
+    changed: Condvar,
+}
+
+/// One blob on its way in; nobody else writes it meanwhile.
+#[derive(Debug)]
+pub(crate) struct Ingest {
+    ingests: Arc<Ingests>,
+    digest: Digest,
+    pub path: PathBuf,
+}
+
+impl Ingests {
+    pub fn new(layout: Layout) -> Self {
+        Self {
+            layout,
+            busy: Mutex::default(),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Waits while another one brings the same blob in.
+    pub fn begin(self: &Arc<Self>, digest: &Digest) -> Result<Ingest> {
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        while !busy.insert(digest.clone()) {
+            busy = self.changed.wait(busy).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(busy);
+        let ingest = Ingest {
+            ingests: Arc::clone(self),
+            digest: digest.clone(),
+            path: self.layout.ingest().join(digest.encoded()),
+        };
+        // A blob that is there already need not come again; a link keeps it whoever removes it meanwhile.
+        match std::fs::hard_link(self.layout.blob(digest), &ingest.path) {
+            Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) => {
+                Err(error).at("link the blob to", &ingest.path)
+            }
+            _ => Ok(ingest),
+        }
+    }
+
+    /// Removes the parts that no transfer is writing: those nobody came back to for a day, or all. Returns the bytes freed.
+    pub fn collect(&self, all: bool) -> Result<u64> {
+        let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let dir = self.layout.ingest();
+        let mut freed = 0;
+        for entry in std::fs::read_dir(&dir).at("read", &dir)? {
+            let entry = entry.at("read", &dir)?;
+            let path = entry.path();
+            let name = entry.file_name();
+            if busy.iter().any(|digest| name == digest.encoded()) {
+                continue;
+            }
+            let data = entry.metadata().at("look at", &path)?;
+            let age = SystemTime::now().duration_since(data.modified().unwrap_or(SystemTime::UNIX_EPOCH));
+            if all || age.is_ok_and(|age| age > KEPT) {
+                std::fs::remove_file(&path).at("remove", &path)?;
+                freed += data.len();
+            }
+        }
+        Ok(freed)
+    }
+}
+
+impl Ingest {
+    /// The bytes that are there, and how many; what comes next is appended to the file. A longer file is none of this blob.
+    pub fn open(&self, size: u64) -> Result<(File, u64)> {
+        let mut options = OpenOptions::new();
+        options.read(true).append(true).create(true).mode(0o600);
+        let file = options.open(&self.path).at("open", &self.path)?;
+        let have = file.metadata().at("look at", &self.path)?.len();
+        if have <= size {
+            return Ok((file, have));
+        }
+        drop(file);
+        self.discard()?;
+        let file = options.open(&self.path).at("open", &self.path)?;
+        Ok((file, 0))
+    }
+
+    pub fn discard(&self) -> Result<()> {
+        match std::fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).at("remove", &self.path),
+            _ => Ok(()),
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Ingest {
+    fn drop(&mut self) {
+        let mut busy = self.ingests.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        busy.remove(&self.digest);
+        self.ingests.changed.notify_all();
+    }
+}

@@ -1,0 +1,383 @@
+//! An image that arrives blob by blob, its layers unpacked while they arrive.
+//!
+//! ```text
+//! source ─ tee ─▶ ingest/<hex>                        (what has come is not fetched again)
+//!           └─ hash ─│─ inflate ─ bound ─ hash ─│─ untar ─▶ tmp/…/fs ─▶ layers/<chain id>/fs
+//!                    a thread each: │                                   all layers ready ─▶ Shared::record (one commit)
+//! ```
+//!
+//! Nothing can be seen before the commit. Digests, sizes and diff ids are verified before a layer counts as ready; a pull that
+//! is given up leaves the parts of blobs that have come, and layers that other pulls wait for.
+
+use std::fs::File;
+use std::io::{self, Read, Write as _};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ferry_image::{Digest, Reference};
+use oci_spec::image::ImageConfiguration;
+
+use crate::assembly::{Assembly, Lower};
+use crate::error::Context as _;
+use crate::images::{Images, Loaded, NewBlob, NewImage, diff_ids, is_sha256, layer_blob, parse_config};
+use crate::ingest::Ingest;
+use crate::layers::{Layer, Pin};
+use crate::layout::Staging;
+use crate::load::LoadOptions;
+use crate::store::Shared;
+use crate::stream::{Hashed, piped};
+use crate::{Error, Result};
+
+/// An image to be pulled: its manifest and configuration as they came, digests verified.
+#[derive(Clone, Debug)]
+pub struct NewPull {
+    pub manifest: Vec<u8>,
+    pub config: Vec<u8>,
+    /// As in the manifest, lowest first.
+    pub layers: Vec<Remote>,
+    /// The names the image gets.
+    pub references: Vec<Reference>,
+    pub options: LoadOptions,
+}
+
+/// A layer as it travels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remote {
+    pub digest: Digest,
+    /// Bytes.
+    pub size: u64,
+    pub media_type: String,
+}
+
+/// A pull that has begun. [`layer`](Self::layer) may be called by several threads at once.
+#[derive(Debug)]
+pub struct Pull {
+    shared: Arc<Shared>,
+    manifest: Vec<u8>,
+    raw_config: Vec<u8>,
+    config: ImageConfiguration,
+    diff_ids: Vec<Digest>,
+    layers: Vec<Remote>,
+    references: Vec<Reference>,
+    options: LoadOptions,
+    assembly: Assembly,
+    /// Blobs of layers that were brought in by this pull, as far as they are to be kept.
+    arrived: Mutex<Vec<Arrived>>,
+}
+
+#[derive(Debug)]
+struct Arrived {
+    ingest: Ingest,
+    digest: Digest,
+    keep: bool,
+}
+
+impl Images {
+    /// Begins a pull: what is there already is held from now on. Fails with [`Error::Invalid`] for a configuration that is
+    /// none, or that does not fit the manifest. Does little I/O.
+    pub fn pull(&self, new: NewPull) -> Result<Pull> {
+        let config = parse_config(&new.config)?;
+        let diff_ids = diff_ids(&config)?;
+        if diff_ids.len() != new.layers.len() {
+            return Err(Error::Invalid(format!(
+                "layers from manifest don't match image configuration: {} in the manifest, {} in the configuration",
+                new.layers.len(),
+                diff_ids.len()
+            )));
+        }
+        let assembly = Assembly::new(&self.shared.layers, &diff_ids);
+        Ok(Pull {
+            shared: Arc::clone(&self.shared),
+            manifest: new.manifest,
+            raw_config: new.config,
+            config,
+            diff_ids,
+            layers: new.layers,
+            references: new.references,
+            options: new.options,
+            assembly,
+            arrived: Mutex::default(),
+        })
+    }
+
+    /// Removes parts of blobs that no transfer is writing. Returns the bytes freed. Blocks.
+    pub fn collect_parts(&self) -> Result<u64> {
+        self.shared.ingests.collect(true)
+    }
+}
+
+impl Pull {
+    /// The layers that are not there, lowest first: the order in which to begin them.
+    pub fn missing(&self) -> Vec<usize> {
+        self.assembly.awaited()
+    }
+
+    pub fn remote(&self, at: usize) -> Option<&Remote> {
+        self.layers.get(at)
+    }
+
+    /// Brings a layer in. Blocks, also while another pull is at the same layer.
+    ///
+    /// `open` gives the blob's bytes from an offset on; it is not called when all of them have come before, and a second time,
+    /// from the beginning, if what had come before turns out wrong. `progress` hears how many bytes of the blob have come.
+    pub fn layer<R: Read + Send>(
+        &self,
+        at: usize,
+        open: impl FnMut(u64) -> io::Result<R> + Send,
+        progress: impl FnMut(u64) + Send,
+    ) -> Result<()> {
+        let outcome = self.obtain(at, open, progress);
+        self.assembly.settle(at, outcome)
+    }
+
+    fn obtain<R: Read + Send>(
+        &self,
+        at: usize,
+        mut open: impl FnMut(u64) -> io::Result<R> + Send,
+        mut progress: impl FnMut(u64) + Send,
+    ) -> Result<Pin> {
+        let (Some(chain), Some(remote), Some(diff_id)) =
+            (self.assembly.chain(at), self.layers.get(at), self.diff_ids.get(at))
+        else {
+            return Err(Error::Invalid(format!("the image has no layer {at}")));
+        };
+        let mut kept = None;
+        let mut pin = self.shared.layers.obtain(chain, || {
+            let ingest = self.shared.ingests.begin(&remote.digest)?;
+            let made = self.bring(at, remote, diff_id, &ingest, &mut open, &mut progress)?;
+            kept = Some((ingest, made.compression));
+            Ok((made.staging, made.layer))
+        })?;
+        if let Some((ingest, compression)) = kept {
+            // A plain tar is not kept: it can be made from the layer.
+            if let Some(compression) = compression {
+                pin.layer.blob = Some(layer_blob(&remote.digest, remote.size, &remote.media_type, compression));
+            }
+            let arrived = Arrived {
+                ingest,
+                digest: remote.digest.clone(),
+                keep: compression.is_some(),
+            };
+            self.arrived
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(arrived);
+        }
+        Ok(pin)
+    }
+
+    fn bring<R: Read + Send>(
+        &self,
+        at: usize,
+        remote: &Remote,
+        diff_id: &Digest,
+        ingest: &Ingest,
+        open: &mut (impl FnMut(u64) -> io::Result<R> + Send),
+        progress: &mut (impl FnMut(u64) + Send),
+    ) -> Result<Made> {
+        let (file, have) = ingest.open(remote.size)?;
+        let wrong = match self.unpack(at, remote, diff_id, ingest, file, have, open, progress) {
+            Ok(made) => return Ok(made),
+            Err(Failed::Source(error)) => return Err(error),
+            Err(Failed::Content(error)) => error,
+        };
+        ingest.discard()?;
+        if have == 0 {
+            return Err(wrong);
+        }
+        // What had come before may have been damaged, by a power cut for instance.
+        let (file, _) = ingest.open(remote.size)?;
+        match self.unpack(at, remote, diff_id, ingest, file, 0, open, progress) {
+            Ok(made) => Ok(made),
+            Err(Failed::Source(error)) => Err(error),
+            Err(Failed::Content(error)) => {
+                ingest.discard()?;
+                Err(error)
+            }
+        }
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of one step, named by its two callers"
+    )]
+    fn unpack<R: Read + Send>(
+        &self,
+        at: usize,
+        remote: &Remote,
+        diff_id: &Digest,
+        ingest: &Ingest,
+        file: File,
+        have: u64,
+        open: &mut (impl FnMut(u64) -> io::Result<R> + Send),
+        progress: &mut (impl FnMut(u64) + Send),
+    ) -> std::result::Result<Made, Failed> {
+        let name = remote.digest.to_string();
+        let from = |source: io::Error| Failed::Source(Error::from_source(&name, ingest.path(), source));
+        let arriving = Arriving {
+            rest: (have < remote.size).then(|| open(have)).transpose().map_err(from)?,
+            file,
+            have,
+            at: 0,
+            size: remote.size,
+            progress,
+            broken: false,
+        };
+        let lower = Lower::new(&self.assembly, &self.shared.layers, at);
+        let hashed = Hashed::with(arriving, remote.digest.algorithm());
+        let (staged, hashed) = piped(hashed, |stream| {
+            self.shared.stage(stream, Some(&lower), &self.options, &name)
+        });
+        let (arriving, digest, size) = hashed.into_parts();
+        let staged = staged.map_err(|error| {
+            if arriving.broken || error.is_no_space() {
+                Failed::Source(error)
+            } else {
+                Failed::Content(error)
+            }
+        })?;
+        let invalid = |text: String| Failed::Content(Error::Invalid(text));
+        if digest != remote.digest || size != remote.size {
+            return Err(invalid(format!(
+                "the blob {name} is not what its digest says: {size} bytes of {} came, with the digest {digest}",
+                remote.size
+            )));
+        }
+        if staged.diff_id != *diff_id {
+            return Err(invalid(format!(
+                "invalid diffID for layer {at}: expected {:?}, got {:?}",
+                diff_id.to_string(),
+                staged.diff_id.to_string(),
+            )));
+        }
+        Ok(Made {
+            layer: Layer {
+                chain_id: self.assembly.chain(at).cloned().unwrap_or_else(|| diff_id.clone()),
+                diff_id: staged.diff_id,
+                parent: self.assembly.parent(at),
+                size: staged.applied.bytes,
+                opaque: staged.applied.opaque_root,
+                blob: None,
+            },
+            staging: staged.staging,
+            compression: staged.compression,
+        })
+    }
+
+    /// Records the image, once every layer is there. Blocks.
+    pub fn finish(self) -> Result<Loaded> {
+        let staging = Staging::new(&self.shared.layout)?;
+        let write = |name: &str, bytes: &[u8]| -> Result<NewBlob> {
+            let path: PathBuf = staging.path.join(name);
+            std::fs::write(&path, bytes).at("write", &path)?;
+            Ok(NewBlob {
+                digest: Digest::of(bytes),
+                path,
+            })
+        };
+        let manifest = write("manifest", &self.manifest)?;
+        let mut blobs = vec![write("config", &self.raw_config)?, manifest.clone()];
+        let arrived = self.arrived.into_inner().unwrap_or_else(PoisonError::into_inner);
+        // Blobs of other algorithms have no place in the store yet.
+        let kept = arrived.iter().filter(|blob| blob.keep && is_sha256(&blob.digest));
+        blobs.extend(kept.map(|blob| NewBlob {
+            digest: blob.digest.clone(),
+            path: blob.ingest.path.clone(),
+        }));
+        let image = NewImage {
+            raw_config: self.raw_config,
+            config: self.config,
+            pins: self.assembly.finish()?,
+            manifest: Some(manifest.digest),
+            parent: None,
+            references: self.references,
+        };
+        let loaded = self.shared.record(&[image], &blobs)?;
+        for blob in &arrived {
+            // A link, or a tar that is not kept; what stays is collected.
+            let _ = blob.ingest.discard();
+        }
+        loaded
+            .into_iter()
+            .next()
+            .ok_or_else(|| Error::Invalid("the image was removed while it was pulled".to_owned()))
+    }
+}
+
+struct Made {
+    staging: Staging,
+    layer: Layer,
+    compression: Option<&'static str>,
+}
+
+/// Why a layer did not become one.
+enum Failed {
+    /// The bytes did not come, or had no room: what has come stays for the next time.
+    Source(Error),
+    /// They are wrong.
+    Content(Error),
+}
+
+/// A blob's bytes: those in the file, then those that come, which are put into the file.
+struct Arriving<'a, R, P> {
+    file: File,
+    have: u64,
+    rest: Option<R>,
+    at: u64,
+    size: u64,
+    progress: &'a mut P,
+    /// The source, or the file, failed.
+    broken: bool,
+}
+
+impl<R: Read, P: FnMut(u64)> Arriving<'_, R, P> {
+    fn next(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.at < self.have {
+            let limit = usize::try_from(self.have - self.at)
+                .unwrap_or(usize::MAX)
+                .min(buffer.len());
+            let count = rustix::io::pread(&self.file, &mut buffer[..limit], self.at)?;
+            return match count {
+                0 => Err(io::Error::other("a part of the blob was cut off meanwhile")),
+                count => Ok(count),
+            };
+        }
+        let Some(rest) = &mut self.rest else { return Ok(0) };
+        let limit = usize::try_from(self.size - self.at)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
+        if limit == 0 {
+            return Ok(0);
+        }
+        let count = rest.read(&mut buffer[..limit])?;
+        if count == 0 {
+            let text = format!("the connection ended after {} of {} bytes", self.at, self.size);
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
+        }
+        self.file.write_all(&buffer[..count])?;
+        Ok(count)
+    }
+}
+
+impl<R: Read, P: FnMut(u64)> Read for Arriving<'_, R, P> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.next(buffer) {
+            Ok(count) => {
+                self.at += count as u64;
+                (self.progress)(self.at);
+                Ok(count)
+            }
+            Err(error) => {
+                self.broken |= error.kind() != io::ErrorKind::Interrupted;
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Error {
+    /// A failure to get at a blob's bytes.
+    fn from_source(what: &str, path: &std::path::Path, source: io::Error) -> Self {
+        Self::archive(what, path, ferry_archive::Error::Read { source })
+    }
+}
