@@ -10,6 +10,7 @@
 //!
 //! * What the kernel made of a value is read back: a limit that holds otherwise is a [`Warning`], one that the kernel
 //!   refuses an [`Error`] that says what the value means.
+//! * An update is all or nothing: what was written before a part of it was refused is put back.
 //! * v1: a container has a directory in each hierarchy of memory, cpu, cpuacct, pids, devices, freezer, blkio, perf_event
 //!   and misc, and in those of cpuset, hugetlb, net_cls, net_prio and rdma only with a limit of theirs. A controller that is
 //!   not mounted matters only when a limit needs it.
@@ -19,6 +20,7 @@ pub mod devices;
 
 mod cgroup;
 mod error;
+mod former;
 mod group;
 mod hierarchy;
 mod limits;
