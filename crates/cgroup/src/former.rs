@@ -22,14 +22,21 @@ pub(crate) type Changed<'a> = Vec<(Group<'a>, Vec<Former>)>;
 pub(crate) struct Former {
     file: String,
     value: String,
+    /// What means the same, for a kernel that does not take `value` any more.
+    instead: Option<String>,
 }
 
 /// What a write of `value` to `file` is about to change. Nothing for what cannot be read, and for what is no setting.
 pub(crate) fn of(group: &Group<'_>, file: &str, value: &str) -> Vec<Former> {
     let remembered = |file: &str| {
         let value = former(file, value, &group.read(file).ok()?)?;
-        let file = file.to_owned();
-        Some(Former { file, value })
+        // An empty list is the parent's. A group with processes that has one of its own has to keep one (seen on Linux 6.1).
+        let instead = matches!(file, "cpuset.cpus" | "cpuset.mems") && value == "\n";
+        Some(Former {
+            file: file.to_owned(),
+            value,
+            instead: instead.then(|| group.read(&format!("{file}.effective")).ok()).flatten(),
+        })
     };
     match file {
         // The kernel gives a group that is not idle any more the default weight, and takes none for one that is.
@@ -78,7 +85,10 @@ impl Former {
         if former(&self.file, &self.value, &held).as_ref() == Some(&self.value) {
             return Ok(());
         }
-        group.write(&self.file, &self.value)
+        match (group.write(&self.file, &self.value), &self.instead) {
+            (Err(_), Some(instead)) => group.write(&self.file, instead.trim()),
+            (done, _) => done,
+        }
     }
 }
 

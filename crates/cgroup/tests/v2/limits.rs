@@ -61,8 +61,9 @@ fn root_what_was_set_before_a_refusal_is_put_back() {
     let throttle = |rate: u64| format!(r#"{{"major": {major}, "minor": {minor}, "rate": {rate}}}"#);
     let limits = |memory: u64, cpu: &str, rates: &str, last: &str| {
         resources(&format!(
-            r#"{{"memory": {{"limit": {memory}, "swap": {memory}}}, "cpu": {{{cpu}}}, "pids": {{"limit": {memory}}},
-                "blockIO": {{"throttleReadBpsDevice": [{rates}]}}{last}}}"#
+            r#"{{"memory": {{"limit": {memory}, "swap": {memory}}}, "cpu": {{{cpu}}}, "pids": {{"limit": {}}},
+                "blockIO": {{"throttleReadBpsDevice": [{rates}]}}{last}}}"#,
+            memory >> 20
         ))
     };
     let files = [
