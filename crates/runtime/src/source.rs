@@ -38,7 +38,8 @@ pub(crate) fn open(
     };
     match (host, step.propagation, step.propagation_top) {
         (Some(host), propagation, top) => {
-            inherit(&mount, host, is_on_root(path).during(what)?, in_user_namespace).during(what)?;
+            let on_root = host.top && is_on_root(path).during(what)?;
+            inherit(&mount, host, on_root, in_user_namespace).during(what)?;
             if propagation != 0 {
                 propagate(propagation, !top)?;
             }
