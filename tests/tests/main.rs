@@ -27,6 +27,7 @@ mod oci_bad_input;
 mod oci_cgroups;
 mod oci_drop_in;
 mod oci_engines;
+mod oci_propagation;
 mod oci_spec;
 mod ondemand;
 mod readme;

@@ -1,5 +1,7 @@
 //! `run`: what a command sees and what comes back.
 
+use std::process::Command;
+
 use ferry_testkit::images::{self, BUSYBOX};
 use ferry_testkit::{Engine, TestDaemon, wait_until};
 use serde_json::json;
@@ -243,6 +245,35 @@ fn bind_mounts_share_a_directory_or_a_file() {
         ),
         "from the host\nno"
     );
+}
+
+#[test]
+fn bind_mounts_do_not_receive_the_host_s_later_mounts_unless_asked() {
+    struct Mounted(std::path::PathBuf);
+    impl Drop for Mounted {
+        fn drop(&mut self) {
+            let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+        }
+    }
+    let engine = Engine::start();
+    if !engine.is_ferry() {
+        // It is in another mount namespace.
+        return;
+    }
+    let (dir, shown) = engine.share("shared");
+    let made = Command::new("mount")
+        .args(["-t", "tmpfs", "--make-shared", "tmpfs"])
+        .arg(&dir)
+        .status()
+        .unwrap();
+    let _mounted = Mounted(dir);
+    assert!(made.success());
+    for (options, expected) in [("", "-"), (":rslave", "master"), (":rshared", "shared")] {
+        let bind = format!("{shown}:/b{options}");
+        let line = engine.sh(&["-v", &bind], "grep ' /b ' /proc/self/mountinfo");
+        let field = line.split(' ').nth(6).unwrap_or_default();
+        assert_eq!(field.split(':').next(), Some(expected), "{options:?}: {line}");
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use oci_spec::runtime::LinuxResources;
 
 use crate::error::{Error, Result};
+use crate::former;
 use crate::stats::Stats;
 use crate::warning::Warning;
 use crate::{v1, v2};
@@ -115,9 +116,27 @@ impl Cgroup {
         }
     }
 
-    /// Sets the limits that `resources` names and leaves the others alone.
+    /// Sets the limits that `resources` names and leaves the others alone. When one is refused, those that were set before
+    /// it are what they were.
     pub fn update(&self, resources: &LinuxResources) -> Result<Vec<Warning>> {
-        either!(self, c => c.update(resources))
+        self.update_if(resources, Ok)
+    }
+
+    /// As [`Self::update`], unless `accept` refuses what became of the limits; then all are what they were, too. (Device
+    /// rules, which come last, are not among them.)
+    pub fn update_if<T, E: From<Error> + std::error::Error>(
+        &self,
+        resources: &LinuxResources,
+        accept: impl FnOnce(Vec<Warning>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut warnings = Vec::new();
+        let (outcome, changed) = either!(self, c => c.update(resources, &mut warnings));
+        let error = match outcome.map_err(E::from).and_then(|()| accept(warnings)) {
+            Ok(accepted) => return Ok(accepted),
+            Err(error) => error,
+        };
+        former::put_back(changed, &error)?;
+        Err(error)
     }
 
     /// Stops every process; returns when all are stopped. On failure the group is thawed again.

@@ -41,6 +41,16 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// An update failed halfway, and what it had changed until then could not be undone.
+    #[error("{because}; and {file}, which was changed already, could not be set back to {value:?}: set it by hand")]
+    NotPutBack {
+        because: String,
+        file: PathBuf,
+        value: String,
+        #[source]
+        source: io::Error,
+    },
+
     /// The eBPF program that holds the device rules (v2); a program the kernel refuses comes with the verifier's words.
     #[error("cannot {action} of control group {path}")]
     Devices {

@@ -10,6 +10,7 @@
 //!
 //! * What the kernel made of a value is read back: a limit that holds otherwise is a [`Warning`], one that the kernel
 //!   refuses an [`Error`] that says what the value means.
+//! * An update is all or nothing: what was written before a part of it was refused is put back.
 //! * v1: a container has a directory in every hierarchy. A controller that is not mounted matters only when a limit needs it.
 //!   The hierarchies without controllers (`name=systemd`, and v2 on a hybrid machine) tell systemd whose a process is: in the
 //!   group of its caller a container would end with the caller's service. Where they are not the caller's, it stays there.
@@ -19,6 +20,7 @@ pub mod devices;
 
 mod cgroup;
 mod error;
+mod former;
 mod group;
 mod hierarchy;
 mod limits;

@@ -3,6 +3,7 @@
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
+use crate::former::{self, Former};
 use crate::group::Group;
 use crate::warning::Warning;
 
@@ -11,9 +12,27 @@ use crate::warning::Warning;
 pub(crate) struct Limits<'a> {
     pub group: Group<'a>,
     pub warnings: &'a mut Vec<Warning>,
+    /// What the files held before, in the order of the writes; not kept of a new group, which goes when it is refused.
+    pub former: Option<Vec<Former>>,
 }
 
 impl Limits<'_> {
+    pub fn write(&mut self, file: &str, value: &str) -> rustix::io::Result<()> {
+        self.remember(file, value);
+        self.group.write(file, value)
+    }
+
+    pub fn write_and_read(&mut self, file: &str, value: &str) -> rustix::io::Result<String> {
+        self.remember(file, value);
+        self.group.write_and_read(file, value)
+    }
+
+    fn remember(&mut self, file: &str, value: &str) {
+        if let Some(former) = &mut self.former {
+            former.extend(former::of(&self.group, file, value));
+        }
+    }
+
     /// Writes `value` and warns when the file then holds something that does not mean the same.
     pub fn set(&mut self, limit: &str, file: &str, value: &str, meaning: &str) -> Result<()> {
         match self.attempt(limit, file, value)? {
@@ -24,7 +43,7 @@ impl Limits<'_> {
 
     /// As [`Self::set`], leaving the judgement of a refusal (the inner error) to the caller.
     pub fn attempt(&mut self, limit: &str, file: &str, value: &str) -> Result<Result<(), Errno>> {
-        match self.group.write_and_read(file, value) {
+        match self.write_and_read(file, value) {
             Ok(held) => {
                 if !same(value, &held) {
                     self.warnings.push(Warning::Adjusted {
@@ -41,7 +60,7 @@ impl Limits<'_> {
 
     /// Writes without reading back, for files that do not show what was written.
     pub fn put(&mut self, limit: &str, file: &str, value: &str, meaning: &str) -> Result<()> {
-        let outcome = match self.group.write(file, value) {
+        let outcome = match self.write(file, value) {
             Ok(()) => Ok(()),
             Err(errno) => self.missing_or(limit, file, value, errno)?,
         };

@@ -23,6 +23,7 @@ use oci_spec::runtime::LinuxResources;
 use rustix::process::Signal;
 
 use crate::error::{Error, Result};
+use crate::former::Changed;
 use crate::group::{self, Group};
 use crate::hierarchy::V1Mount;
 use crate::limits::Limits;
@@ -114,6 +115,13 @@ impl Mounts {
     }
 }
 
+/// Where limits go, and what came of them.
+struct To<'a, 'w> {
+    fresh: bool,
+    warnings: &'w mut Vec<Warning>,
+    changed: Changed<'a>,
+}
+
 /// One container's directories.
 #[derive(Debug)]
 pub(crate) struct Cgroup {
@@ -125,9 +133,16 @@ impl Cgroup {
     pub fn create(mounts: Arc<Mounts>, path: String, resources: &LinuxResources) -> Result<(Self, Vec<Warning>)> {
         let cgroup = Self { mounts, path };
         let mut warnings = Vec::new();
-        let made = cgroup
-            .make()
-            .and_then(|()| cgroup.apply(resources, true, &mut warnings));
+        let made = cgroup.make().and_then(|()| {
+            cgroup.apply(
+                resources,
+                &mut To {
+                    fresh: true,
+                    warnings: &mut warnings,
+                    changed: Vec::new(),
+                },
+            )
+        });
         match made {
             Ok(()) => Ok((cgroup, warnings)),
             Err(error) => {
@@ -187,7 +202,7 @@ impl Cgroup {
     }
 
     /// Controllers whose limits were not asked for are not looked at.
-    fn apply(&self, resources: &LinuxResources, fresh: bool, warnings: &mut Vec<Warning>) -> Result<()> {
+    fn apply<'a>(&'a self, resources: &LinuxResources, to: &mut To<'a, '_>) -> Result<()> {
         if resources.unified().as_ref().is_some_and(|unified| !unified.is_empty()) {
             return Err(Error::Invalid {
                 limit: "unified".to_owned(),
@@ -198,34 +213,24 @@ impl Cgroup {
         if let Some(memory) = resources.memory() {
             self.with(
                 "memory",
-                warnings,
+                to,
                 |limits| memory::apply(limits, memory),
                 || memory::asked(memory),
             )?;
         }
         if let Some(cpu) = resources.cpu() {
-            self.with("cpu", warnings, |limits| cpu::apply(limits, cpu), || cpu::asked(cpu))?;
+            self.with("cpu", to, |limits| cpu::apply(limits, cpu), || cpu::asked(cpu))?;
             if cpuset::asked(Some(cpu)) {
-                self.with(
-                    "cpuset",
-                    warnings,
-                    |limits| cpuset::apply(limits, cpu),
-                    || cpuset::named(cpu),
-                )?;
+                self.with("cpuset", to, |limits| cpuset::apply(limits, cpu), || cpuset::named(cpu))?;
             }
         }
         if let Some(pids) = resources.pids() {
-            self.with(
-                "pids",
-                warnings,
-                |limits| pids::apply(limits, *pids),
-                || pids::asked(*pids),
-            )?;
+            self.with("pids", to, |limits| pids::apply(limits, *pids), || pids::asked(*pids))?;
         }
         if let Some(block_io) = resources.block_io() {
             self.with(
                 "blkio",
-                warnings,
+                to,
                 |limits| blkio::apply(limits, block_io),
                 || blkio::asked(block_io),
             )?;
@@ -233,7 +238,7 @@ impl Cgroup {
         if let Some(pages) = resources.hugepage_limits().as_ref().filter(|pages| !pages.is_empty()) {
             self.with(
                 "hugetlb",
-                warnings,
+                to,
                 |limits| hugetlb::apply(limits, pages),
                 || hugetlb::asked(pages),
             )?;
@@ -241,13 +246,13 @@ impl Cgroup {
         if let Some(network) = resources.network() {
             self.with(
                 "net_cls",
-                warnings,
+                to,
                 |limits| network::apply_class(limits, network),
                 || network::class_asked(network),
             )?;
             self.with(
                 "net_prio",
-                warnings,
+                to,
                 |limits| network::apply_priorities(limits, network),
                 || network::priorities_asked(network),
             )?;
@@ -255,16 +260,17 @@ impl Cgroup {
         if let Some(devices) = resources.rdma() {
             self.with(
                 "rdma",
-                warnings,
+                to,
                 |limits| rdma::apply(limits, devices),
                 || rdma::asked(devices),
             )?;
         }
         if let Some(rules) = resources.devices() {
+            let fresh = to.fresh;
             let asked = || vec![("devices".to_owned(), format!("{} rules", rules.len()))];
             self.with(
                 "devices",
-                warnings,
+                to,
                 |limits| devices::apply(&limits.group, rules, fresh),
                 asked,
             )?;
@@ -273,15 +279,22 @@ impl Cgroup {
     }
 
     /// Runs `apply` in the controller's group, or warns about everything `asked` when it is not mounted.
-    fn with(
-        &self,
+    fn with<'a>(
+        &'a self,
         controller: &str,
-        warnings: &mut Vec<Warning>,
+        to: &mut To<'a, '_>,
         apply: impl FnOnce(&mut Limits<'_>) -> Result<()>,
         asked: impl FnOnce() -> Vec<(String, String)>,
     ) -> Result<()> {
         if let Some(group) = self.mounts.find(controller, &self.path) {
-            return apply(&mut Limits { group, warnings });
+            let mut limits = Limits {
+                group,
+                warnings: to.warnings,
+                former: (!to.fresh).then(Vec::new),
+            };
+            let outcome = apply(&mut limits);
+            to.changed.extend(limits.former.map(|former| (group, former)));
+            return outcome;
         }
         let missing = format!("{controller} controller");
         let unsupported = |(limit, asked)| Warning::Unsupported {
@@ -289,7 +302,7 @@ impl Cgroup {
             asked,
             missing: missing.clone(),
         };
-        warnings.extend(asked().into_iter().map(unsupported));
+        to.warnings.extend(asked().into_iter().map(unsupported));
         Ok(())
     }
 
@@ -308,10 +321,14 @@ impl Cgroup {
         preferred.or_else(any).ok_or(Error::NotMounted)
     }
 
-    pub fn update(&self, resources: &LinuxResources) -> Result<Vec<Warning>> {
-        let mut warnings = Vec::new();
-        self.apply(resources, false, &mut warnings)?;
-        Ok(warnings)
+    /// What was written is said also of an update that failed.
+    pub fn update(&self, resources: &LinuxResources, warnings: &mut Vec<Warning>) -> (Result<()>, Changed<'_>) {
+        let mut to = To {
+            fresh: false,
+            warnings,
+            changed: Vec::new(),
+        };
+        (self.apply(resources, &mut to), to.changed)
     }
 
     pub fn freeze(&self) -> Result<()> {

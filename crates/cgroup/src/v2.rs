@@ -30,6 +30,7 @@ use rustix::process::Signal;
 
 use crate::cgroup::Birth;
 use crate::error::{Error, Result};
+use crate::former::Changed;
 use crate::group::{self, Group};
 use crate::limits::Limits;
 use crate::signal;
@@ -162,7 +163,12 @@ impl Cgroup {
         let mut warnings = Vec::new();
         let made = mount.enable(&path).and_then(|()| {
             let directory = mount.group(&path).open_dir()?;
-            apply(mount.group(&path), directory.as_fd(), resources, true, &mut warnings)?;
+            let mut limits = Limits {
+                group: mount.group(&path),
+                warnings: &mut warnings,
+                former: None,
+            };
+            apply(&mut limits, directory.as_fd(), resources, true)?;
             Ok(directory)
         });
         match made {
@@ -225,11 +231,17 @@ impl Cgroup {
         Ok(handed_down.split_whitespace().any(|name| !THREADED.contains(&name)))
     }
 
-    pub fn update(&self, resources: &LinuxResources) -> Result<Vec<Warning>> {
-        let mut warnings = Vec::new();
-        self.mount.enable(&self.path)?;
-        apply(self.group(), self.directory.as_fd(), resources, false, &mut warnings)?;
-        Ok(warnings)
+    /// What was written is said also of an update that failed.
+    pub fn update(&self, resources: &LinuxResources, warnings: &mut Vec<Warning>) -> (Result<()>, Changed<'_>) {
+        let mut limits = Limits {
+            group: self.group(),
+            warnings,
+            former: Some(Vec::new()),
+        };
+        let enabled = self.mount.enable(&self.path);
+        let outcome = enabled.and_then(|()| apply(&mut limits, self.directory.as_fd(), resources, false));
+        let changed = limits.former.map(|former| (self.group(), former));
+        (outcome, changed.into_iter().collect())
     }
 
     pub fn freeze(&self) -> Result<()> {
@@ -278,39 +290,32 @@ impl Cgroup {
     }
 }
 
-fn apply(
-    group: Group<'_>,
-    directory: BorrowedFd<'_>,
-    resources: &LinuxResources,
-    fresh: bool,
-    warnings: &mut Vec<Warning>,
-) -> Result<()> {
-    let mut limits = Limits { group, warnings };
+fn apply(limits: &mut Limits<'_>, directory: BorrowedFd<'_>, resources: &LinuxResources, fresh: bool) -> Result<()> {
     if let Some(memory) = resources.memory() {
-        memory::apply(&mut limits, memory, fresh)?;
+        memory::apply(limits, memory, fresh)?;
     }
     if let Some(cpu) = resources.cpu() {
-        cpu::apply(&mut limits, cpu)?;
-        cpuset::apply(&mut limits, cpu)?;
+        cpu::apply(limits, cpu)?;
+        cpuset::apply(limits, cpu)?;
     }
     if let Some(pids) = resources.pids() {
-        crate::v1::pids::apply(&mut limits, *pids)?;
+        crate::v1::pids::apply(limits, *pids)?;
     }
     if let Some(block_io) = resources.block_io() {
-        io::apply(&mut limits, block_io)?;
+        io::apply(limits, block_io)?;
     }
-    hugetlb::apply(&mut limits, resources.hugepage_limits().as_deref().unwrap_or_default())?;
+    hugetlb::apply(limits, resources.hugepage_limits().as_deref().unwrap_or_default())?;
     if let Some(network) = resources.network() {
-        network::no_counterpart(&mut limits, network);
+        network::no_counterpart(limits, network);
     }
     if let Some(devices) = resources.rdma() {
-        rdma::apply(&mut limits, devices)?;
+        rdma::apply(limits, devices)?;
     }
     if let Some(unified) = resources.unified() {
-        unified::apply(&mut limits, unified)?;
+        unified::apply(limits, unified)?;
     }
     if let Some(rules) = resources.devices() {
-        devices::apply(&mut limits, directory, rules)?;
+        devices::apply(limits, directory, rules)?;
     }
     Ok(())
 }

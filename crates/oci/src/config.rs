@@ -1,10 +1,12 @@
 //! `config.json` (runtime-spec 1.2, config.md and config-linux.md), as plain structs.
 //!
-//! Read as Go reads it: what is absent or `null` has its zero value, unknown fields are ignored. Names that the
+//! Read as Go reads it: what is absent or `null` has its zero value, unknown fields are ignored, keys are taken in any case,
+//! and of two equal ones the last. Names that the
 //! specification lists (namespaces, capabilities, limits, …) stay text here, so that [`crate::plan`] can say which field
 //! has which one it does not know. `linux.resources` and `linux.seccomp` are the oci-spec crate's, which `cgroup` and
 //! `seccomp` take.
 
+mod keys;
 mod locate;
 
 use std::collections::BTreeMap;
@@ -18,6 +20,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{During as _, Error, Result};
+use keys::{AnyCase, Tree};
 
 /// The largest config.json or process.json that is read (rule D5).
 const LIMIT: u64 = 16 << 20;
@@ -296,18 +299,33 @@ fn read(path: &Path, regular: bool) -> std::io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Parses JSON; an error names the field.
+/// Parses JSON as Go does: keys in any case, the last of two equal ones. An error names the field.
 pub(crate) fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T> {
-    serde_json::from_slice(text).map_err(|error| {
-        let problem = error.to_string();
-        if error.is_eof() {
-            return Error::Invalid("unexpected EOF".to_owned());
+    match deserialize(text) {
+        Err(error) if error.is_data() && error.to_string().starts_with("duplicate field") => {
+            let Tree(value) = serde_json::from_slice(text).map_err(|error| located(text, &error))?;
+            let text = value.to_string();
+            deserialize(text.as_bytes()).map_err(|error| located(text.as_bytes(), &error))
         }
-        match locate::field(text, error.line(), error.column()) {
-            Some(field) => Error::config(field, problem),
-            None => Error::Invalid(format!("invalid JSON: {problem}")),
-        }
-    })
+        done => done.map_err(|error| located(text, &error)),
+    }
+}
+
+fn deserialize<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<T> {
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    let value = T::deserialize(AnyCase::new(&mut deserializer))?;
+    deserializer.end().map(|()| value)
+}
+
+fn located(text: &[u8], error: &serde_json::Error) -> Error {
+    let problem = error.to_string();
+    if error.is_eof() {
+        return Error::Invalid("unexpected EOF".to_owned());
+    }
+    match locate::field(text, error.line(), error.column()) {
+        Some(field) => Error::config(field, problem),
+        None => Error::Invalid(format!("invalid JSON: {problem}")),
+    }
 }
 
 #[cfg(test)]
@@ -341,5 +359,59 @@ mod tests {
             assert!(error.starts_with(field), "{error}");
         }
         assert_eq!(parse::<Config>(b"{\"a\":").unwrap_err().to_string(), "unexpected EOF");
+    }
+
+    #[test]
+    fn keys_are_taken_in_any_case_but_those_of_maps_as_they_are() {
+        let text = br#"{"OCIVersion":"1.2.0","PROCESS":{"Args":["a"],"noNewprivileges":true,"USER":{"UID":7}},
+            "annotations":{"A":"1","a":"2"},"Linux":{"Resources":{"PIDS":{"Limit":5},"unified":{"Memory.Max":"1"}}}}"#;
+        let config: Config = parse(text).unwrap();
+        let process = config.process.unwrap();
+        assert_eq!(config.oci_version.as_deref(), Some("1.2.0"));
+        assert_eq!((process.args.unwrap().len(), process.user.unwrap().uid), (1, 7));
+        assert_eq!(process.no_new_privileges, Some(true));
+        let annotations: Vec<_> = config.annotations.unwrap().into_iter().collect();
+        assert_eq!(annotations, [("A".into(), "1".into()), ("a".into(), "2".into())]);
+        let resources = config.linux.unwrap().resources.unwrap();
+        assert_eq!(resources.pids().map(|pids| pids.limit()), Some(5));
+        assert!(resources.unified().as_ref().unwrap().contains_key("Memory.Max"));
+        let wrong = parse::<Config>(br#"{"Process":{"User":{"UID":-1}}}"#).unwrap_err();
+        assert!(wrong.to_string().starts_with("Process.User.UID: "), "{wrong}");
+    }
+
+    #[test]
+    fn of_two_equal_keys_the_last_counts_and_objects_are_one() {
+        let text = br#"{"hostname":"a","process":{"cwd":"/","args":["x","y"]},"hostname":"b","process":{"args":["z"]},
+            "mounts":[{"destination":"/a"}],"mounts":[],"linux":{"resources":{"pids":{"limit":1,"limit":2}}}}"#;
+        let config: Config = parse(text).unwrap();
+        let process = config.process.unwrap();
+        assert_eq!(config.hostname.as_deref(), Some("b"));
+        assert_eq!(
+            (process.cwd.as_deref(), process.args),
+            (Some("/"), Some(vec!["z".into()]))
+        );
+        assert!(config.mounts.unwrap().is_empty());
+        let pids = *config.linux.unwrap().resources.unwrap().pids();
+        assert_eq!(pids.map(|pids| pids.limit()), Some(2));
+        let wrong = parse::<Config>(br#"{"hostname":"a","hostname":"b","process":{"args":5}}"#).unwrap_err();
+        assert!(wrong.to_string().starts_with("process.args: "), "{wrong}");
+        // Which of two spellings is the last is not known.
+        parse::<Config>(br#"{"hostname":"a","HostName":"b"}"#).unwrap_err();
+    }
+
+    #[test]
+    fn a_limit_of_huge_pages_is_unsigned() {
+        let limit = |number: &str| {
+            let text = format!(r#"{{"hugepageLimits":[{{"pageSize":"2MB","limit":{number}}}]}}"#);
+            let resources: LinuxResources = parse(text.as_bytes())?;
+            Ok::<_, Error>(resources.hugepage_limits().as_ref().unwrap()[0].limit())
+        };
+        assert_eq!(limit("4096").unwrap(), 4096);
+        assert_eq!(limit("18446744073709551615").unwrap(), i64::MAX);
+        for refused in ["-1", "18446744073709551616", "\"1\""] {
+            let error = limit(refused).unwrap_err().to_string();
+            assert!(error.starts_with("hugepageLimits[0].limit: "), "{error}");
+        }
+        assert!(parse::<LinuxResources>(br#"{"memory":{"limit":18446744073709551615}}"#).is_err());
     }
 }

@@ -12,8 +12,8 @@ use ferry_runtime::Plan;
 use ferry_runtime::namespace::{
     CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWTIME, CLONE_NEWUSER, CLONE_NEWUTS,
 };
-use ferry_runtime::plan::{Device, IdMap, Lifecycle, Mount, Namespaces, Source, parse_options};
-use ferry_sys::mount::{ATIME, Attributes, NODEV, NODIRATIME, NOEXEC, NOSUID, NOSYMFOLLOW, RDONLY};
+use ferry_runtime::plan::{Device, IdMap, Lifecycle, Mount, Namespaces, Propagation, Source, parse_options};
+use ferry_sys::mount::{ATIME, Attributes, NODEV, NODIRATIME, NOEXEC, NOSUID, NOSYMFOLLOW, RDONLY, SLAVE};
 
 use crate::config::{Config, IdMapping, Linux};
 use crate::error::{Error, Result};
@@ -94,8 +94,14 @@ pub(crate) fn of(config: &Config, bundle: &Path, host: Host, warnings: &mut Vec<
     };
     let own_dev = !mounts.iter().any(on_dev);
     let paths = |paths: &Option<Vec<String>>| paths.iter().flatten().map(PathBuf::from).collect();
+    let root_propagation = propagation(linux)?;
+    // What runc makes of the host's mounts where the configuration says nothing.
+    let default = Propagation {
+        mode: SLAVE,
+        top: false,
+    };
     Ok(Plan {
-        root_propagation: propagation(linux)?,
+        root_propagation,
         namespaces,
         hostname,
         domainname,
@@ -110,6 +116,7 @@ pub(crate) fn of(config: &Config, bundle: &Path, host: Host, warnings: &mut Vec<
             own_dev,
             mount_label,
             shares_mounts,
+            host_propagation: Some(root_propagation.unwrap_or(default)),
             ..Lifecycle::default()
         },
     })
@@ -350,15 +357,18 @@ fn exactly(named: Attributes) -> (Attributes, u64) {
     (Attributes { clear, ..named }, explicit)
 }
 
-fn propagation(linux: &Linux) -> Result<u64> {
+fn propagation(linux: &Linux) -> Result<Option<Propagation>> {
     let Some(name) = linux.rootfs_propagation.as_deref().filter(|name| !name.is_empty()) else {
-        return Ok(0);
+        return Ok(None);
     };
     let mode = parse_options([name]);
     if mode.propagation == 0 || mode.bind || mode.attributes != Attributes::default() {
         return Err(Error::Invalid(format!("rootfsPropagation={name} is not supported")));
     }
-    Ok(mode.propagation)
+    Ok(Some(Propagation {
+        mode: mode.propagation,
+        top: mode.propagation_top,
+    }))
 }
 
 fn devices(linux: &Linux) -> Result<Vec<Device>> {

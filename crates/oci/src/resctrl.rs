@@ -171,10 +171,18 @@ fn has(have: &str, line: &str) -> bool {
     found.any(|(name, domains)| name == resource && wanted.iter().all(|domain| domains.contains(domain)))
 }
 
-/// Other schemata for a container's class (`update --l3-cache-schema`, `--mem-bw-schema`).
+/// Other schemata for a container's class (`update --l3-cache-schema`, `--mem-bw-schema`). The kernel takes the lines of one
+/// write one after the other and keeps those before one that it refuses: then the former ones are written again.
 pub(crate) fn update(class: &Path, rdt: &IntelRdt) -> Result<()> {
     check(rdt)?;
-    write_schemata(&class.join("schemata"), &schemata(rdt))
+    let file = class.join("schemata");
+    let former = fs::read_to_string(&file).during(|| format!("read {}", file.display()))?;
+    let written = write_schemata(&file, &schemata(rdt));
+    if written.is_err() {
+        // The first error is the one that tells.
+        let _ = fs::write(&file, former);
+    }
+    written
 }
 
 /// Removes what was made for the container.

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use ferry_runtime::Plan;
+use ferry_runtime::namespace::CLONE_NEWUSER;
 use ferry_sys::Mount;
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::mount::UnmountFlags;
@@ -39,15 +40,16 @@ pub(crate) fn open(path: &Path, plan: &Plan) -> Result<Mount> {
     };
     let what = || format!("clone the mount of the root file system {}", path.display());
     let mount = Mount::clone_of(fd.as_fd(), Path::new(""), true).during(what)?;
+    let spaces = &plan.namespaces;
+    let in_user_namespace =
+        spaces.create & CLONE_NEWUSER != 0 || spaces.join.iter().any(|(flag, _)| *flag == CLONE_NEWUSER);
+    if let Some(host) = plan.lifecycle.host_propagation {
+        ferry_runtime::inherit(&mount, host, false, in_user_namespace).during(what)?;
+    }
     // A clone of a shared mount would be shared with the host, and pivot_root(2) refuses it: what the configuration wants
     // shared becomes so afterwards, among the container's own.
-    let propagation = match plan.root_propagation {
-        ferry_sys::mount::SLAVE => ferry_sys::mount::SLAVE,
-        _ => ferry_sys::mount::PRIVATE,
-    };
     let attributes = ferry_sys::mount::Attributes {
-        propagation,
-        recursive: true,
+        propagation: ferry_sys::mount::PRIVATE,
         ..ferry_sys::mount::Attributes::default()
     };
     mount.set(attributes).during(what)?;

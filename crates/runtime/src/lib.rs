@@ -36,3 +36,4 @@ pub mod view;
 pub use birth::user_namespace;
 pub use failure::{Failure, Kind};
 pub use plan::Plan;
+pub use source::inherit;

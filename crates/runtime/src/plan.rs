@@ -30,8 +30,8 @@ pub struct Plan {
     pub masked: Vec<PathBuf>,
     pub readonly: Vec<PathBuf>,
     pub readonly_root: bool,
-    /// Propagation of the root mount (`MS_*`), 0 for private.
-    pub root_propagation: u64,
+    /// What the root becomes when it is `/`; without it private.
+    pub root_propagation: Option<Propagation>,
     /// `net.ipv4.ip_forward` style keys.
     pub sysctls: Vec<(String, String)>,
     pub process: Process,
@@ -62,6 +62,10 @@ pub struct Lifecycle {
     /// The container has no mount namespace of its own: its root is attached on the host already, and only chroot(2) is left.
     #[serde(default)]
     pub shares_mounts: bool,
+    /// What the host's mounts are to this container: of a bind mount that names no propagation, and of what is mounted in the
+    /// root on the host. Without it private.
+    #[serde(default)]
+    pub host_propagation: Option<Propagation>,
     /// Move the root over the host's and chroot(2), for hosts that run from a ramdisk (rootfs), where pivot_root fails.
     pub no_pivot: bool,
     /// Make the devices in the image's own /dev when no mount covers it.
@@ -69,6 +73,15 @@ pub struct Lifecycle {
     /// The SELinux context of the container's own file systems.
     #[serde(default)]
     pub mount_label: Option<String>,
+}
+
+/// How mounts and unmounts spread between copies of a mount (mount_namespaces(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Propagation {
+    /// `MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED` or `MS_UNBINDABLE`.
+    pub mode: u64,
+    /// Of one mount only, not of those below it.
+    pub top: bool,
 }
 
 /// Which namespaces are made and which are joined.
@@ -99,7 +112,7 @@ pub struct Mount {
     /// access time was chosen.
     #[serde(default)]
     pub explicit: u64,
-    /// Of the mount and what is mounted below, `MS_*`; 0 for private.
+    /// Of the mount and what is mounted below, `MS_*`; 0 for what [`Lifecycle::host_propagation`] says.
     pub propagation: u64,
     /// Only of the mount itself.
     #[serde(default)]

@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, MoveMountFlags, UnmountFlags};
 
 use crate::failure::{During as _, Failure, Kind};
-use crate::plan::{self, Device, Plan, Source};
+use crate::plan::{self, Device, Plan, Propagation, Source};
 use crate::source::error_mounting;
 use crate::start::{CgroupView, Prepared};
 
@@ -439,8 +439,8 @@ impl Rootfs {
         }
     }
 
-    /// Makes the container's root `/`, with the given propagation (`MS_*`, 0 for private), and lets go of the host's.
-    pub fn pivot(self, readonly: bool, propagation: u64) -> Result<(), Failure> {
+    /// Makes the container's root `/`, with the given propagation, and lets go of the host's.
+    pub fn pivot(self, readonly: bool, propagation: Option<Propagation>) -> Result<(), Failure> {
         let what = || "make the root file system /";
         self.enter(readonly)?;
         // With both names the same directory the old root ends up on top of the new one, and is then let go.
@@ -453,7 +453,7 @@ impl Rootfs {
     /// As [`pivot`](Self::pivot), by moving the root over `/`: for hosts that run from a ramdisk (rootfs), where
     /// pivot_root(2) fails. The host's mounts stay below, out of reach, but for its procfs and sysfs: as long as one is there
     /// without anything over it, a user namespace in the container may mount another (`mount_too_revealing`).
-    pub fn chroot(self, readonly: bool, propagation: u64, path: Option<&Path>) -> Result<(), Failure> {
+    pub fn chroot(self, readonly: bool, propagation: Option<Propagation>, path: Option<&Path>) -> Result<(), Failure> {
         let what = || "make the root file system /";
         self.enter(readonly)?;
         if let Some(path) = path {
@@ -478,11 +478,12 @@ impl Rootfs {
         rustix::process::fchdir(&self.root).during(|| "make the root file system /")
     }
 
-    fn propagate(&self, propagation: u64) -> Result<(), Failure> {
-        if propagation != 0 && propagation != PRIVATE {
+    /// Private is what it is already; what is mounted below may have asked for something else, as with runc.
+    fn propagate(&self, propagation: Option<Propagation>) -> Result<(), Failure> {
+        if let Some(propagation) = propagation.filter(|propagation| propagation.mode != PRIVATE) {
             let attributes = Attributes {
-                propagation,
-                recursive: true,
+                propagation: propagation.mode,
+                recursive: !propagation.top,
                 ..Attributes::default()
             };
             set_attributes(self.root.as_fd(), attributes, None).during(|| "set the root's propagation")?;

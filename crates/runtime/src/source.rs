@@ -5,13 +5,13 @@ use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use ferry_sys::mount::{
-    ATIME, Attributes, Mount, NOATIME, NODEV, NODIRATIME, NOEXEC, NOSUID, NOSYMFOLLOW, PRIVATE, RDONLY, SLAVE,
-    STRICTATIME,
+    ATIME, Attributes, Mount, NOATIME, NODEV, NODIRATIME, NOEXEC, NOSUID, NOSYMFOLLOW, PRIVATE, RDONLY, SHARED, SLAVE,
+    STRICTATIME, UNBINDABLE,
 };
-use rustix::fs::StatVfsMountFlags;
+use rustix::fs::{AtFlags, CWD, StatVfsMountFlags, StatxFlags, statx};
 
 use crate::failure::{During as _, Failure};
-use crate::plan;
+use crate::plan::{self, Propagation};
 
 /// What the owner of a user namespace may not change of a mount that comes from outside (mount_namespaces(7)).
 const LOCKED: u64 = RDONLY | NOSUID | NODEV | NOEXEC | ATIME | NODIRATIME;
@@ -22,6 +22,7 @@ pub(crate) fn open(
     step: &plan::Mount,
     path: &Path,
     recursive: bool,
+    host: Option<Propagation>,
     in_user_namespace: bool,
 ) -> Result<Mount, Failure> {
     let what = || error_mounting(path, &step.target);
@@ -35,11 +36,18 @@ pub(crate) fn open(
             })
             .during(what)
     };
-    match (step.propagation, step.propagation_top) {
-        (0, _) => propagate(PRIVATE, true)?,
-        (propagation, false) => propagate(propagation, true)?,
+    match (host, step.propagation, step.propagation_top) {
+        (Some(host), propagation, top) => {
+            let on_root = host.top && is_on_root(path).during(what)?;
+            inherit(&mount, host, on_root, in_user_namespace).during(what)?;
+            if propagation != 0 {
+                propagate(propagation, !top)?;
+            }
+        }
+        (None, 0, _) => propagate(PRIVATE, true)?,
+        (None, propagation, false) => propagate(propagation, true)?,
         // What is mounted below stays as it is, but nothing of the container's reaches the host.
-        (propagation, true) => {
+        (None, propagation, true) => {
             propagate(SLAVE, true)?;
             propagate(propagation, false)?;
         }
@@ -55,6 +63,38 @@ pub(crate) fn open(
         mount.set(step.below).during(what)?;
     }
     Ok(mount)
+}
+
+/// What a clone of a host's mount is as long as nobody asks for more: `on_root` if it is one of the host's `/`.
+///
+/// runc gives a propagation to the mounts of the container's namespace and then binds from them, which is the same, but for
+/// one without an `r`: that is of the mount of `/` alone, and what else the host has is left shared with it. Here nothing of
+/// the container's gets there unless it is `shared` that was asked for, and nothing at all out of a user namespace. What
+/// must not be bound is bound and private; runc refuses such a mount.
+pub fn inherit(mount: &Mount, host: Propagation, on_root: bool, in_user_namespace: bool) -> io::Result<()> {
+    let set = |propagation, recursive| {
+        mount.set(Attributes {
+            propagation,
+            recursive,
+            ..Attributes::default()
+        })
+    };
+    let mode = if host.mode == UNBINDABLE { PRIVATE } else { host.mode };
+    if mode != SHARED || in_user_namespace {
+        let apart = if mode == SHARED || host.top { SLAVE } else { mode };
+        set(apart, true)?;
+    }
+    match (mode, host.top) {
+        (SHARED, false) => set(SHARED, true),
+        (_, true) if on_root => set(mode, false),
+        _ => Ok(()),
+    }
+}
+
+/// Whether `path` is in the mount of `/` (`STATX_MNT_ID`, Linux 5.8).
+fn is_on_root(path: &Path) -> io::Result<bool> {
+    let number = |path: &Path| statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID).map(|stat| stat.stx_mnt_id);
+    Ok(number(path)? == number(Path::new("/"))?)
 }
 
 /// In runc's words, which callers show to users.

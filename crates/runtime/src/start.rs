@@ -351,19 +351,21 @@ fn open_sources(proof: &SingleThreaded, plan: &Plan) -> Result<Vec<Option<Mount>
     let open = |step: &plan::Mount| match &step.source {
         // What earlier mounts make of it is seen by the child alone, which asks for it in its turn.
         Source::Bind { path, .. } if inside(path) => Ok(None),
-        Source::Bind { .. } => open_bind(proof, &plan.namespaces, step).map(Some),
+        Source::Bind { .. } => open_bind(proof, plan, step).map(Some),
         _ => Ok(None),
     };
     plan.mounts.iter().map(open).collect()
 }
 
-fn open_bind(proof: &SingleThreaded, spaces: &Namespaces, step: &plan::Mount) -> Result<Mount, Failure> {
+fn open_bind(proof: &SingleThreaded, plan: &Plan, step: &plan::Mount) -> Result<Mount, Failure> {
+    let spaces = &plan.namespaces;
     let Source::Bind { path, recursive } = &step.source else {
         return Err(Failure::new(Kind::Setup, "only bind mounts have a source"));
     };
     let joins_user = spaces.join.iter().any(|(flag, _)| *flag == CLONE_NEWUSER);
     let in_user_namespace = joins_user || spaces.create & CLONE_NEWUSER != 0;
-    let mount = source::open(step, path, *recursive, in_user_namespace)?;
+    let host = plan.lifecycle.host_propagation;
+    let mount = source::open(step, path, *recursive, host, in_user_namespace)?;
     if let Some(map) = &step.idmap {
         let what = || format!("map the owners of {}", step.target.display());
         let joined = spaces.join.iter().find(|(flag, _)| *flag == CLONE_NEWUSER);
@@ -386,7 +388,7 @@ fn open_inside(proof: &SingleThreaded, child: &Child, plan: &Plan, index: usize)
     let open = |path: &str, flags| rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()).during(what);
     let (here, directory) = (open("/proc/self/ns/mnt", OFlags::RDONLY)?, open(".", OFlags::PATH)?);
     rustix::thread::move_into_thread_name_spaces(child.pidfd.as_fd(), ThreadNameSpaceType::MOUNT).during(what)?;
-    let opened = open_bind(proof, &plan.namespaces, step);
+    let opened = open_bind(proof, plan, step);
     rustix::thread::move_into_link_name_space(here.as_fd(), None).during(what)?;
     rustix::process::fchdir(&directory).during(what)?;
     opened

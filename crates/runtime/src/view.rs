@@ -75,7 +75,7 @@ pub fn enter(proof: &SingleThreaded, view: View<'_>) -> Result<Root, Failure> {
         } => {
             let sources = mounts.iter().filter_map(|step| match &step.source {
                 Source::Bind { path, recursive } => {
-                    Some(source::open(step, path, *recursive, user.is_some()).map(|mount| (step, mount)))
+                    Some(source::open(step, path, *recursive, None, user.is_some()).map(|mount| (step, mount)))
                 }
                 Source::New { .. } | Source::Cgroup => None,
             });
@@ -90,7 +90,7 @@ pub fn enter(proof: &SingleThreaded, view: View<'_>) -> Result<Root, Failure> {
             for (step, mount) in sources {
                 rootfs.attach_bind(&mount, &step.target)?;
             }
-            rootfs.pivot(readonly, 0)?;
+            rootfs.pivot(readonly, None)?;
         }
     }
     let root = Root::open(Path::new("/")).during(|| "open /")?;

@@ -23,6 +23,8 @@ const CHOSEN: &[(&str, &[&str])] = &[
             "limits::",
             "userns::",
             "oci_cgroups::",
+            "oci_propagation::root_binds",
+            "oci_propagation::root_nothing",
             "oci_apparmor::",
             "cleanup::",
             "survive::a_shim_that_dies",

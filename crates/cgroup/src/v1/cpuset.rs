@@ -41,7 +41,7 @@ pub(super) fn apply(limits: &mut Limits<'_>, cpu: &LinuxCpu) -> Result<()> {
             });
         };
         let meaning = "not all of these are there, or allowed to the parent group";
-        match limits.group.write_and_read(file, &list) {
+        match limits.write_and_read(file, &list) {
             Ok(held) if cpu_list(&held).as_ref() == Some(&asked) => {}
             Ok(held) => limits.warnings.push(Warning::Adjusted {
                 limit,

@@ -21,7 +21,7 @@ pub(super) fn apply(limits: &mut Limits<'_>, unified: &HashMap<String, String>) 
         // An empty value empties a file that can be empty, such as cpuset.cpus.
         let lines = if value.is_empty() { "\n" } else { value };
         for line in lines.split_inclusive('\n') {
-            match limits.group.write(file, line) {
+            match limits.write(file, line) {
                 Ok(()) => {}
                 Err(Errno::NOENT | Errno::ACCESS) => {
                     let Some((controller, _)) = file.split_once('.') else {

@@ -132,6 +132,46 @@ fn bandwidth_that_fits_only_as_a_whole_is_set_in_any_order() {
 }
 
 #[test]
+fn what_was_set_before_a_refusal_is_put_back() {
+    let limits = r#"{"memory": {"limit": 33554432, "swap": 67108864}, "cpu": {"shares": 512, "quota": 50000, "burst": 40000},
+        "pids": {"limit": 20}}"#;
+    let Some(bed) = testbed(limits) else { return };
+    let held = || {
+        let files = [
+            ("memory", "memory.limit_in_bytes"),
+            ("memory", "memory.memsw.limit_in_bytes"),
+            ("cpu", "cpu.shares"),
+            ("cpu", "cpu.idle"),
+            ("cpu", "cpu.cfs_quota_us"),
+            ("cpu", "cpu.cfs_burst_us"),
+            ("pids", "pids.max"),
+        ];
+        files.map(|(controller, file)| bed.file(controller, file))
+    };
+    let before = held();
+    let change = |last: &str| {
+        resources(&format!(
+            r#"{{"memory": {{"limit": 134217728, "swap": 134217728}}, "cpu": {{"idle": 1, "quota": 90000, "burst": 80000}},
+                "pids": {{"limit": 7}}{last}}}"#
+        ))
+    };
+    let nowhere = r#", "blockIO": {"throttleReadBpsDevice": [{"major": 250, "minor": 250, "rate": 1}]}"#;
+    let error = bed.cgroup.update(&change(nowhere)).unwrap_err();
+    assert!(matches!(&error, Error::Refused { file, .. } if file.ends_with("blkio.throttle.read_bps_device")));
+    assert_eq!(held(), before);
+    // Nothing is refused, but what came of it.
+    let refusal = Error::Unexpected {
+        file: "x".into(),
+        content: String::new(),
+    };
+    let refused = bed.cgroup.update_if(&change(""), |_| Err::<(), _>(refusal));
+    assert!(matches!(refused, Err(Error::Unexpected { .. })));
+    assert_eq!(held(), before);
+    assert_eq!(bed.cgroup.update(&change("")).unwrap(), []);
+    assert_ne!(held(), before);
+}
+
+#[test]
 fn clamped_shares_are_a_warning_with_both_values() {
     let Some(bed) = testbed(r#"{"cpu": {"shares": 1}}"#) else {
         return;

@@ -55,6 +55,54 @@ fn root_limits_hold_as_they_were_asked_for() {
 }
 
 #[test]
+fn root_what_was_set_before_a_refusal_is_put_back() {
+    let Some(bed) = with_controllers() else { return };
+    let (major, minor) = disk();
+    let throttle = |rate: u64| format!(r#"{{"major": {major}, "minor": {minor}, "rate": {rate}}}"#);
+    let limits = |memory: u64, cpu: &str, rates: &str, last: &str| {
+        resources(&format!(
+            r#"{{"memory": {{"limit": {memory}, "swap": {memory}}}, "cpu": {{{cpu}}}, "pids": {{"limit": {}}},
+                "blockIO": {{"throttleReadBpsDevice": [{rates}]}}{last}}}"#,
+            memory >> 20
+        ))
+    };
+    let files = [
+        "memory.max",
+        "memory.swap.max",
+        "memory.high",
+        "cpu.idle",
+        "cpu.weight",
+        "cpu.max",
+        "pids.max",
+        "io.max",
+    ];
+    let held = || files.map(|file| bed.held(file));
+    let nowhere = format!(r#"{}, {{"major": 250, "minor": 250, "rate": 1}}"#, throttle(7_340_032));
+    let unknown = r#", "unified": {"memory.high": "16777216", "zzz.max": "1"}"#;
+    // Without limits, and with some.
+    for _ in 0..2 {
+        let before = held();
+        let refused = limits(67_108_864, r#""idle": 1, "quota": 90000"#, &nowhere, "");
+        let error = bed.cgroup.update(&refused).unwrap_err();
+        assert!(
+            matches!(&error, Error::Refused { file, .. } if file.ends_with("io.max")),
+            "{error}"
+        );
+        assert_eq!(held(), before);
+        let refused = limits(
+            67_108_864,
+            r#""idle": 1, "quota": 90000"#,
+            &throttle(7_340_032),
+            unknown,
+        );
+        assert!(matches!(bed.cgroup.update(&refused), Err(Error::Invalid { .. })));
+        assert_eq!(held(), before);
+        let some = limits(33_554_432, r#""shares": 512, "quota": 25000"#, &throttle(1_048_576), "");
+        assert_eq!(bed.cgroup.update(&some).unwrap(), []);
+    }
+}
+
+#[test]
 fn root_limits_are_lifted_again() {
     let Some(bed) = with_controllers() else { return };
     let (major, minor) = disk();

@@ -66,7 +66,7 @@ pub(crate) fn build(record: &Record, world: &World) -> Result<Plan> {
         masked: paths(&host.masked_paths),
         readonly: paths(&host.readonly_paths),
         readonly_root: host.readonly_rootfs,
-        root_propagation: 0,
+        root_propagation: None,
         sysctls: sysctls(record, own_network),
         process: process(record, world)?,
         lifecycle: Lifecycle::default(),

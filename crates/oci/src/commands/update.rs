@@ -91,14 +91,17 @@ pub(super) fn update(context: &mut Context<'_>, parsed: &Parsed) -> Result<u8> {
         Some(path) => config::parse(&std::fs::read(path).during(|| format!("open {path}"))?)?,
         None => of_flags(parsed)?,
     };
-    update_class(parsed, &record)?;
     let Some(cgroup) = record.cgroup()? else {
         return Err(Error::State("the container has no control group".to_owned()));
     };
     // As runc: callers send the limits of config.json again, whose rules are not all that the container has.
     resources.set_devices(None);
     cgroups::warn_of_kernel_memory(&resources, &mut context.log);
-    cgroups::judge(cgroup.update(&resources)?, &mut context.log)?;
+    // All or nothing: what a limit has become is put back when a later one, or the class of service, is refused.
+    cgroup.update_if(&resources, |warnings| {
+        cgroups::judge(warnings, &mut context.log)?;
+        update_class(parsed, &record)
+    })?;
     Ok(0)
 }
 
