@@ -44,7 +44,7 @@ pub struct ApplyOptions<'a> {
 }
 
 /// The layers below one that is being unpacked.
-pub trait Below: std::fmt::Debug {
+pub trait Below: std::fmt::Debug + Sync {
     /// Topmost first. Asked only when an entry refers to what is not in its own layer, which is rare: a layer may be unpacked
     /// before those below are there, and this wait for them.
     fn roots(&self) -> io::Result<&[Root]>;
