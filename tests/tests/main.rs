@@ -30,6 +30,7 @@ mod oci_engines;
 mod oci_spec;
 mod ondemand;
 mod readme;
+mod registry_server;
 mod run;
 mod survive;
 mod tty;
