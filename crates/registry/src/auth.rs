@@ -283,7 +283,7 @@ impl Auth {
         if parts.method == Method::POST {
             match (query.get("grant_type"), query.get("username"), query.get("password")) {
                 (Some("password"), Some(user), Some(password)) => {
-                    caller = known.check(user, password, parts, peer).await?
+                    caller = known.check(user, password, parts, peer).await?;
                 }
                 _ => {
                     return Err(Failure::new(
@@ -298,7 +298,9 @@ impl Auth {
             let name: Name = grant.name.parse().ok()?;
             grant.filter(|access| self.may(&caller, &name, access))
         });
-        Ok(json(&known.signer.sign(caller.name.as_deref(), grants.collect())))
+        Ok(json(
+            &known.signer.sign(caller.name.as_deref(), &grants.collect::<Vec<_>>()),
+        ))
     }
 }
 

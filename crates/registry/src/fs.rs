@@ -329,7 +329,7 @@ impl Backend for FileSystem {
     }
 
     async fn check(&self) -> Result<()> {
-        self.blocking(|inner| inner.probe()).await
+        self.blocking(Inner::probe).await
     }
 }
 

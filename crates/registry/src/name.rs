@@ -181,7 +181,7 @@ mod tests {
             "a/b",
             "a.b/c_d/e__f/g-h/i---j",
             "0/9",
-            &"a/".repeat(126).trim_end_matches('/').to_owned(),
+            "a/".repeat(126).trim_end_matches('/'),
         ] {
             assert_eq!(name.parse::<Name>().unwrap().as_str(), name);
         }

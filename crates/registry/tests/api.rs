@@ -1,4 +1,5 @@
 //! The router in process: what clients do, what they may not, and what attackers try.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // in a test a panic is the report
 
 mod site;
 

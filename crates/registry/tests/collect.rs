@@ -1,4 +1,5 @@
 //! The collector beside writers.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // in a test a panic is the report
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

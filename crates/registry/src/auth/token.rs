@@ -95,7 +95,7 @@ impl Signer {
     }
 
     /// The answer to a token request.
-    pub fn sign(&self, user: Option<&str>, access: Vec<Grant>) -> Value {
+    pub fn sign(&self, user: Option<&str>, access: &[Grant]) -> Value {
         // Whole seconds: some clients read nothing else.
         let issued = now().floor();
         let claims = json!({
@@ -139,7 +139,7 @@ mod tests {
 
     fn sign(signer: &Signer) -> String {
         let access = parse_scopes(["repository:a/b:pull,push", "registry:catalog:*"].into_iter());
-        signer.sign(Some("ann"), access)["token"].as_str().unwrap().to_owned()
+        signer.sign(Some("ann"), &access)["token"].as_str().unwrap().to_owned()
     }
 
     fn verify(signer: &Signer, text: &str, at: f64) -> Result<Claims, String> {
