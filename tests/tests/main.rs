@@ -31,6 +31,7 @@ mod oci_propagation;
 mod oci_spec;
 mod ondemand;
 mod readme;
+mod registry_server;
 mod run;
 mod survive;
 mod tty;

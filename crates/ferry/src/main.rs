@@ -7,6 +7,7 @@
 //! argv[1]  runtime · --root · --log       the OCI runtime
 //!          shim · init · hello · daemon   plain single-threaded Rust, as the runtime is, but for the daemon
 //!          self-test · probe              attacks on a runtime, and what runs in their containers
+//!          registry                       a registry of its own, without an engine
 //! else                                    the command line, on a single-threaded runtime
 //! ```
 
@@ -15,6 +16,7 @@ mod build;
 mod command_line;
 mod daemon;
 mod hello;
+mod registry;
 mod self_test;
 
 use std::ffi::OsString;
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         (_, Some("hello")) => hello::main(),
         (_, Some("self-test")) => self_test::main(&args[1..]),
         (_, Some("probe")) => ferry_selftest::probe(&args[1..]).into(),
+        (_, Some("registry")) => registry::main(&args[1..]),
         (_, Some("daemon")) => daemon::main(&args[1..]),
         _ => command_line::main("ferry", args),
     }

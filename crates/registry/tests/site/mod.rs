@@ -1,0 +1,198 @@
+//! A registry in a directory of its own, and requests to it.
+#![allow(dead_code)]
+
+use std::collections::BTreeMap;
+
+use axum::Router;
+use axum::body::Body;
+use base64::Engine as _;
+use bytes::Bytes;
+use ferry_image::Digest;
+use ferry_registry::{Access, Auth, AuthConfig, FileSystem, FileSystemOptions, Options, Registry, Rule, router};
+use http::{HeaderMap, Method, Request, StatusCode};
+use serde_json::json;
+use tempfile::TempDir;
+use tower::ServiceExt as _;
+
+pub struct Site {
+    router: Router,
+    dir: TempDir,
+}
+
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    pub fn code(&self) -> String {
+        let json = serde_json::from_slice(&self.body).unwrap_or(json!(null));
+        json["errors"][0]["code"].as_str().unwrap_or("none").to_owned()
+    }
+}
+
+impl Site {
+    pub fn open() -> Self {
+        Self::open_with(|_| {})
+    }
+
+    pub fn open_with(change: impl FnOnce(&mut Options)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = FileSystem::open(dir.path(), FileSystemOptions::default()).unwrap();
+        let mut options = Options {
+            delete: true,
+            ..Options::default()
+        };
+        change(&mut options);
+        Self {
+            router: router(Registry::new(storage, Auth::open(), options)),
+            dir,
+        }
+    }
+
+    /// `rw` and `ro` of team/, `other` of elsewhere/; nobody may delete.
+    pub fn with_rights() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let hash = bcrypt::hash("secret", 4).unwrap();
+        let users: String = ["ro", "rw", "other"].map(|user| format!("{user}:{hash}\n")).concat();
+        std::fs::write(dir.path().join("htpasswd"), users).unwrap();
+        let rule = |who: &str, repositories: &str, allow: &[Access]| Rule {
+            who: vec![who.to_owned()],
+            repositories: vec![repositories.to_owned()],
+            allow: allow.to_vec(),
+        };
+        let both = [Access::Pull, Access::Push];
+        let config = AuthConfig {
+            htpasswd: Some(dir.path().join("htpasswd")),
+            groups: BTreeMap::from([("readers".to_owned(), vec!["ro".to_owned()])]),
+            rights: Some(vec![
+                rule("group:readers", "team/**", &both[..1]),
+                rule("user:rw", "team/*", &both),
+                rule("user:other", "elsewhere/**", &both),
+            ]),
+            ..AuthConfig::default()
+        };
+        let storage = FileSystem::open(dir.path(), FileSystemOptions::default()).unwrap();
+        let options = Options {
+            delete: true,
+            ..Options::default()
+        };
+        let auth = Auth::new(&config, &[1; 32]).unwrap();
+        Self {
+            router: router(Registry::new(storage, auth, options)),
+            dir,
+        }
+    }
+
+    /// The same directory with another server.
+    pub async fn again(self) -> Self {
+        let Self { router: old, dir } = self;
+        drop(old);
+        for _ in 0..100 {
+            if let Ok(storage) = FileSystem::open(dir.path(), FileSystemOptions::default()) {
+                let options = Options {
+                    delete: true,
+                    ..Options::default()
+                };
+                return Self {
+                    router: router(Registry::new(storage, Auth::open(), options)),
+                    dir,
+                };
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("the directory stays locked");
+    }
+
+    pub fn basic(user: &str) -> String {
+        format!(
+            "Basic {}",
+            base64::engine::general_purpose::STANDARD.encode(format!("{user}:secret"))
+        )
+    }
+
+    pub async fn token(&self, user: &str, scope: &str) -> String {
+        let basic = Self::basic(user);
+        let headers = [("authorization", basic.as_str())];
+        let answer = self
+            .send(
+                Method::GET,
+                &format!("/token?service=ferry-registry&scope={scope}"),
+                if user.is_empty() { &[] } else { &headers },
+                "",
+            )
+            .await;
+        assert_eq!(answer.status, StatusCode::OK);
+        format!("Bearer {}", answer.json()["token"].as_str().unwrap())
+    }
+
+    pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
+        let mut request = Request::builder().method(method).uri(path).header("host", "here:5000");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = self
+            .router
+            .clone()
+            .oneshot(request.body(body.into()).unwrap())
+            .await
+            .unwrap();
+        let (parts, body) = response.into_parts();
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            body: axum::body::to_bytes(body, usize::MAX).await.unwrap(),
+        }
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(Method::GET, path, &[], "").await
+    }
+
+    pub async fn blob(&self, repository: &str, content: &[u8]) -> String {
+        self.blob_as(repository, content, "").await
+    }
+
+    pub async fn blob_as(&self, repository: &str, content: &[u8], authorization: &str) -> String {
+        let digest = Digest::of(content).to_string();
+        let path = format!("/v2/{repository}/blobs/uploads/?digest={digest}");
+        let headers = [("authorization", authorization)];
+        let headers = if authorization.is_empty() {
+            &[][..]
+        } else {
+            &headers[..]
+        };
+        let answer = self.send(Method::POST, &path, headers, content.to_vec()).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{:?}", answer.body);
+        digest
+    }
+
+    pub async fn manifest(&self, repository: &str, reference: &str, content: &str) -> Answer {
+        self.send(
+            Method::PUT,
+            &format!("/v2/{repository}/manifests/{reference}"),
+            &[],
+            content.to_owned(),
+        )
+        .await
+    }
+}
+
+pub fn image(config: &str, config_size: usize, layer: &str, layer_size: usize) -> String {
+    json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": { "mediaType": "application/vnd.oci.image.config.v1+json", "digest": config, "size": config_size },
+        "layers": [{ "mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": layer, "size": layer_size }],
+    })
+    .to_string()
+}
