@@ -23,6 +23,9 @@ const LOG: &str = "/run/ferry/daemon.log";
 /// For a new engine to listen, and for an old one to end.
 const START: Duration = Duration::from_secs(10);
 const END: Duration = Duration::from_secs(20);
+/// For an engine that hangs up to be gone, and how long to wait before it is asked again.
+const ENDING: Duration = Duration::from_secs(1);
+const AGAIN: Duration = Duration::from_millis(10);
 /// For an engine to say which build it is.
 const PING: Duration = Duration::from_secs(2);
 /// More than the head of any ping's answer.
@@ -58,20 +61,36 @@ fn asks_the_engine(args: &[OsString]) -> bool {
 
 /// Makes sure that an engine of this build, or one that somebody else takes care of, answers.
 pub fn ensure() -> Result<()> {
-    match UnixStream::connect(SOCKET) {
-        Ok(stream) => match probe(&stream) {
-            Ok(head) if is_outdated(&head, &build::id()) => end(&stream)?,
-            // It answers, or is too busy to: the command will see.
-            _ => return Ok(()),
-        },
-        // Somebody is behind it.
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-        Err(_) => {}
+    let ending = Instant::now() + ENDING;
+    loop {
+        match UnixStream::connect(SOCKET) {
+            Ok(stream) => match probe(&stream) {
+                Ok(head) if is_outdated(&head, &build::id()) => end(&stream)?,
+                // An engine that ends, or was killed: its socket goes last.
+                answer if hung_up(&answer) && Instant::now() < ending => {
+                    std::thread::sleep(AGAIN);
+                    continue;
+                }
+                // It answers, or is too busy to: the command will see.
+                _ => return Ok(()),
+            },
+            // Somebody is behind it.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(_) => {}
+        }
+        break;
     }
     let engine = start().context("cannot start the engine")?;
     wait(engine)?;
     let _ = writeln!(io::stderr(), "ferry: started the engine (it ends itself when idle)");
     Ok(())
+}
+
+fn hung_up(answer: &io::Result<String>) -> bool {
+    match answer {
+        Ok(head) => head.is_empty(),
+        Err(error) => matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe),
+    }
 }
 
 /// The head of the answer to a ping.
