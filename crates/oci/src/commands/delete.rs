@@ -22,7 +22,7 @@ const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 /// How long a program that was just started may take to end before `delete` is refused.
 const GRACE: Timespec = Timespec {
     tv_sec: 0,
-    tv_nsec: 50_000_000,
+    tv_nsec: 200_000_000,
 };
 
 pub(super) fn delete(context: &mut Context<'_>, parsed: &Parsed) -> Result<u8> {
