@@ -14,6 +14,7 @@ mod exec;
 mod hostile;
 mod images;
 mod isolation;
+mod keyring;
 mod layers;
 mod lifecycle;
 mod limits;
