@@ -29,6 +29,7 @@ mod oci_cgroups;
 mod oci_drop_in;
 mod oci_engines;
 mod oci_propagation;
+mod oci_selinux;
 mod oci_spec;
 mod ondemand;
 mod readme;

@@ -15,8 +15,9 @@ use rustix::thread::ThreadNameSpaceType;
 use crate::failure::{During as _, Failure};
 use crate::init::TERMINAL;
 use crate::keyring::{self, Owner};
+use crate::labels;
 use crate::namespace::{CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER};
-use crate::plan::{Namespaces, Process};
+use crate::plan::{Attached, Namespaces, Process};
 use crate::program::{self, Equipment, Streams};
 use crate::start::{Answers, Channel, Io, Notify, Started, answering, outcome, report, use_any_cpu};
 use crate::terminal;
@@ -93,12 +94,12 @@ pub fn exec(proof: &SingleThreaded, mut exec: Exec<'_>) -> Result<Started, Failu
             drop(ours);
             let mut channel = Channel::new(&theirs);
             let others = flag(all & !CLONE_NEWPID);
-            let keyring = !exec.extra.keep_keyring;
+            let keyring = (!exec.extra.keep_keyring).then_some(&exec.process.kernel);
             let entered = enter(exec.target, others, all & CLONE_NEWUSER != 0, keyring, &tasks)
-                .and_then(|()| crate::labels::open(&exec.process.kernel))
-                .and_then(|label| Ok((label, streams(exec.io, exec.process, &theirs)?)));
+                .and_then(|()| labels::apply(&exec.process.kernel))
+                .and_then(|()| streams(exec.io, exec.process, &theirs));
             let failure = match entered {
-                Ok((label, (streams, terminal))) => program::run(
+                Ok((streams, terminal)) => program::run(
                     exec.process,
                     streams,
                     &Equipment {
@@ -106,7 +107,6 @@ pub fn exec(proof: &SingleThreaded, mut exec: Exec<'_>) -> Result<Started, Failu
                         seccomp: exec.seccomp,
                         seccomp_flags: exec.extra.seccomp_flags,
                         init: None,
-                        label,
                         keep_fds: exec.extra.keep_fds,
                         follow: !exec.extra.detached,
                         gate: None,
@@ -139,14 +139,14 @@ fn enter(
     target: BorrowedFd<'_>,
     namespaces: ThreadNameSpaceType,
     user: bool,
-    keyring: bool,
+    keyring: Option<&Attached>,
     tasks: &[OwnedFd],
 ) -> Result<(), Failure> {
     for tasks in tasks {
         rustix::io::write(tasks, b"0").during(|| "enter the cgroup")?;
     }
     use_any_cpu();
-    if user && keyring {
+    if user && keyring.is_some() {
         keyring::renew(Owner::Caller)?;
     }
     rustix::thread::move_into_thread_name_spaces(target, namespaces).during(|| "join the container's namespaces")?;
@@ -157,7 +157,8 @@ fn enter(
         rustix::thread::set_thread_res_uid(uid, uid, uid).during(|| "become root of the user namespace")?;
     }
     rustix::process::setsid().during(|| "start a session")?;
-    if keyring {
+    if let Some(attached) = keyring {
+        labels::of_keys(attached)?;
         keyring::renew(if user { Owner::Container } else { Owner::Caller })?;
     }
     Ok(())

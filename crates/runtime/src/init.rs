@@ -86,6 +86,7 @@ fn script(
     }
     rustix::process::setsid().during(|| "start a session")?;
     if !plan.lifecycle.keep_keyring {
+        labels::of_keys(&plan.process.kernel)?;
         keyring::renew(if in_user_namespace {
             keyring::Owner::Container
         } else {
@@ -148,7 +149,7 @@ fn script(
     if !plan.sysctls.is_empty() {
         sysctls(&plan.sysctls)?;
     }
-    let label = labels::open(&plan.process.kernel)?;
+    labels::apply(&plan.process.kernel)?;
     rootfs.mask(&plan.masked, plan.lifecycle.mount_label.as_deref())?;
     rootfs.freeze(&plan.readonly)?;
     let (readonly, propagation) = (plan.readonly_root, plan.root_propagation);
@@ -169,7 +170,6 @@ fn script(
             seccomp: seccomp.as_deref(),
             seccomp_flags: gate.map_or(0, |gate| gate.seccomp_flags),
             init: init.as_ref().map(OwnedFd::as_fd),
-            label,
             keep_fds: gate.map_or(0, |gate| gate.keep_fds),
             follow: gate.is_none(),
             gate: gate.map(|gate| program::AtGate {
