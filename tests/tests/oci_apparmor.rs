@@ -65,7 +65,7 @@ fn root_an_apparmor_profile_confines_the_program_and_every_exec() {
     let plain = Bundle::sh("cat /proc/self/attr/current");
     assert_eq!(plain.run().ok(), "unconfined");
     let unknown = Bundle::sh("true").with("process.apparmorProfile", json!("ferry-test-nosuch"));
-    unknown.run().fails(1, "ferry-test-nosuch");
+    unknown.call(&["create", "c"]).fails(1, "ferry-test-nosuch");
 }
 
 #[test]

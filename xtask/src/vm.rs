@@ -1,4 +1,5 @@
-//! `cargo xtask vm`: tests in a virtual machine with cgroup v2 alone and Debian 12's kernel (6.1), by software emulation.
+//! `cargo xtask vm`: tests in a virtual machine with cgroup v2 alone and Debian 12's kernel (6.1), by software emulation. It
+//! boots twice: with AppArmor, and for the few tests about SELinux with that and cgroup v1.
 //!
 //! ```text
 //! kernel.rs  Debian's package ─▶ vmlinuz, modules ─▶ initramfs (cpio.rs)  ┐
@@ -14,6 +15,7 @@ mod disk;
 mod guest;
 mod kernel;
 mod selection;
+mod selinux;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -29,13 +31,13 @@ use crate::shell::{self, step};
 use crate::workspace::Workspace;
 use disk::Disk;
 use kernel::Kernel;
-use selection::Program;
+use selection::{Boot, Program};
 
 pub use guest::run as run_guest;
 
 const QEMU: &str = "qemu-system-x86_64";
 const QEMU_PACKAGE: &str = "qemu-system-x86";
-/// In the guest: a line a test, `program TAB package TAB name`.
+/// In the guest: a line a test, `boot TAB program TAB package TAB name`.
 const LIST: &str = "/vm/tests";
 const REPORT: &str = "write the report";
 /// Of the whole run: an emulated machine that hangs is ended.
@@ -57,6 +59,7 @@ pub fn prepare(workspace: &Workspace) -> Result<Kernel> {
         setup::install(&[QEMU_PACKAGE])?;
     }
     apparmor::profile(&workspace.tools())?;
+    selinux::policy(&workspace.tools())?;
     Kernel::fetch(&workspace.tools())
 }
 
@@ -90,12 +93,36 @@ pub fn lane(workspace: &Workspace, ci: bool) -> Result<()> {
 fn test(workspace: &Workspace, kernel: &Kernel, filter: &[String], verbose: bool) -> Result<Report> {
     let dir = workspace.target.join("vm");
     fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
-    let (initramfs, image, console) = (dir.join("initramfs"), dir.join("disk.img"), dir.join("console.log"));
+    let (initramfs, image) = (dir.join("initramfs"), dir.join("disk.img"));
     let programs = selection::find(filter)?;
     step("the guest's disk", || {
         fs::write(&initramfs, kernel.initramfs()?).context("write the initramfs")?;
         make_disk(workspace, &programs, &dir.join("root"), &image)
     })?;
+    let mut all = Report::default();
+    for boot in Boot::ALL {
+        let tests = programs.iter().flat_map(|program| &program.tests);
+        let count = tests.filter(|test| boot.takes(test)).count();
+        if count == 0 {
+            continue;
+        }
+        let name = boot.name();
+        let console = dir.join(format!("console-{name}.log"));
+        println!("{count} tests on Linux {} with {name}", kernel.version());
+        let started = Instant::now();
+        let report = watch(&mut machine(kernel, boot, &initramfs, &image, &console), verbose)?;
+        summarise(&report, count, &console, started.elapsed());
+        if !report.done {
+            bail!("the virtual machine ended early");
+        }
+        all.passed.extend(report.passed);
+        all.failed.extend(report.failed);
+        all.errors.extend(report.errors);
+    }
+    Ok(all)
+}
+
+fn machine(kernel: &Kernel, boot: Boot, initramfs: &Path, image: &Path, console: &Path) -> Command {
     let mut qemu = Command::new(QEMU);
     qemu.args([
         "-machine",
@@ -110,20 +137,14 @@ fn test(workspace: &Workspace, kernel: &Kernel, filter: &[String], verbose: bool
         "2048",
     ]);
     qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
-    qemu.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(&initramfs);
+    qemu.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(initramfs);
     // A kernel that panics reboots, which ends this machine.
-    qemu.args(["-append", "console=ttyS0 quiet panic=-1 apparmor=1 security=apparmor"]);
+    let words = format!("console=ttyS0 quiet panic=-1 {}", boot.words());
+    qemu.args(["-append", &words]);
     let drive = format!("file={},if=none,id=disk,format=raw,cache=unsafe", image.display());
     qemu.args(["-drive", &drive, "-device", "virtio-blk-pci,drive=disk"]);
     qemu.args(["-serial", &format!("file:{}", console.display()), "-serial", "stdio"]);
-    let count: usize = programs.iter().map(|program| program.tests.len()).sum();
-    println!("{count} tests on Linux {}", kernel.version());
-    let report = watch(&mut qemu, verbose)?;
-    summarise(&report, count, &console);
-    if !report.done {
-        bail!("the virtual machine ended early");
-    }
-    Ok(report)
+    qemu
 }
 
 fn make_disk(workspace: &Workspace, programs: &[Program], root: &Path, image: &Path) -> Result<()> {
@@ -137,13 +158,15 @@ fn make_disk(workspace: &Workspace, programs: &[Program], root: &Path, image: &P
         disk.add_with_libraries(&docker, "target/tools/docker/usr/bin/docker")?;
     }
     disk.copy(&apparmor::profile(&workspace.tools())?, "target/tools/apparmor/profile")?;
+    disk.copy(&selinux::policy(&workspace.tools())?, "target/tools/selinux/policy")?;
     let mut list = String::new();
     for program in programs {
         let name = program.path.file_name().unwrap_or_default().to_string_lossy();
         let place = format!("{release}/deps/{name}");
         disk.add(&program.path, &place)?;
         for test in &program.tests {
-            list.push_str(&format!("/{place}\t{}\t{test}\n", program.package));
+            let boot = Boot::of(test).name();
+            list.push_str(&format!("{boot}\t/{place}\t{}\t{test}\n", program.package));
         }
     }
     disk.write(LIST.trim_start_matches('/'), &list)?;
@@ -215,7 +238,7 @@ impl Report {
     }
 }
 
-fn summarise(report: &Report, count: usize, console: &Path) {
+fn summarise(report: &Report, count: usize, console: &Path, time: Duration) {
     let mut slowest: Vec<_> = report.passed.iter().collect();
     slowest.sort_by(|a, b| b.0.total_cmp(&a.0));
     for (seconds, name) in slowest.into_iter().take(SLOWEST) {
@@ -223,8 +246,9 @@ fn summarise(report: &Report, count: usize, console: &Path) {
     }
     let (passed, failed) = (report.passed.len(), report.failed.len());
     println!(
-        "in the virtual machine: {passed} passed, {failed} failed, {} not run",
-        count - passed - failed
+        "in the virtual machine: {passed} passed, {failed} failed, {} not run, {:.0} s",
+        count - passed - failed,
+        time.as_secs_f64()
     );
     if !report.done {
         let text = fs::read(console).unwrap_or_default();

@@ -34,9 +34,27 @@ impl Host {
         let starts_with = |path: &str, byte: u8| std::fs::read(path).is_ok_and(|text| text.first() == Some(&byte));
         Self {
             apparmor: starts_with("/sys/module/apparmor/parameters/enabled", b'Y'),
-            selinux: Path::new("/sys/fs/selinux/enforce").exists(),
+            selinux: has_selinux(),
         }
     }
+}
+
+/// Whether SELinux decides here: a policy is loaded, and its file system is here and not read-only, which is how a container is
+/// shown that there is none for it (libselinux's `is_selinux_enabled`).
+fn has_selinux() -> bool {
+    // linux/magic.h
+    const SELINUX_MAGIC: u64 = 0xf97c_ff8c;
+    let mounted = rustix::fs::statvfs("/sys/fs/selinux")
+        .is_ok_and(|found| !found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
+        && rustix::fs::statfs("/sys/fs/selinux").is_ok_and(|found| u64::try_from(found.f_type) == Ok(SELINUX_MAGIC));
+    mounted && std::fs::read("/proc/self/attr/current").is_ok_and(|label| is_of_a_policy(&label))
+}
+
+/// Until there is a policy, every process has the name of the first label the kernel has.
+fn is_of_a_policy(label: &[u8]) -> bool {
+    let label = label.trim_ascii_end();
+    let label = label.strip_suffix(b"\0").unwrap_or(label);
+    !label.is_empty() && label != b"kernel"
 }
 
 /// Checks `config` and decides what to do for it; `bundle` is absolute. Warnings are for the log.

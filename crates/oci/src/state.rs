@@ -68,6 +68,9 @@ pub(crate) struct Record {
     pub personality: Option<u64>,
     #[serde(default)]
     pub memory_policy: Option<(u32, Vec<u64>)>,
+    /// It was created with the caller's session keyring.
+    #[serde(default)]
+    pub keep_keyring: bool,
     /// The class of service of Intel RDT.
     #[serde(default)]
     pub class: Option<resctrl::Class>,
@@ -445,6 +448,7 @@ mod tests {
             oom_score_adj: None,
             personality: None,
             memory_policy: None,
+            keep_keyring: false,
             class: None,
             mount: None,
         }

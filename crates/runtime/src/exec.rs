@@ -14,8 +14,10 @@ use rustix::thread::ThreadNameSpaceType;
 
 use crate::failure::{During as _, Failure};
 use crate::init::TERMINAL;
+use crate::keyring::{self, Owner};
+use crate::labels;
 use crate::namespace::{CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER};
-use crate::plan::{Namespaces, Process};
+use crate::plan::{Attached, Namespaces, Process};
 use crate::program::{self, Equipment, Streams};
 use crate::start::{Answers, Channel, Io, Notify, Started, answering, outcome, report, use_any_cpu};
 use crate::terminal;
@@ -44,6 +46,8 @@ pub struct Extra<'a> {
     pub notify: Option<Notify<'a>>,
     /// Descriptors from 3 on that the program keeps.
     pub keep_fds: u32,
+    /// Keep the caller's session keyring, as the container does.
+    pub keep_keyring: bool,
     /// Outlive the caller.
     pub detached: bool,
     /// A group below the container's in which the process is born instead.
@@ -90,11 +94,12 @@ pub fn exec(proof: &SingleThreaded, mut exec: Exec<'_>) -> Result<Started, Failu
             drop(ours);
             let mut channel = Channel::new(&theirs);
             let others = flag(all & !CLONE_NEWPID);
-            let entered = enter(exec.target, others, all & CLONE_NEWUSER != 0, &tasks)
-                .and_then(|()| crate::labels::open(&exec.process.kernel))
-                .and_then(|label| Ok((label, streams(exec.io, exec.process, &theirs)?)));
+            let keyring = (!exec.extra.keep_keyring).then_some(&exec.process.kernel);
+            let entered = enter(exec.target, others, all & CLONE_NEWUSER != 0, keyring, &tasks)
+                .and_then(|()| labels::apply(&exec.process.kernel))
+                .and_then(|()| streams(exec.io, exec.process, &theirs));
             let failure = match entered {
-                Ok((label, (streams, terminal))) => program::run(
+                Ok((streams, terminal)) => program::run(
                     exec.process,
                     streams,
                     &Equipment {
@@ -102,7 +107,6 @@ pub fn exec(proof: &SingleThreaded, mut exec: Exec<'_>) -> Result<Started, Failu
                         seccomp: exec.seccomp,
                         seccomp_flags: exec.extra.seccomp_flags,
                         init: None,
-                        label,
                         keep_fds: exec.extra.keep_fds,
                         follow: !exec.extra.detached,
                         gate: None,
@@ -135,12 +139,16 @@ fn enter(
     target: BorrowedFd<'_>,
     namespaces: ThreadNameSpaceType,
     user: bool,
+    keyring: Option<&Attached>,
     tasks: &[OwnedFd],
 ) -> Result<(), Failure> {
     for tasks in tasks {
         rustix::io::write(tasks, b"0").during(|| "enter the cgroup")?;
     }
     use_any_cpu();
+    if user && keyring.is_some() {
+        keyring::renew(Owner::Caller)?;
+    }
     rustix::thread::move_into_thread_name_spaces(target, namespaces).during(|| "join the container's namespaces")?;
     if user {
         let (uid, gid) = (rustix::fs::Uid::ROOT, rustix::fs::Gid::ROOT);
@@ -149,6 +157,10 @@ fn enter(
         rustix::thread::set_thread_res_uid(uid, uid, uid).during(|| "become root of the user namespace")?;
     }
     rustix::process::setsid().during(|| "start a session")?;
+    if let Some(attached) = keyring {
+        labels::of_keys(attached)?;
+        keyring::renew(if user { Owner::Container } else { Owner::Caller })?;
+    }
     Ok(())
 }
 

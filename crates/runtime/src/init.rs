@@ -15,7 +15,7 @@ use crate::plan::Plan;
 use crate::program::{self, Equipment, Streams};
 use crate::rootfs::Rootfs;
 use crate::start::{Channel, Io, Prepared, use_any_cpu};
-use crate::{hooks, labels, terminal};
+use crate::{hooks, keyring, labels, terminal};
 
 /// Sent to the parent with the terminal's master.
 pub(crate) const TERMINAL: u8 = b't';
@@ -62,6 +62,9 @@ fn script(
         wait_for_parent(channel)?;
     }
     if in_user_namespace {
+        if !plan.lifecycle.keep_keyring {
+            keyring::renew(keyring::Owner::Caller)?;
+        }
         // Root of the new user namespace, now that its ids are mapped.
         let (uid, gid) = (rustix::fs::Uid::ROOT, rustix::fs::Gid::ROOT);
         match rustix::thread::set_thread_groups(&[]) {
@@ -82,16 +85,13 @@ fn script(
         make_time_namespace(plan, channel)?;
     }
     rustix::process::setsid().during(|| "start a session")?;
-    if let Some(name) = &plan.lifecycle.keyring {
-        let name = c_string(name)?;
-        match ferry_sys::process::join_session_keyring(&name) {
-            // A kernel without keys, and filters that hide them: then there are none to keep apart. A quota that is used
-            // up by other containers is no reason either (runc).
-            Err(error) if !matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM | libc::EDQUOT)) => {
-                return Err(Failure::setup("make a session keyring", &error));
-            }
-            _ => {}
-        }
+    if !plan.lifecycle.keep_keyring {
+        labels::of_keys(&plan.process.kernel)?;
+        keyring::renew(if in_user_namespace {
+            keyring::Owner::Container
+        } else {
+            keyring::Owner::Caller
+        })?;
     }
     if let Some(name) = &plan.hostname {
         rustix::system::sethostname(name.as_bytes()).during(|| format!("set the host name {name}"))?;
@@ -149,7 +149,7 @@ fn script(
     if !plan.sysctls.is_empty() {
         sysctls(&plan.sysctls)?;
     }
-    let label = labels::open(&plan.process.kernel)?;
+    labels::apply(&plan.process.kernel)?;
     rootfs.mask(&plan.masked, plan.lifecycle.mount_label.as_deref())?;
     rootfs.freeze(&plan.readonly)?;
     let (readonly, propagation) = (plan.readonly_root, plan.root_propagation);
@@ -170,7 +170,6 @@ fn script(
             seccomp: seccomp.as_deref(),
             seccomp_flags: gate.map_or(0, |gate| gate.seccomp_flags),
             init: init.as_ref().map(OwnedFd::as_fd),
-            label,
             keep_fds: gate.map_or(0, |gate| gate.keep_fds),
             follow: gate.is_none(),
             gate: gate.map(|gate| program::AtGate {

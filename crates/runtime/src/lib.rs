@@ -22,6 +22,7 @@ pub mod gate;
 pub mod hooks;
 mod identity;
 mod init;
+mod keyring;
 mod labels;
 pub mod namespace;
 pub mod pid1;

@@ -53,8 +53,9 @@ pub struct Lifecycle {
     /// What those hooks read.
     pub creating: hooks::State,
     pub created: hooks::State,
-    /// A name for a new session keyring; without one the caller's is kept.
-    pub keyring: Option<String>,
+    /// Keep the caller's session keyring instead of a new one.
+    #[serde(default)]
+    pub keep_keyring: bool,
     /// Where the root is on the host. In the container's mount namespace it is mounted there until it becomes `/`, for hooks
     /// and for bind mounts whose source an earlier mount has made. Without it nobody sees it before.
     #[serde(default)]

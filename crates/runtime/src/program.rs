@@ -19,7 +19,6 @@ use crate::gate;
 use crate::hooks::{self, Hook};
 use crate::identity::{self, Identity};
 use crate::init::{LISTENER, READY};
-use crate::labels::Label;
 use crate::plan::{self, Process};
 use crate::start::Channel;
 
@@ -41,7 +40,6 @@ pub(crate) struct Equipment<'a> {
     pub seccomp_flags: u32,
     /// Ferry's own binary: PID 1 becomes it instead of the program (`--init`).
     pub init: Option<BorrowedFd<'a>>,
-    pub label: Option<Label>,
     /// Descriptors from 3 on that stay open.
     pub keep_fds: u32,
     /// Die with the parent.
@@ -127,9 +125,6 @@ fn prepare_and_exec(
     if !asks {
         pass(gate.take(), equipment, channel)?;
     }
-    if let Some(label) = &equipment.label {
-        label.apply()?;
-    }
     if let Some(filter) = filter.as_ref().filter(|_| !early) {
         filter.load(channel)?;
     }
@@ -166,8 +161,7 @@ fn prepare_and_exec(
 /// while it waits.
 fn pass(gate: Option<&AtGate<'_>>, equipment: &Equipment<'_>, channel: &mut Channel<'_>) -> Result<(), Failure> {
     let Some(gate) = gate else { return Ok(()) };
-    let mut keep = vec![gate.listener.as_fd(), channel.fd()];
-    keep.extend(equipment.label.as_ref().map(Label::as_fd));
+    let keep = [gate.listener.as_fd(), channel.fd()];
     exec::close_all_but(gate.proof, 3 + equipment.keep_fds, &keep).during(|| "close what is the host's")?;
     exec::end_on_signals();
     packet::send(channel.fd(), &[READY], &[]).during(|| "say that the container is ready")?;

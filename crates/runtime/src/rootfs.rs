@@ -88,7 +88,10 @@ impl Rootfs {
                     };
                     self.attach_bind(&mount, &step.target)?;
                 }
-                Source::Cgroup => self.attach_cgroup(&prepared.cgroup, step)?,
+                Source::Cgroup => {
+                    let label = plan.lifecycle.mount_label.as_deref();
+                    self.attach_cgroup(&prepared.cgroup, step, label)?;
+                }
             }
         }
         prepared.cgroup = CgroupView::None;
@@ -235,7 +238,7 @@ impl Rootfs {
         self.root.resolve(target, OFlags::PATH).during(what)
     }
 
-    fn attach_cgroup(&self, view: &CgroupView, step: &plan::Mount) -> Result<(), Failure> {
+    fn attach_cgroup(&self, view: &CgroupView, step: &plan::Mount, label: Option<&str>) -> Result<(), Failure> {
         let what = || format!("mount {}", step.target.display());
         match view {
             CgroupView::None => Ok(()),
@@ -253,7 +256,9 @@ impl Rootfs {
                 self.attach_directory(mount, &step.target)
             }
             CgroupView::Controllers(controllers) => {
-                let tmpfs = Mount::new("tmpfs", &[("mode", "755")], NOSUID | NODEV | NOEXEC).during(what)?;
+                let mut options = vec![("mode", "755")];
+                options.extend(label.map(|label| ("context", label)));
+                let tmpfs = Mount::new("tmpfs", &options, NOSUID | NODEV | NOEXEC).during(what)?;
                 self.attach_directory(&tmpfs, &step.target)?;
                 for (name, mount) in controllers {
                     mount

@@ -1,7 +1,6 @@
 //! What the kernel keeps with a process and rustix has no call for: scheduling, I/O priority, memory policy, personality,
 //! keyring, the memory of children.
 
-use std::ffi::CStr;
 use std::io;
 
 /// `struct sched_attr` of linux/sched/types.h, version 0 (48 bytes, Linux 3.14).
@@ -66,11 +65,12 @@ pub fn set_memory_policy(mode: u32, nodes: &[u64]) -> io::Result<()> {
     result(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, bits) })
 }
 
-/// Makes a new session keyring of that name and joins it, so that the caller's keys are out of reach (keyctl(2)).
-pub fn join_session_keyring(name: &CStr) -> io::Result<()> {
+/// Replaces the calling thread's session keyring by a new, empty one without a name, which its children have too (keyctl(2)).
+pub fn new_session_keyring() -> io::Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
-    // SAFETY: `name` is null-terminated and outlives the call, which only reads it.
-    result(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) })
+    let no_name = std::ptr::null::<libc::c_char>();
+    // SAFETY: without a name nothing is read.
+    result(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, no_name) })
 }
 
 /// The most memory a child that was waited for, or one of its own that it waited for, has had resident, in bytes

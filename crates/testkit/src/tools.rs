@@ -74,6 +74,12 @@ pub fn apparmor_profile() -> Option<PathBuf> {
     path.is_file().then_some(path)
 }
 
+/// A policy of SELinux's in its binary form, where set-up compiled one.
+pub fn selinux_policy() -> Option<PathBuf> {
+    let path = target().join("tools/selinux/policy");
+    path.is_file().then_some(path)
+}
+
 /// A directory for what is expensive to make, kept between runs.
 pub fn fixtures() -> PathBuf {
     let dir = target().join("fixtures");

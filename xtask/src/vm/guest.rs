@@ -29,14 +29,19 @@ const DEADLINE: Duration = Duration::from_secs(150);
 const LINES: usize = 50;
 const COLUMNS: usize = 300;
 
-const MOUNTS: [(&str, &str, &str); 6] = [
-    ("cgroup2", "/sys/fs/cgroup", "nsdelegate"),
+const MOUNTS: [(&str, &str, &str); 5] = [
     ("tmpfs", "/run", "mode=755"),
     ("devpts", "/dev/pts", "ptmxmode=666"),
     ("tmpfs", "/dev/shm", "mode=1777"),
     ("mqueue", "/dev/mqueue", ""),
     ("securityfs", "/sys/kernel/security", ""),
 ];
+
+const CGROUPS: &str = "/sys/fs/cgroup";
+const V2: [(&str, &str, &str); 1] = [("cgroup2", CGROUPS, "nsdelegate")];
+/// Where the kernel runs SELinux, which labels what the runtime mounts over the hierarchies of cgroup v1.
+const SELINUX: [(&str, &str, &str); 2] = [("selinuxfs", "/sys/fs/selinux", ""), ("tmpfs", CGROUPS, "mode=755")];
+const V1: [&str; 5] = ["cpu,cpuacct", "devices", "freezer", "memory", "pids"];
 
 /// One line of the list.
 struct Test {
@@ -61,14 +66,13 @@ pub fn run() -> Result<bool> {
 }
 
 fn serve(report: &Mutex<File>) -> Result<()> {
-    for (kind, target, options) in MOUNTS {
-        fs::create_dir_all(target)?;
-        let mut mount = Command::new("/bin/busybox");
-        mount.args(["mount", "-t", kind, kind, target]);
-        if !options.is_empty() {
-            mount.args(["-o", options]);
-        }
-        shell::output(&mut mount)?;
+    let selinux = Path::new(SELINUX[0].1).is_dir();
+    let others: &[_] = if selinux { &SELINUX } else { &V2 };
+    for (kind, target, options) in MOUNTS.iter().chain(others) {
+        mount(kind, target, options)?;
+    }
+    for controllers in V1.iter().filter(|_| selinux) {
+        mount("cgroup", &format!("{CGROUPS}/{controllers}"), controllers)?;
     }
     shell::output(Command::new("/bin/busybox").args(["ip", "link", "set", "lo", "up"]))?;
     let word = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
@@ -78,13 +82,21 @@ fn serve(report: &Mutex<File>) -> Result<()> {
         &format!(
             "boot Linux {release}, {} s, {}\n",
             uptime.split(' ').next().unwrap_or_default(),
-            word("/sys/fs/cgroup/cgroup.controllers")
+            if selinux {
+                "cgroup v1".to_owned()
+            } else {
+                word("/sys/fs/cgroup/cgroup.controllers")
+            }
         ),
     )?;
 
     let list = fs::read_to_string(LIST).context("read the list of tests")?;
+    let words = word("/proc/cmdline");
+    let boot = words.split_whitespace().find_map(|word| word.strip_prefix("security="));
+    let boot = format!("{}\t", boot.unwrap_or_default());
     let tests: Vec<Test> = list
         .lines()
+        .filter_map(|line| line.strip_prefix(&boot))
         .filter_map(|line| {
             let mut parts = line.split('\t').map(str::to_owned);
             Some(Test {
@@ -112,6 +124,17 @@ fn serve(report: &Mutex<File>) -> Result<()> {
                 .unwrap_or_else(|_| Err(anyhow::anyhow!("a worker panicked")))
         })
     })
+}
+
+fn mount(kind: &str, target: &str, options: &str) -> Result<()> {
+    fs::create_dir_all(target)?;
+    let mut mount = Command::new("/bin/busybox");
+    mount.args(["mount", "-t", kind, kind, target]);
+    if !options.is_empty() {
+        mount.args(["-o", options]);
+    }
+    shell::output(&mut mount)?;
+    Ok(())
 }
 
 fn run_one(test: &Test, report: &Mutex<File>) -> Result<()> {

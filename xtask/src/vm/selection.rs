@@ -26,6 +26,7 @@ const CHOSEN: &[(&str, &[&str])] = &[
             "oci_propagation::root_binds",
             "oci_propagation::root_nothing",
             "oci_apparmor::",
+            "oci_selinux::",
             "cleanup::",
             "survive::a_shim_that_dies",
             "survive::an_attached_client",
@@ -74,6 +75,45 @@ const CHOSEN: &[(&str, &[&str])] = &[
     ),
     ("ferry-netlink", &[""]),
 ];
+
+/// The start of the machine a test needs: only one of the two security modules can be on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Boot {
+    AppArmor,
+    SeLinux,
+}
+
+impl Boot {
+    pub const ALL: [Self; 2] = [Self::AppArmor, Self::SeLinux];
+
+    /// The one the test of that name runs in.
+    pub fn of(test: &str) -> Self {
+        if test.starts_with("oci_selinux::") {
+            Self::SeLinux
+        } else {
+            Self::AppArmor
+        }
+    }
+
+    pub fn takes(self, test: &str) -> bool {
+        Self::of(test) == self
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AppArmor => "apparmor",
+            Self::SeLinux => "selinux",
+        }
+    }
+
+    /// For the kernel's command line. The guest finds its name in them.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::AppArmor => "apparmor=1 security=apparmor",
+            Self::SeLinux => "enforcing=1 security=selinux",
+        }
+    }
+}
 
 /// A test program, and the tests of it that are to be run.
 pub struct Program {
@@ -139,6 +179,22 @@ fn test_program(line: &str) -> Option<(String, PathBuf)> {
 
 #[cfg(test)]
 mod tests {
+    use super::Boot;
+
+    #[test]
+    fn a_test_runs_in_one_boot_which_the_guest_can_name() {
+        for (test, boot) in [
+            ("oci_selinux::root_a", Boot::SeLinux),
+            ("oci_apparmor::root_a", Boot::AppArmor),
+        ] {
+            let takes: Vec<Boot> = Boot::ALL.into_iter().filter(|boot| boot.takes(test)).collect();
+            assert_eq!(takes, [boot]);
+        }
+        for boot in Boot::ALL {
+            assert!(boot.words().ends_with(&format!(" security={}", boot.name())));
+        }
+    }
+
     #[test]
     fn test_programs_are_read_from_the_messages_of_cargo() {
         let line = |id: &str, test: bool| {

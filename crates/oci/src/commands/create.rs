@@ -159,7 +159,7 @@ impl<'a, 'b> Made<'a, 'b> {
         };
         let owner = cgroups::owner(&config, &plan.namespaces);
         plan.lifecycle.no_pivot = parsed.is_set("no-pivot");
-        plan.lifecycle.keyring = (!parsed.is_set("no-new-keyring")).then(|| format!("_ses.{id}"));
+        plan.lifecycle.keep_keyring = parsed.is_set("no-new-keyring");
         if let Some(listen) = context.var("LISTEN_FDS").filter(|_| keep_fds > 0) {
             plan.process.env.push(format!("LISTEN_FDS={listen}"));
             plan.process.env.push("LISTEN_PID=1".to_owned());
@@ -211,6 +211,7 @@ impl<'a, 'b> Made<'a, 'b> {
             oom_score_adj: plan.process.oom_score_adj,
             personality: plan.process.kernel.personality,
             memory_policy: plan.process.kernel.memory_policy.clone(),
+            keep_keyring: plan.lifecycle.keep_keyring,
             class,
             mount: None,
         };

@@ -169,6 +169,7 @@ fn spawn(
                 seccomp_flags: record.seccomp.as_ref().map_or(0, |seccomp| seccomp.flags),
                 notify: Some(&mut notify),
                 keep_fds,
+                keep_keyring: record.keep_keyring,
                 detached: true,
                 cgroup: sub_cgroup(parsed, record)?,
             },

@@ -72,6 +72,11 @@ fn what_a_configuration_lacks_or_misspells_is_named() {
             "selinux label is specified in config, but selinux is disabled or not supported",
         ),
         (
+            "linux.mountLabel",
+            "\"x\"",
+            "linux.mountLabel: selinux is disabled or not supported",
+        ),
+        (
             "linux.namespaces",
             r#"[{"type":"x"}]"#,
             "namespace \"x\" does not exist",
@@ -178,4 +183,19 @@ fn unknown_capabilities_are_left_out_with_a_warning() {
     let plan = of(&config, Path::new("/b"), Host::default(), &mut warnings).unwrap();
     assert_eq!(plan.process.capabilities.bounding, 1 << 5);
     assert_eq!(warnings.len(), 2);
+}
+
+#[test]
+fn selinux_without_a_policy_is_none() {
+    for (label, expected) in [
+        ("system_u:system_r:kernel_t:s0\0", true),
+        ("unconfined_u:unconfined_r:unconfined_t", true),
+        ("kernel", false),
+        ("kernel\0", false),
+        ("kernel\n", false),
+        ("", false),
+        ("\0", false),
+    ] {
+        assert_eq!(is_of_a_policy(label.as_bytes()), expected, "{label:?}");
+    }
 }
