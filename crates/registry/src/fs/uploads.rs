@@ -321,6 +321,13 @@ impl FileSystem {
             .await?;
         let room = self.0.options.blob_max.saturating_sub(begin);
         let most = append.most.unwrap_or(u64::MAX);
+        let too_large = Error::TooLarge {
+            limit: self.0.options.blob_max,
+        };
+        // Nothing has to be sent for that.
+        if append.most.is_some_and(|most| most > room) {
+            return Err(too_large);
+        }
         let mut hand = Hand::Here(sink);
         let (mut batch, mut batched, mut taken) = (Vec::new(), 0, 0_u64);
         let ended = loop {
@@ -342,9 +349,7 @@ impl FileSystem {
                 self.blocking(move |_| cut.cut(&mut sink, begin).map_err(Error::io("cut an upload")))
                     .await?;
                 return Err(match taken > room {
-                    true => Error::TooLarge {
-                        limit: self.0.options.blob_max,
-                    },
+                    true => too_large,
                     false => Error::Range { offset: begin },
                 });
             }

@@ -4,6 +4,8 @@
 mod api;
 mod client;
 mod collect;
+mod limits;
 mod served;
 mod site;
 mod tls;
+mod tokens;
