@@ -1,6 +1,6 @@
 //! HTTP/1.1 as small as it can be, over anything that reads and writes: it sends what no well-behaved client would.
 
-use std::io::{self, BufRead as _, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -64,39 +64,35 @@ pub fn send(
     reply(stream, method)
 }
 
-/// Reads an answer. Nothing is read behind it.
+/// Reads an answer, where none follows.
 pub fn reply(stream: &mut impl Read, method: &str) -> io::Result<Reply> {
-    let mut reader = BufReader::with_capacity(1, stream);
-    let mut line = String::new();
-    let mut next = |reader: &mut BufReader<_>| {
-        line.clear();
-        match reader.read_line(&mut line)? {
-            0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
-            _ => Ok(line.trim_end().to_owned()),
+    let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
+    let end = loop {
+        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            break end;
+        }
+        match stream.read(&mut buffer)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            count => bytes.extend_from_slice(&buffer[..count]),
         }
     };
-    let odd = |line: &str| io::Error::new(io::ErrorKind::InvalidData, format!("no HTTP: {line:?}"));
-    let first = next(&mut reader)?;
-    let status = first
-        .strip_prefix("HTTP/1.1 ")
-        .and_then(|rest| rest.get(..3)?.parse().ok());
+    let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+    let odd = || io::Error::new(io::ErrorKind::InvalidData, format!("no HTTP: {head:?}"));
+    let mut lines = head.split("\r\n");
+    let first = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 "));
+    let status = first.and_then(|rest| rest.get(..3)?.parse().ok());
+    let fields = lines.map(|line| line.split_once(':').ok_or_else(odd));
+    let fields = fields.map(|field| field.map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned())));
     let mut reply = Reply {
-        status: status.ok_or_else(|| odd(&first))?,
-        headers: Vec::new(),
-        body: Vec::new(),
+        status: status.ok_or_else(odd)?,
+        headers: fields.collect::<io::Result<_>>()?,
+        body: bytes.split_off(end + 4),
     };
-    loop {
-        let line = next(&mut reader)?;
-        if line.is_empty() {
-            break;
-        }
-        let (name, value) = line.split_once(':').ok_or_else(|| odd(&line))?;
-        reply.headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
-    }
     if method != "HEAD" && !matches!(reply.status, 100..200 | 204 | 304) {
         let length = reply.header("content-length").parse().unwrap_or(0);
+        let come = reply.body.len();
         reply.body.resize(length, 0);
-        reader.read_exact(&mut reply.body)?;
+        stream.read_exact(reply.body.get_mut(come..).ok_or_else(odd)?)?;
     }
     Ok(reply)
 }
