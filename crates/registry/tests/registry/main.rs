@@ -6,6 +6,7 @@ mod api;
 mod child;
 mod client;
 mod collect;
+mod full;
 mod killed;
 mod limits;
 mod power;
