@@ -323,7 +323,7 @@ impl Backend for FileSystem {
         limit: usize,
     ) -> Result<Referrers> {
         let (repository, subject, after) = (repository.clone(), subject.clone(), after.cloned());
-        self.blocking(move |inner| inner.list_referrers(&repository, &subject, after.as_ref(), limit))
+        self.blocking(move |inner| inner.list_referrers((&repository, &subject), after.as_ref(), limit))
             .await
     }
 
