@@ -7,6 +7,7 @@ mod child;
 mod client;
 mod collect;
 mod full;
+mod hostile;
 mod killed;
 mod limits;
 mod power;
