@@ -33,7 +33,7 @@ use self::activity::{Activity, Answering};
 pub use self::tls::{Acceptor, Error as TlsError, Files as TlsFiles};
 use self::watched::Watched;
 
-/// All headers of a request together.
+/// All headers of a request together; HTTP/1 has a buffer of eight times that for all of a head.
 const HEADERS_MAX: usize = 64 * 1024;
 /// A client that reads nothing for so long has gone.
 const WRITE_STALL: Duration = Duration::from_secs(60);

@@ -90,7 +90,8 @@ fn whatever_is_asked_the_server_answers_and_never_fails() {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         let answer = runtime.block_on(site.send(method.clone(), &uri.to_string(), &[header], body));
         prop_assert!(answer.status.as_u16() < 500, "{} {} {}", method, uri, answer.status);
-        if answer.status.is_client_error() {
+        // An answer to HEAD has no body.
+        if answer.status.is_client_error() && method != Method::HEAD {
             prop_assert!(answer.code() != "none", "{} {} {:?}", method, uri, answer.body);
         }
         Ok(())

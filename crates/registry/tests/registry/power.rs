@@ -292,10 +292,10 @@ fn apply(disk: &mut Disk, call: &Call<'_>, root: &str, alone: bool) {
                 disk.text.insert(path, text);
             }
         }
-        ("sendto" | "writev" | "sendmsg", _) if alone => {
-            if call.arguments.contains("HTTP/1.1 201") || call.arguments.contains("HTTP/1.1 202") {
-                disk.answered(&call.arguments[..call.arguments.len().min(200)]);
-            }
+        ("sendto" | "writev" | "sendmsg", _)
+            if alone && ["201", "202"].iter().any(|done| call.arguments.contains(&format!("HTTP/1.1 {done}"))) =>
+        {
+            disk.answered(&call.arguments[..call.arguments.len().min(200)]);
         }
         _ => {}
     }
