@@ -114,15 +114,15 @@ fn docker_and_skopeo_get_in_with_a_certificate_and_a_password_and_not_without() 
 
     let login = |password: &str| engines.docker(["login", "-u", "ann", "-p", password, SECURE]);
     let folder = format!("/etc/docker/certs.d/{SECURE}");
-    let unknown = login("U*U").fails(1);
+    let unknown = login("U*U").output().fails(1);
     assert!(unknown.contains("certificate signed by unknown authority"), "{unknown}");
     engines.sh(&format!("mkdir -p {folder}; cp /run/certs/servers.crt {folder}/ca.crt"));
-    let required = login("U*U").fails(1);
+    let required = login("U*U").output().fails(1);
     assert!(required.contains("certificate required"), "{required}");
     engines.sh(&format!(
         "cd {folder}; cp /run/certs/client.crt client.cert; cp /run/certs/client.key ."
     ));
-    let wrong = login("wrong").fails(1);
+    let wrong = login("wrong").output().fails(1);
     assert!(wrong.contains("wrong user or password"), "{wrong}");
     login("U*U").ok();
     let reference = format!("{SECURE}/team/busybox:1");
@@ -135,10 +135,17 @@ fn docker_and_skopeo_get_in_with_a_certificate_and_a_password_and_not_without() 
     engines
         .run("sh")
         .args(["-c", &format!("{inspect} --no-creds")])
+        .output()
         .fails(1);
     engines.docker(["logout", SECURE]).ok();
     engines.docker(["rmi", &reference]).ok();
-    assert!(engines.docker(["pull", &reference]).fails(1).contains("denied"));
+    assert!(
+        engines
+            .docker(["pull", &reference])
+            .output()
+            .fails(1)
+            .contains("denied")
+    );
 }
 
 /// Its transfer service unpacks for the snapshotters of its configuration alone, and says "no unpack platforms defined" for
@@ -158,7 +165,7 @@ fn containerd_pulls_and_unpacks_what_it_pushed_with_a_token_by_form() {
     };
     ctr("push", &[], "ann:U*U").args([busybox]).ok();
     engines.ctr(["image", "rm", "--sync", busybox]).ok();
-    let refused = ctr("pull", &[], "ann:wrong").fails(1);
+    let refused = ctr("pull", &[], "ann:wrong").output().fails(1);
     assert!(refused.contains("401 Unauthorized"), "{refused}");
     ctr("pull", &[], "ann:U*U").ok();
     engines.ctr(["image", "rm", "--sync", &reference]).ok();

@@ -228,7 +228,12 @@ fn check_links(root: &Path, server: &Child, known: &mut BTreeSet<String>) {
             let reply = ask("GET", &format!("/v2/{repository}/manifests/{digest}"));
             assert_eq!(Digest::of(&reply.body).to_string(), digest);
             let manifest: Value = reply.json();
-            for blob in manifest["layers"].as_array().unwrap().iter().chain([&manifest["config"]]) {
+            for blob in manifest["layers"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .chain([&manifest["config"]])
+            {
                 let blob = blob["digest"].as_str().unwrap();
                 assert!(blobs.contains(blob), "{blob} of {digest} is lost");
             }
@@ -257,7 +262,7 @@ fn a_server_that_is_killed_at_any_moment_has_lost_nothing_and_shows_nothing_half
             for writer in &mut writers {
                 scope.spawn(move || writer.work(address));
             }
-            std::thread::sleep(Duration::from_micros(numbers.below(100_000)));
+            std::thread::sleep(Duration::from_micros(numbers.below(60_000)));
             server.kill();
         });
         server = Child::start(dir.path(), &[]);

@@ -293,7 +293,10 @@ fn apply(disk: &mut Disk, call: &Call<'_>, root: &str, alone: bool) {
             }
         }
         ("sendto" | "writev" | "sendmsg", _)
-            if alone && ["201", "202"].iter().any(|done| call.arguments.contains(&format!("HTTP/1.1 {done}"))) =>
+            if alone
+                && ["201", "202"]
+                    .iter()
+                    .any(|done| call.arguments.contains(&format!("HTTP/1.1 {done}"))) =>
         {
             disk.answered(&call.arguments[..call.arguments.len().min(200)]);
         }
