@@ -13,7 +13,7 @@ use crate::vm;
 use crate::workspace::Workspace;
 
 /// A program the tests call, and the Debian package it comes from.
-const PROGRAMS: [(&str, &str); 10] = [
+const PROGRAMS: [(&str, &str); 11] = [
     ("busybox", "busybox-static"),
     ("cc", "gcc"),
     ("curl", "curl"),
@@ -23,6 +23,7 @@ const PROGRAMS: [(&str, &str); 10] = [
     ("mmdebstrap", "mmdebstrap"),
     ("nft", "nftables"),
     ("python3", "python3"),
+    ("strace", "strace"),
     ("tmux", "tmux"),
 ];
 

@@ -19,7 +19,6 @@ mod token;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use axum::body::Body;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
@@ -42,8 +41,6 @@ use self::token::Signer;
 
 /// Longest `Authorization` that is looked at.
 const HEADER_MAX: usize = 16 << 10;
-/// Largest form of a token request.
-const FORM_MAX: usize = 64 << 10;
 
 /// Why there can be no registry with this configuration.
 #[derive(Debug, thiserror::Error)]
@@ -243,7 +240,8 @@ impl Auth {
     }
 
     /// `/token`: a token for what is asked for and allowed (distribution's token specification, and its OAuth 2 form).
-    pub async fn token(&self, parts: &Parts, content: Body, peer: Option<Peer>) -> Answer {
+    /// `asked` is the query of a GET, or the form of a POST.
+    pub async fn token(&self, parts: &Parts, asked: &[u8], peer: Option<Peer>) -> Answer {
         let Some(known) = &self.0 else {
             return Err(Failure::new(Code::Unsupported, "there are no tokens here").status(StatusCode::NOT_FOUND));
         };
@@ -263,7 +261,7 @@ impl Auth {
                 }
             },
         };
-        let mut query = parts.uri.query().unwrap_or_default().to_owned();
+        let query = crate::http::Query::parse(&String::from_utf8_lossy(asked));
         if parts.method == Method::POST {
             let form = parts
                 .headers
@@ -273,14 +271,6 @@ impl Auth {
                 return Err(Failure::new(Code::Unsupported, "a token is asked for with a form")
                     .status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
             }
-            let body = axum::body::to_bytes(content, FORM_MAX).await;
-            let body = body.map_err(|_| Failure::new(Code::SizeInvalid, "the form is too large, or ended early"))?;
-            query = String::from_utf8_lossy(&body).into_owned();
-        } else if parts.method != Method::GET {
-            return Err(Failure::new(Code::Unsupported, "a token is asked for with GET or POST"));
-        }
-        let query = crate::http::Query::parse(&query);
-        if parts.method == Method::POST {
             match (query.get("grant_type"), query.get("username"), query.get("password")) {
                 (Some("password"), Some(user), Some(password)) => {
                     caller = known.check(user, password, parts, peer).await?;
@@ -288,8 +278,9 @@ impl Auth {
                 _ => {
                     return Err(Failure::new(
                         Code::Unsupported,
-                        "grant_type must be password: there are no refresh tokens",
-                    ));
+                        "grant_type must be password, with username and password: there are no refresh tokens",
+                    )
+                    .status(StatusCode::BAD_REQUEST));
                 }
             }
         }

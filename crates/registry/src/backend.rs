@@ -207,7 +207,8 @@ pub trait Backend: Send + Sync + 'static {
     /// the same upload that still waits for its client ends with [`Error::Body`].
     fn append(&self, repository: &Name, id: UploadId, append: Append) -> impl Future<Output = Result<u64>> + Send;
 
-    /// Makes a blob of an upload, and says its size. An upload with another digest is gone.
+    /// Makes a blob of an upload, and says its size. An upload with another digest is gone, and so is one of which nobody knows
+    /// whether the disk has it.
     fn finish(&self, repository: &Name, id: UploadId, digest: &Digest) -> impl Future<Output = Result<u64>> + Send;
 
     fn cancel(&self, repository: &Name, id: UploadId) -> impl Future<Output = Result<()>> + Send;

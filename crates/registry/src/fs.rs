@@ -16,8 +16,8 @@
 //! No component of a repository's name begins with `_`, so names and what belongs to them do not meet.
 //!
 //! **Writing.** Content goes to a file of its own and is hashed on the way. Then, in this order: data synced; renamed to its
-//! digest; the directories synced; the link to it written and synced. Syncs of directories are shared by all who wait for one
-//! ([`durable::GroupSync`]). A manifest's content is durable before its link, and what it names was durable before the manifest
+//! digest; the directories synced; the link to it written and synced; with a tag, the same again. Things go the other way round.
+//! Syncs of directories are shared by all who wait for one ([`durable::GroupSync`]). A manifest's content is durable before its link, and what it names was durable before the manifest
 //! was taken: after any crash, what has a link is whole. What has none is the rest of something that did not finish, and the
 //! collector takes it.
 //!
@@ -133,6 +133,9 @@ impl FileSystem {
         let lock = lock(root).map_err(Error::io("lock the registry's directory"))?;
         for dir in paths.fixed() {
             fs::create_dir_all(dir).map_err(Error::io("make the registry's directories"))?;
+        }
+        for dir in root.parent().into_iter().chain([root, &*paths.blobs]) {
+            durable::sync(dir).map_err(Error::io("sync the registry's directories"))?;
         }
         empty(&paths.tmp).map_err(Error::io("empty the registry's tmp"))?;
         let names = listing::names(&paths.repositories).map_err(Error::io("read the repositories"))?;
@@ -320,7 +323,7 @@ impl Backend for FileSystem {
         limit: usize,
     ) -> Result<Referrers> {
         let (repository, subject, after) = (repository.clone(), subject.clone(), after.cloned());
-        self.blocking(move |inner| inner.list_referrers(&repository, &subject, after.as_ref(), limit))
+        self.blocking(move |inner| inner.list_referrers((&repository, &subject), after.as_ref(), limit))
             .await
     }
 

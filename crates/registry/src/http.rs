@@ -39,6 +39,8 @@ pub use self::lists::json;
 pub use self::query::Query;
 
 const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+/// Largest form of a token request.
+const FORM_MAX: usize = 64 << 10;
 const VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
 /// What a registry allows.
@@ -76,6 +78,7 @@ pub struct Shared<B> {
     pub options: Options,
     pub metrics: Arc<Metrics>,
     uploads: Semaphore,
+    memory: body::Memory,
 }
 
 impl<B> Clone for Registry<B> {
@@ -90,6 +93,7 @@ impl<B: Backend> Registry<B> {
             backend,
             auth,
             uploads: Semaphore::new(options.uploads),
+            memory: body::Memory::default(),
             options,
             metrics: Arc::default(),
         }))
@@ -176,7 +180,7 @@ async fn dispatch<B: Backend>(registry: &Registry<B>, parts: &Parts, content: Bo
         Some(Ok(Route::Health)) => return health(registry).await,
         // Metrics have a listener of their own.
         None | Some(Ok(Route::Metrics)) => return Err(unknown(parts)),
-        Some(Ok(Route::Token)) if auth.has_tokens() => return auth.token(parts, content, peer).await,
+        Some(Ok(Route::Token)) if auth.has_tokens() => return token(registry, parts, content, peer).await,
         Some(Ok(Route::Token)) => return Err(unknown(parts)),
         _ => {}
     }
@@ -219,6 +223,23 @@ async fn dispatch<B: Backend>(registry: &Registry<B>, parts: &Parts, content: Bo
                 _ => Err(unknown(parts)),
             }
         }
+    }
+}
+
+async fn token<B: Backend>(registry: &Registry<B>, parts: &Parts, content: Body, peer: Option<Peer>) -> Answer {
+    let auth = &registry.0.auth;
+    match parts.method {
+        Method::GET => {
+            auth.token(parts, parts.uri.query().unwrap_or_default().as_bytes(), peer)
+                .await
+        }
+        Method::POST => {
+            let too_large =
+                || Failure::new(Code::SizeInvalid, "the form is too large").status(StatusCode::PAYLOAD_TOO_LARGE);
+            let whole = body::whole(&registry.0.memory, &parts.headers, content, FORM_MAX, too_large).await?;
+            auth.token(parts, &whole.content, peer).await
+        }
+        _ => Err(Failure::new(Code::Unsupported, "a token is asked for with GET or POST").header(ALLOW, "GET, POST")),
     }
 }
 

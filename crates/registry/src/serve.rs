@@ -3,6 +3,8 @@
 //! A client that is slow costs a connection and a buffer, for a bounded time: the handshake, a request's head, the time between
 //! two requests and every write have a limit. Bodies are watched where they are read.
 
+mod activity;
+mod plain;
 mod tls;
 mod watched;
 
@@ -27,13 +29,12 @@ use tokio_util::task::TaskTracker;
 use crate::http::Peer;
 use crate::metrics::{self, Metrics};
 
+use self::activity::{Activity, Answering};
 pub use self::tls::{Acceptor, Error as TlsError, Files as TlsFiles};
 use self::watched::Watched;
 
-/// All headers of a request together.
+/// All headers of a request together; HTTP/1 has a buffer of eight times that for all of a head.
 const HEADERS_MAX: usize = 64 * 1024;
-/// How long a TLS handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(10);
 /// A client that reads nothing for so long has gone.
 const WRITE_STALL: Duration = Duration::from_secs(60);
 /// After an accept that failed for want of descriptors or memory.
@@ -46,8 +47,10 @@ const STREAMS: u32 = 64;
 pub struct Limits {
     /// At once; more wait to be accepted.
     pub connections: usize,
-    /// Between two requests, and for a request's head.
+    /// Before the first request and between two, and for a request's head.
     pub idle: Duration,
+    /// For a TLS handshake.
+    pub handshake: Duration,
     /// For answers under way, when the server ends.
     pub grace: Duration,
 }
@@ -57,6 +60,7 @@ impl Default for Limits {
         Self {
             connections: 2048,
             idle: Duration::from_secs(90),
+            handshake: Duration::from_secs(10),
             grace: Duration::from_secs(30),
         }
     }
@@ -154,21 +158,24 @@ async fn one(listener: &Listener, room: &Arc<Semaphore>) -> io::Result<(TcpStrea
 }
 
 impl Server {
-    async fn connection(&self, listener: &Listener, stream: TcpStream, address: SocketAddr) {
+    async fn connection(&self, listener: &Listener, mut stream: TcpStream, address: SocketAddr) {
         // Answers are written whole: nothing is gained by waiting for more.
         let _ = stream.set_nodelay(true);
-        let stream = Watched::new(stream, WRITE_STALL);
         let peer = Peer {
             address,
             tls: listener.tls.is_some(),
         };
-        match &listener.tls {
-            None => self.http(stream, peer).await,
-            Some(acceptor) => match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
-                Ok(Ok(stream)) => self.http(stream, peer).await,
-                Ok(Err(error)) => tracing::debug!(%error, peer = %address, "no TLS connection"),
-                Err(_) => tracing::debug!(peer = %address, "a TLS handshake took too long"),
-            },
+        let Some(acceptor) = &listener.tls else {
+            return self.http(Watched::new(stream, WRITE_STALL), peer).await;
+        };
+        let secured = async {
+            plain::refuse(&mut stream).await?;
+            acceptor.accept(Watched::new(stream, WRITE_STALL)).await
+        };
+        match tokio::time::timeout(self.limits.handshake, secured).await {
+            Ok(Ok(stream)) => self.http(stream, peer).await,
+            Ok(Err(error)) => tracing::debug!(%error, peer = %address, "no TLS connection"),
+            Err(_) => tracing::debug!(peer = %address, "a TLS handshake took too long"),
         }
     }
 
@@ -189,26 +196,33 @@ impl Server {
             .keep_alive_interval(self.limits.idle / 2)
             .keep_alive_timeout(self.limits.idle / 2)
             .adaptive_window(true);
-        let router = self.router.clone();
+        let (router, activity) = (self.router.clone(), Activity::new());
+        let active = activity.clone();
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(peer);
-            let mut router = router.clone();
-            async move { tower_call(&mut router, request.map(Body::new)).await }
+            let (mut router, running) = (router.clone(), active.begin());
+            async move {
+                let response = tower_call(&mut router, request.map(Body::new)).await?;
+                Ok::<_, std::convert::Infallible>(Answering::new(response, running))
+            }
         });
         let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = self.shutdown.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                match tokio::time::timeout(self.limits.grace, connection).await {
-                    Ok(ended) => ended,
-                    Err(_) => return,
-                }
-            }
+        let grace = tokio::select! {
+            ended = connection.as_mut() => return told(ended, peer),
+            () = self.shutdown.cancelled() => self.limits.grace,
+            // What was answered last may still be on its way.
+            () = activity.idle(self.limits.idle) => self.limits.idle,
         };
-        if let Err(error) = ended {
-            tracing::debug!(error = %error, peer = %peer.address, "a connection ended early");
+        connection.as_mut().graceful_shutdown();
+        if let Ok(ended) = tokio::time::timeout(grace, connection).await {
+            told(ended, peer);
         }
+    }
+}
+
+fn told<E: std::fmt::Display>(ended: Result<(), E>, peer: Peer) {
+    if let Err(error) = ended {
+        tracing::debug!(error = %error, peer = %peer.address, "a connection ended early");
     }
 }
 

@@ -38,7 +38,7 @@ pub struct Serve {
     /// Configuration file: these options, rights and token issuers as JSON
     #[arg(long, value_name = "file")]
     pub config: Option<PathBuf>,
-    /// Nothing can be pushed or deleted
+    /// Nothing can be pushed or deleted, and nothing is collected unless --gc-interval says so
     #[arg(long)]
     pub read_only: bool,
     /// Tags, manifests and blobs can be deleted
@@ -56,7 +56,7 @@ pub struct Serve {
     /// Clients must have a certificate signed by one of these (PEM)
     #[arg(long, value_name = "file", requires = "tls_cert")]
     pub tls_client_ca: Option<PathBuf>,
-    /// How often to remove what nothing refers to; 0 for never [default: 1h]
+    /// How often to remove what nothing refers to; 0 for never [default: 1h; never with --read-only]
     #[arg(long, value_name = "duration", value_parser = duration)]
     pub gc_interval: Option<Duration>,
     /// For how long what was pushed, or promised to somebody who pushes, stays without a manifest that names it [default: 1h]

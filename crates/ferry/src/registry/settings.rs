@@ -11,6 +11,9 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::flags::{Serve, duration};
 
+/// Between two collections.
+const INTERVAL: Duration = Duration::from_secs(3600);
+
 /// The file's keys: the flags', and what does not fit a flag. One that Ferry does not know is an error.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -79,7 +82,10 @@ impl Settings {
             auth.get_or_insert_default().htpasswd = Some(path);
         }
         let defaults = (Options::default(), Limits::default(), FileSystemOptions::default());
-        let interval = time("gc-interval", flags.gc_interval, file.gc_interval)?.unwrap_or(Duration::from_secs(3600));
+        let read_only = flags.read_only || file.read_only.unwrap_or(false);
+        // Where nothing changes, nothing is removed that nobody has asked for.
+        let default = if read_only { Duration::ZERO } else { INTERVAL };
+        let interval = time("gc-interval", flags.gc_interval, file.gc_interval)?.unwrap_or(default);
         let grace = time("gc-grace", flags.gc_grace, file.gc_grace)?.unwrap_or(defaults.2.grace);
         let idle = time("idle-timeout", flags.idle_timeout, file.idle_timeout)?.unwrap_or(defaults.1.idle);
         if idle < Duration::from_secs(1) {
@@ -102,7 +108,7 @@ impl Settings {
             tls,
             auth,
             options: Options {
-                read_only: flags.read_only || file.read_only.unwrap_or(false),
+                read_only,
                 delete: flags.allow_delete || file.allow_delete.unwrap_or(false),
                 uploads,
                 access_log: !flags.no_access_log && file.access_log.unwrap_or(true),
@@ -177,7 +183,17 @@ mod tests {
         let settings = settings("--root /r", "{}").unwrap();
         assert_eq!(settings.listen, ["127.0.0.1:5000".parse().unwrap()]);
         assert!(settings.auth.is_none() && settings.tls.is_none() && !settings.options.delete);
-        assert!(settings.collection.keep_untagged && settings.interval.is_some());
+        assert!(settings.collection.keep_untagged && settings.interval == Some(INTERVAL));
+    }
+
+    #[test]
+    fn a_registry_that_is_read_only_collects_only_when_that_is_asked_for() {
+        let interval = |line: &str, file: &str| settings(line, file).unwrap().interval;
+        assert_eq!(interval("--root /r --read-only", "{}"), None);
+        assert_eq!(interval("--root /r", r#"{"read-only":true}"#), None);
+        let ten = Some(Duration::from_secs(600));
+        assert_eq!(interval("--root /r --read-only --gc-interval 10m", "{}"), ten);
+        assert_eq!(interval("--root /r", r#"{"read-only":true,"gc-interval":"10m"}"#), ten);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! `htpasswd`: users and bcrypt hashes.
 //!
 //! A hash takes tens of milliseconds on purpose, and clients send the password with every request: what was right is
-//! remembered for a while, by a keyed hash. A user who is not there costs as much time as one who is. Few hashes are computed at
-//! once, so that nobody can keep the machine busy with them.
+//! remembered for a while, by a keyed hash. A user who is not there costs as much time as most who are. Few hashes are computed
+//! at once, so that nobody can keep the machine busy with them.
 
 use std::collections::HashMap;
 use std::fs;
@@ -25,7 +25,6 @@ const HASHES: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Costs more than a second and a half on any machine.
 const COST_MAX: u32 = 15;
-const COST: u32 = 10;
 /// How often the file is looked at for changes.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -42,13 +41,19 @@ pub struct Passwords {
     key: hmac::Key,
     remembered: Cache<Instant>,
     turns: Semaphore,
-    /// Of nobody's password.
-    dummy: Arc<str>,
+}
+
+/// Hashes by user.
+#[derive(Debug, Default)]
+struct Users {
+    hashes: HashMap<String, Arc<str>>,
+    /// One that costs what most do, for those who are nobody.
+    usual: Arc<str>,
 }
 
 #[derive(Debug)]
 struct Loaded {
-    users: Arc<HashMap<String, Arc<str>>>,
+    users: Arc<Users>,
     stamp: Option<SystemTime>,
     looked: Instant,
     /// Of what is remembered: what was right with another file is not.
@@ -60,7 +65,6 @@ impl Passwords {
         let users = parse(path)?;
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).map_err(|error| Error::Random(error.to_string()))?;
-        let dummy = bcrypt::hash("", COST).map_err(|error| Error::Random(error.to_string()))?;
         Ok(Self {
             file: Mutex::new(Loaded {
                 users: Arc::new(users),
@@ -72,12 +76,11 @@ impl Passwords {
             key: hmac::Key::new(hmac::HMAC_SHA256, &secret),
             remembered: Cache::new(ENTRIES),
             turns: Semaphore::new(HASHES),
-            dummy: dummy.into(),
         })
     }
 
     /// The users as the file has them now. One that became unreadable stays as it was.
-    fn users(&self) -> (Arc<HashMap<String, Arc<str>>>, u64) {
+    fn users(&self) -> (Arc<Users>, u64) {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         if file.looked.elapsed() >= LOOK {
             file.looked = Instant::now();
@@ -117,9 +120,9 @@ impl Passwords {
     pub async fn verify(&self, user: &str, password: &str) -> Option<Verdict> {
         let turn = tokio::time::timeout(PATIENCE, self.turns.acquire()).await.ok()?.ok()?;
         let (users, version) = self.users();
-        let known = users.get(user).cloned();
+        let known = users.hashes.get(user).cloned();
         let exists = known.is_some();
-        let (hash, text) = (known.unwrap_or_else(|| self.dummy.clone()), password.to_owned());
+        let (hash, text) = (known.unwrap_or_else(|| users.usual.clone()), password.to_owned());
         let right = tokio::task::spawn_blocking(move || bcrypt::verify(text, &hash).unwrap_or(false)).await;
         drop(turn);
         if !(exists && right.unwrap_or(false)) {
@@ -137,12 +140,13 @@ fn stamp(path: &Path) -> Option<SystemTime> {
     fs::metadata(path).ok()?.modified().ok()
 }
 
-fn parse(path: &Path) -> Result<HashMap<String, Arc<str>>, Error> {
+fn parse(path: &Path) -> Result<Users, Error> {
     let text = fs::read_to_string(path).map_err(|source| Error::Read {
         path: path.to_owned(),
         source,
     })?;
-    let mut users = HashMap::new();
+    let mut users = Users::default();
+    let mut costs: HashMap<u32, usize> = HashMap::new();
     for (number, line) in text.lines().enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
@@ -163,7 +167,13 @@ fn parse(path: &Path) -> Result<HashMap<String, Arc<str>>, Error> {
         if parts.get_cost() > COST_MAX {
             return Err(wrong("the hash has a cost above 15: every log-in would take seconds"));
         }
-        users.insert(user.to_owned(), hash.into());
+        let count = costs.entry(parts.get_cost()).or_default();
+        *count += 1;
+        let (count, hash) = (*count, Arc::<str>::from(hash));
+        if costs.values().all(|other| *other <= count) {
+            users.usual = hash.clone();
+        }
+        users.hashes.insert(user.to_owned(), hash);
     }
     Ok(users)
 }
@@ -193,6 +203,17 @@ mod tests {
                 "{line}"
             );
         }
+    }
+
+    #[test]
+    fn nobody_costs_what_most_users_cost() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("htpasswd");
+        let lines = [("a", 5), ("b", 4), ("c", 4), ("d", 6)];
+        let lines = lines.map(|(user, cost)| format!("{user}:{}\n", bcrypt::hash("secret", cost).unwrap()));
+        fs::write(&path, lines.concat()).unwrap();
+        let usual: bcrypt::HashParts = parse(&path).unwrap().usual.parse().unwrap();
+        assert_eq!(usual.get_cost(), 4);
     }
 
     #[tokio::test]

@@ -167,18 +167,19 @@ impl Inner {
     /// Makes the link, or renews it. The caller is inside the epoch and has pinned the digest.
     pub(super) fn link_blob(&self, repository: &Name, digest: &Digest, dirs: &mut Vec<PathBuf>) -> io::Result<()> {
         let path = self.paths.blob(repository, digest);
+        // First, so that the collector looks there, however far this comes.
+        self.names().insert(repository.clone());
         let make = || File::options().write(true).create(true).truncate(false).open(&path);
         match make() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let parent = path.parent().ok_or(error)?;
-                make_dirs(&self.paths.root, parent, dirs)?;
+                make_dirs(&self.sync, &self.paths.root, parent)?;
                 make()?;
             }
             other => drop(other?),
         }
         renew(&path)?;
         dirs.extend(path.parent().map(Path::to_owned));
-        self.names().insert(repository.clone());
         Ok(())
     }
 

@@ -31,6 +31,18 @@ struct State {
 }
 
 impl GroupSync {
+    /// Makes a directory if it is not there. Others who see it may rely on it: the next round makes it durable, theirs at the
+    /// latest.
+    fn make_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match fs::create_dir(dir) {
+            Ok(()) => state.waiting.extend(dir.parent().map(Path::to_owned)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
     /// Returns when what was done in these directories before the call is durable. Blocks.
     pub fn sync(&self, dirs: impl IntoIterator<Item = PathBuf>) -> io::Result<()> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -66,7 +78,7 @@ impl GroupSync {
 }
 
 /// A directory that was removed needs no sync: its parent's names that.
-fn sync(dir: &Path) -> io::Result<()> {
+pub fn sync(dir: &Path) -> io::Result<()> {
     match File::open(dir) {
         Ok(dir) => dir.sync_all(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -74,28 +86,26 @@ fn sync(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes directories below `base`, and adds to `dirs` those whose entries changed.
-pub fn make_dirs(base: &Path, dir: &Path, dirs: &mut Vec<PathBuf>) -> io::Result<()> {
-    match fs::create_dir(dir) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+/// Makes directories below `base`. Whoever syncs something after this syncs them as well.
+pub fn make_dirs(sync: &GroupSync, base: &Path, dir: &Path) -> io::Result<()> {
+    match sync.make_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && dir != base => {
-            let parent = dir.parent().ok_or(error)?;
-            make_dirs(base, parent, dirs)?;
-            match fs::create_dir(dir) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-                _ => {}
-            }
+            make_dirs(sync, base, dir.parent().ok_or(error)?)?;
+            sync.make_dir(dir)
         }
-        Err(error) => return Err(error),
+        made => made,
     }
-    dirs.extend(dir.parent().map(Path::to_owned));
-    Ok(())
 }
 
 /// Writes a file that replaces what is there in one step, and adds its directory to `dirs`. Its data is synced, unless there
 /// is none.
-pub fn write(paths: &Paths, target: &Path, content: &[u8], dirs: &mut Vec<PathBuf>) -> io::Result<()> {
+pub fn write(
+    sync: &GroupSync,
+    paths: &Paths,
+    target: &Path,
+    content: &[u8],
+    dirs: &mut Vec<PathBuf>,
+) -> io::Result<()> {
     let temporary = paths.temporary()?;
     let written = (|| {
         let mut file = File::options().write(true).create_new(true).open(&temporary)?;
@@ -103,7 +113,7 @@ pub fn write(paths: &Paths, target: &Path, content: &[u8], dirs: &mut Vec<PathBu
             file.write_all(content)?;
             file.sync_data()?;
         }
-        place(paths, &temporary, target, dirs)
+        place(sync, paths, &temporary, target, dirs)
     })();
     if written.is_err() {
         let _ = fs::remove_file(&temporary);
@@ -112,11 +122,11 @@ pub fn write(paths: &Paths, target: &Path, content: &[u8], dirs: &mut Vec<PathBu
 }
 
 /// Renames a file into place, and makes the directories it needs.
-pub fn place(paths: &Paths, from: &Path, to: &Path, dirs: &mut Vec<PathBuf>) -> io::Result<()> {
+pub fn place(sync: &GroupSync, paths: &Paths, from: &Path, to: &Path, dirs: &mut Vec<PathBuf>) -> io::Result<()> {
     let parent = to.parent().ok_or(io::ErrorKind::InvalidInput)?;
     match fs::rename(from, to) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            make_dirs(&paths.root, parent, dirs)?;
+            make_dirs(sync, &paths.root, parent)?;
             fs::rename(from, to)?;
         }
         other => other?,
@@ -154,14 +164,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let paths = Paths::new(dir.path());
         fs::create_dir(&paths.tmp).unwrap();
-        let mut dirs = Vec::new();
-        write(&paths, &dir.path().join("a/b/c"), b"x", &mut dirs).unwrap();
-        for part in ["", "a", "a/b"] {
-            assert!(
-                dirs.contains(&dir.path().join(part)) || part.is_empty(),
-                "{part} {dirs:?}"
-            );
-        }
+        let (mut dirs, group) = (Vec::new(), GroupSync::default());
+        write(&group, &paths, &dir.path().join("a/b/c"), b"x", &mut dirs).unwrap();
+        assert_eq!(dirs, [dir.path().join("a/b")]);
+        let waiting = group.state.lock().unwrap().waiting.clone();
+        assert_eq!(waiting, BTreeSet::from([dir.path().to_owned(), dir.path().join("a")]));
+        group.sync(dirs).unwrap();
+        assert!(group.state.lock().unwrap().waiting.is_empty());
         assert_eq!(fs::read(dir.path().join("a/b/c")).unwrap(), b"x");
         assert_eq!(fs::read_dir(&paths.tmp).unwrap().count(), 0);
     }

@@ -122,6 +122,10 @@ impl Run<'_> {
                 live.insert(digest);
             }
         }
+        // What they name goes after them, also for the disk.
+        if !self.dirs.is_empty() {
+            self.inner.sync.sync(std::mem::take(&mut self.dirs))?;
+        }
         // With what was pinned: somebody builds on it.
         close(&mut live, &manifests);
         let needed: HashSet<u128> = live

@@ -14,6 +14,9 @@ use crate::name::{NAME_MAX, Name, Tag};
 use super::paths::{BLOBS, MANIFESTS, TAGS, digest_of, file_name};
 use super::{Inner, found};
 
+/// `None` when there is no such repository.
+type Tags = Option<Vec<String>>;
+
 /// Bytes of descriptors on a page of referrers, unless the last one exceeds them.
 const REFERRERS_SIZE: usize = 2 << 20;
 
@@ -68,12 +71,7 @@ impl Inner {
             .collect()
     }
 
-    pub(super) fn list_tags(
-        &self,
-        repository: &Name,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Option<Vec<String>>> {
+    pub(super) fn list_tags(&self, repository: &Name, after: Option<&str>, limit: usize) -> Result<Tags> {
         if !self.names().contains(repository.as_str()) {
             return Ok(None);
         }
@@ -85,11 +83,11 @@ impl Inner {
 
     pub(super) fn list_referrers(
         &self,
-        repository: &Name,
-        subject: &Digest,
+        of: (&Name, &Digest),
         after: Option<&Digest>,
         limit: usize,
     ) -> Result<Referrers> {
+        let (repository, subject) = of;
         let directory = self.paths.referrers(repository, subject);
         let names = entries(&directory).map_err(Error::io("list referrers"))?;
         let digests = names.iter().filter_map(|name| digest_of(name));

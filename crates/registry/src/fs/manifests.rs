@@ -16,7 +16,7 @@ use crate::name::{Name, Reference, Tag};
 
 use super::blobs::renew;
 use super::durable::write;
-use super::paths::{MANIFESTS, TAGS, digest_of, file_name};
+use super::paths::{BLOBS, MANIFESTS, TAGS, digest_of, file_name};
 use super::{FileSystem, Inner, Link, found};
 
 /// What a link to a manifest says.
@@ -160,10 +160,14 @@ impl Inner {
         let content = self.paths.content(digest);
         let mut dirs = Vec::new();
         if found(fs::read(&content))?.as_deref() != Some(&manifest.content) {
-            write(&self.paths, &content, &manifest.content, &mut dirs)?;
+            write(&self.sync, &self.paths, &content, &manifest.content, &mut dirs)?;
         }
         dirs.extend(content.parent().map(Path::to_owned));
+        // Those who made the links that it relies on may still wait for their sync.
+        dirs.extend([BLOBS, MANIFESTS].map(|part| self.paths.part(repository, part)));
         self.sync.sync(std::mem::take(&mut dirs))?;
+        // Before any link, so that the collector looks there, however far this comes.
+        self.names().insert(repository.clone());
 
         let size = u64::try_from(manifest.content.len()).unwrap_or(u64::MAX);
         if let Some(subject) = &manifest.subject {
@@ -175,7 +179,13 @@ impl Inner {
                 annotations: manifest.annotations.clone(),
             };
             let path = self.paths.referrers(repository, subject).join(file_name(digest));
-            write(&self.paths, &path, &serde_json::to_vec(&descriptor)?, &mut dirs)?;
+            write(
+                &self.sync,
+                &self.paths,
+                &path,
+                &serde_json::to_vec(&descriptor)?,
+                &mut dirs,
+            )?;
         }
         let record = Record {
             media_type: manifest.media_type.clone(),
@@ -183,22 +193,23 @@ impl Inner {
             subject: manifest.subject.clone(),
         };
         write(
+            &self.sync,
             &self.paths,
             &self.paths.manifest(repository, digest),
             &serde_json::to_vec(&record)?,
             &mut dirs,
         )?;
+        self.links.remove(&key(repository, digest));
         if let Some(tag) = tag {
+            self.sync.sync(std::mem::take(&mut dirs))?;
             let path = self.paths.tag(repository, tag);
             if let Some(before) = read_digest(&path)?.filter(|before| before != digest) {
                 // It may have lost its last tag: from now on its grace counts.
                 found(renew(&self.paths.manifest(repository, &before)))?;
             }
-            write(&self.paths, &path, digest.to_string().as_bytes(), &mut dirs)?;
+            write(&self.sync, &self.paths, &path, digest.to_string().as_bytes(), &mut dirs)?;
             self.tags.remove(&tag_key(repository, tag));
         }
-        self.names().insert(repository.clone());
-        self.links.remove(&key(repository, digest));
         self.sync.sync(dirs)
     }
 
@@ -214,6 +225,8 @@ impl Inner {
                     .map_err(Error::io("remove a tag"))?;
             }
         }
+        let synced = self.sync.sync(std::mem::take(&mut dirs));
+        synced.map_err(Error::io("sync the removal of tags"))?;
         self.remove_manifest(repository, digest, &mut dirs)
             .map_err(Error::io("remove a manifest"))?;
         self.sync

@@ -46,6 +46,8 @@ pub struct Upload {
     turn: Mutex<CancellationToken>,
     sink: Arc<tokio::sync::Mutex<Sink>>,
     flushing: Arc<AtomicBool>,
+    /// A sync has failed. The kernel says that once, and forgets the bytes (fsync(2)): nobody knows what the disk has.
+    lost: Arc<AtomicBool>,
 }
 
 impl fmt::Debug for Upload {
@@ -104,6 +106,7 @@ impl Upload {
             turn: Mutex::default(),
             sink: Arc::default(),
             flushing: Arc::default(),
+            lost: Arc::default(),
         }
     }
 
@@ -151,10 +154,12 @@ impl Upload {
         self.touch();
         if sink.unflushed >= WRITE_BACK && !self.flushing.swap(true, Ordering::AcqRel) {
             sink.unflushed = 0;
-            let (file, flushing) = (file.clone(), self.flushing.clone());
+            let (file, flushing, lost) = (file.clone(), self.flushing.clone(), self.lost.clone());
             tokio::task::spawn_blocking(move || {
-                // An error shows again when the upload ends.
-                let _ = file.sync_data();
+                if let Err(error) = file.sync_data() {
+                    tracing::error!(%error, "cannot sync an upload");
+                    lost.store(true, Ordering::Release);
+                }
                 flushing.store(false, Ordering::Release);
             });
         }
@@ -267,7 +272,9 @@ impl Inner {
         self.epoch.pin([digest]);
         let mut dirs = Vec::new();
         // Also when it is there: what is pushed again mends what was damaged.
-        place(&self.paths, data, &self.paths.content(digest), &mut dirs)?;
+        place(&self.sync, &self.paths, data, &self.paths.content(digest), &mut dirs)?;
+        // A link leads to content, whatever happens.
+        self.sync.sync(std::mem::take(&mut dirs))?;
         self.link_blob(repository, digest, &mut dirs)?;
         self.sync.sync(dirs)
     }
@@ -321,6 +328,13 @@ impl FileSystem {
             .await?;
         let room = self.0.options.blob_max.saturating_sub(begin);
         let most = append.most.unwrap_or(u64::MAX);
+        let too_large = Error::TooLarge {
+            limit: self.0.options.blob_max,
+        };
+        // Nothing has to be sent for that.
+        if append.most.is_some_and(|most| most > room) {
+            return Err(too_large);
+        }
         let mut hand = Hand::Here(sink);
         let (mut batch, mut batched, mut taken) = (Vec::new(), 0, 0_u64);
         let ended = loop {
@@ -342,9 +356,7 @@ impl FileSystem {
                 self.blocking(move |_| cut.cut(&mut sink, begin).map_err(Error::io("cut an upload")))
                     .await?;
                 return Err(match taken > room {
-                    true => Error::TooLarge {
-                        limit: self.0.options.blob_max,
-                    },
+                    true => too_large,
                     false => Error::Range { offset: begin },
                 });
             }
@@ -419,8 +431,14 @@ impl Upload {
         }
         // A write that failed may have left bytes behind the offset.
         file.set_len(self.offset()).map_err(Error::io("cut an upload"))?;
-        file.sync_data().map_err(Error::io("sync an upload"))?;
-        Ok(Ok(()))
+        let synced = file.sync_data();
+        let lost = || io::Error::other("a sync has failed before: the upload has to begin anew");
+        // Another attempt would succeed, and mean nothing.
+        let synced = match self.lost.load(Ordering::Acquire) {
+            true => synced.and_then(|()| Err(lost())),
+            false => synced,
+        };
+        Ok(synced.map_err(Error::io("sync an upload")))
     }
 }
 
@@ -433,4 +451,33 @@ fn write(upload: &Arc<Upload>, mut sink: Guard, chunks: Vec<Bytes>) -> Hand {
         let written = upload.write(&mut sink, &chunks);
         (sink, written)
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Options;
+    use super::*;
+    use crate::backend::{Backend as _, Intent};
+
+    #[tokio::test]
+    async fn an_upload_of_which_a_sync_has_failed_is_not_believed_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = FileSystem::open(dir.path(), Options::default()).unwrap();
+        let (name, digest): (Name, _) = ("a".parse().unwrap(), Digest::of(""));
+        let id = storage.begin(&name).await.unwrap();
+        storage.0.upload(&name, id).unwrap().lost.store(true, Ordering::Release);
+        let finished = storage.finish(&name, id, &digest).await;
+        assert!(
+            matches!(
+                finished,
+                Err(Error::Storage {
+                    what: "sync an upload",
+                    ..
+                })
+            ),
+            "{finished:?}"
+        );
+        assert!(matches!(storage.offset(&name, id).await, Err(Error::UploadUnknown)));
+        assert_eq!(storage.blob(&name, &digest, Intent::Pull).await.unwrap(), None);
+    }
 }

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::backend::{Backend, Intent};
 use crate::failure::{Answer, Failure};
-use crate::manifest::{Manifest, SIZE_MAX};
+use crate::manifest::{self, Manifest, SIZE_MAX};
 use crate::name::{Name, Reference};
 
 use super::range::{accepts, is_known};
@@ -66,13 +66,14 @@ pub async fn put<B: Backend>(
     headers: &HeaderMap,
     content: Body,
 ) -> Answer {
-    let content = body::whole(headers, content, SIZE_MAX).await?;
+    let too_large = || manifest::Error::TooLarge.into();
+    let whole = body::whole(&registry.0.memory, headers, content, SIZE_MAX, too_large).await?;
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let (tag, expected) = match reference {
         Reference::Tag(tag) => (Some(tag), None),
         Reference::Digest(digest) => (None, Some(digest)),
     };
-    let manifest = Manifest::parse(content, content_type, expected)?;
+    let manifest = Manifest::parse(whole.content.clone(), content_type, expected)?;
     let (digest, subject) = (manifest.digest.to_string(), manifest.subject.clone());
     registry.0.backend.put_manifest(name, tag, manifest).await?;
     let mut response = empty(StatusCode::CREATED);

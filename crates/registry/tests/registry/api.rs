@@ -1,14 +1,11 @@
 //! The router in process: what clients do, what they may not, and what attackers try.
-#![allow(clippy::unwrap_used, clippy::expect_used)] // in a test a panic is the report
-
-mod site;
 
 use axum::body::Body;
 use ferry_image::Digest;
 use http::{Method, StatusCode};
 use serde_json::json;
 
-use site::{Answer, Site};
+use crate::site::{self, Answer, Site};
 
 #[tokio::test]
 async fn an_image_goes_in_and_comes_out() {

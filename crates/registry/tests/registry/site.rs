@@ -1,7 +1,8 @@
 //! A registry in a directory of its own, and requests to it.
-#![allow(dead_code)]
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::SystemTime;
 
 use axum::Router;
 use axum::body::Body;
@@ -46,7 +47,7 @@ impl Site {
     }
 
     pub fn open_with(change: impl FnOnce(&mut Options)) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = scratch();
         let storage = FileSystem::open(dir.path(), FileSystemOptions::default()).unwrap();
         let mut options = Options {
             delete: true,
@@ -61,24 +62,24 @@ impl Site {
 
     /// `rw` and `ro` of team/, `other` of elsewhere/; nobody may delete.
     pub fn with_rights() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let both = [Access::Pull, Access::Push];
+        Self::with_rules(vec![
+            rule("group:readers", "team/**", &both[..1]),
+            rule("user:rw", "team/*", &both),
+            rule("user:other", "elsewhere/**", &both),
+        ])
+    }
+
+    /// Users `ro` (of the group readers), `rw` and `other`. All such sites take each other's tokens.
+    pub fn with_rules(rules: Vec<Rule>) -> Self {
+        let dir = scratch();
         let hash = bcrypt::hash("secret", 4).unwrap();
         let users: String = ["ro", "rw", "other"].map(|user| format!("{user}:{hash}\n")).concat();
         std::fs::write(dir.path().join("htpasswd"), users).unwrap();
-        let rule = |who: &str, repositories: &str, allow: &[Access]| Rule {
-            who: vec![who.to_owned()],
-            repositories: vec![repositories.to_owned()],
-            allow: allow.to_vec(),
-        };
-        let both = [Access::Pull, Access::Push];
         let config = AuthConfig {
             htpasswd: Some(dir.path().join("htpasswd")),
             groups: BTreeMap::from([("readers".to_owned(), vec!["ro".to_owned()])]),
-            rights: Some(vec![
-                rule("group:readers", "team/**", &both[..1]),
-                rule("user:rw", "team/*", &both),
-                rule("user:other", "elsewhere/**", &both),
-            ]),
+            rights: Some(rules),
             ..AuthConfig::default()
         };
         let storage = FileSystem::open(dir.path(), FileSystemOptions::default()).unwrap();
@@ -95,22 +96,40 @@ impl Site {
 
     /// The same directory with another server.
     pub async fn again(self) -> Self {
+        self.again_with(|_| {}).await
+    }
+
+    pub async fn again_with(self, change: impl FnOnce(&mut Options)) -> Self {
         let Self { router: old, dir } = self;
         drop(old);
+        let mut options = Options {
+            delete: true,
+            ..Options::default()
+        };
+        change(&mut options);
         for _ in 0..100 {
             if let Ok(storage) = FileSystem::open(dir.path(), FileSystemOptions::default()) {
-                let options = Options {
-                    delete: true,
-                    ..Options::default()
-                };
-                return Self {
-                    router: router(Registry::new(storage, Auth::open(), options)),
-                    dir,
-                };
+                let router = router(Registry::new(storage, Auth::open(), options));
+                return Self { router, dir };
             }
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
         panic!("the directory stays locked");
+    }
+
+    /// Every file below the directory, with its time.
+    pub fn files(&self) -> BTreeMap<PathBuf, SystemTime> {
+        let (mut files, mut waiting) = (BTreeMap::new(), vec![self.dir.path().to_owned()]);
+        while let Some(dir) = waiting.pop() {
+            for entry in std::fs::read_dir(dir).unwrap() {
+                let (path, metadata) = entry.map(|entry| (entry.path(), entry.metadata().unwrap())).unwrap();
+                match metadata.is_dir() {
+                    true => waiting.push(path),
+                    false => drop(files.insert(path, metadata.modified().unwrap())),
+                }
+            }
+        }
+        files
     }
 
     pub fn basic(user: &str) -> String {
@@ -184,6 +203,21 @@ impl Site {
             content.to_owned(),
         )
         .await
+    }
+}
+
+/// A directory in memory, where there is such a file system: a disk that others keep busy takes seconds for a sync.
+pub fn scratch() -> TempDir {
+    tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap()
+}
+
+pub fn rule(who: &str, repositories: &str, allow: &[Access]) -> Rule {
+    Rule {
+        who: vec![who.to_owned()],
+        repositories: vec![repositories.to_owned()],
+        allow: allow.to_vec(),
     }
 }
 
