@@ -4,7 +4,8 @@
 //! <data root>/             one engine at a time (flock on `lock`), 0710
 //!   ferry.db               every record ([`db`])
 //!   blobs/sha256/<hex>     configurations and manifests exactly as they came, and layers that came compressed
-//!   layers/<hex>/fs        unpacked layers by chain id, shared read-only ([`layers`])
+//!   layers/<hex>/          layers by chain id, shared read-only ([`layers`]): fs/ unpacked, recipe and attic/ what it takes to
+//!                          make the very same tar again ([`ferry_archive::recipe`])
 //!   containers/<id>/       upper/ work/, and what the engine puts beside them ([`snapshots`])
 //!   volumes/               the engine's
 //!   tmp/                   everything is made here and renamed into place; everything is renamed here to be deleted
@@ -16,6 +17,7 @@
 //! Functions that are not `async` and touch the disk say so: call them from `spawn_blocking`.
 
 mod changes;
+mod commit;
 pub mod db;
 mod error;
 mod images;
@@ -26,11 +28,13 @@ mod load;
 mod names;
 mod reaper;
 mod remove;
+mod save;
 mod single;
 mod snapshots;
 mod store;
 mod stream;
 
+pub use commit::{CommitOptions, UpperOptions};
 pub use db::{Batch, Db, Document, Durability, Quarantined};
 pub use error::{Error, Result};
 pub use images::{Image, Images, Loaded, Named};
@@ -38,6 +42,7 @@ pub use import::ImportOptions;
 pub use layers::{Blob, Layer};
 pub use load::{LoadOptions, Progress};
 pub use remove::{RemoveOptions, Removed, User};
+pub use save::Save;
 pub use single::Single;
 pub use snapshots::{Snapshot, Snapshots, Usage};
 pub use store::{Problem, Store};
