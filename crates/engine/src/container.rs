@@ -2,6 +2,7 @@
 
 mod actor;
 mod archive;
+mod commit;
 mod create;
 mod exec;
 mod files;
@@ -269,6 +270,7 @@ impl Containers {
     }
 }
 
+pub use commit::{Commit, Export};
 pub use exec::ExecStart;
 
 impl Index {

@@ -41,6 +41,7 @@ mod stream;
 pub use commit::{CommitOptions, UpperOptions};
 pub use db::{Batch, Db, Document, Durability, Quarantined};
 pub use error::{Error, Result};
+pub use ferry_archive::Shift;
 pub use images::{Image, Images, Loaded, Named};
 pub use import::ImportOptions;
 pub use layers::{Blob, Layer};

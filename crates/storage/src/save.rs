@@ -138,6 +138,11 @@ fn check_platform(image: &Image, platform: Option<&Platform>) -> Result<()> {
 }
 
 impl Save {
+    /// In the order they were asked for.
+    pub fn images(&self) -> impl Iterator<Item = &Arc<Image>> {
+        self.images.iter().map(|saved| &saved.image)
+    }
+
     /// Writes the archive. Blocks. Nothing is buffered but pieces of a few hundred kilobytes.
     ///
     /// Fails with [`Error::Archive`] where `out` does, or where a layer cannot be made again.

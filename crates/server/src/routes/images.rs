@@ -7,16 +7,14 @@ use http::StatusCode;
 
 use crate::failure::{Failure, Result};
 use crate::query::{Query, Version};
+use crate::routes::saves;
 use crate::{App, body};
 
 /// `VirtualSize` was the same as `Size`, before this version.
 const ONE_SIZE: ApiVersion = ApiVersion::new(1, 44);
 
 pub async fn list(State(app): State<App>, Version(version): Version, query: Query) -> Result<Response> {
-    let mut images = app
-        .engine
-        .images
-        .list(query.flag("all"), query.flag("digests"), &query.filters()?)?;
+    let mut images = app.engine.images.list(query.flag("shared-size"), &query.filters()?)?;
     if version < ONE_SIZE {
         for image in &mut images {
             image.virtual_size = image.size;
@@ -25,7 +23,12 @@ pub async fn list(State(app): State<App>, Version(version): Version, query: Quer
     body::ok(&images)
 }
 
-pub async fn get(State(app): State<App>, Version(version): Version, Path(rest): Path<String>) -> Result<Response> {
+pub async fn get(
+    State(app): State<App>,
+    Version(version): Version,
+    Path(rest): Path<String>,
+    query: Query,
+) -> Result<Response> {
     match rest.rsplit_once('/') {
         Some((name, "json")) => {
             let mut image = app.engine.images.inspect(name)?;
@@ -35,7 +38,7 @@ pub async fn get(State(app): State<App>, Version(version): Version, Path(rest): 
             body::ok(&image)
         }
         Some((name, "history")) => body::ok(&app.engine.images.history(name)?),
-        Some((_, "get")) => Err(Failure::missing("saving images")),
+        Some((name, "get")) => saves::save(&app, &[name.to_owned()], &query),
         _ => Err(Failure::no_page()),
     }
 }
@@ -52,6 +55,11 @@ pub async fn post(State(app): State<App>, Path(rest): Path<String>, query: Query
         Some((_, "push")) => Err(Failure::missing("registries (push)")),
         _ => Err(Failure::no_page()),
     }
+}
+
+/// Without a filter only what has no name goes.
+pub async fn prune(State(app): State<App>, query: Query) -> Result<Response> {
+    body::ok(&app.engine.images.prune(&query.filters()?).await?)
 }
 
 pub async fn remove(State(app): State<App>, Path(name): Path<String>, query: Query) -> Result<Response> {

@@ -22,11 +22,12 @@ const STEP: u64 = 512 * 1024;
 
 pub async fn load(State(app): State<App>, query: Query, request: Request<Body>) -> Result<Response> {
     let quiet = query.flag("quiet");
+    let platform = super::saves::platform(&query)?;
     let mut upload = Upload::begin(request.into_body()).await?;
     let (lines, output) = body::lines();
     tokio::task::spawn_blocking(move || {
         let mut told = HashMap::new();
-        let loaded = app.engine.images.load_blocking(&mut upload, |progress| {
+        let loaded = app.engine.images.load_blocking(&mut upload, platform, |progress| {
             if let Some(message) = (!quiet).then(|| shown(&progress, &mut told)).flatten() {
                 lines.send(&message);
             }
@@ -156,7 +157,7 @@ pub async fn create(State(app): State<App>, query: Query, request: Request<Body>
     Ok(body::stream(output))
 }
 
-fn reference(repository: &str, tag: &str) -> Result<Option<Reference>> {
+pub fn reference(repository: &str, tag: &str) -> Result<Option<Reference>> {
     let name = match (repository, tag) {
         ("", _) => return Ok(None),
         (repository, "") => repository.to_owned(),

@@ -1,0 +1,37 @@
+//! `/commit`: a container becomes an image.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use ferry_api::ApiVersion;
+use ferry_api::container::Config;
+use ferry_engine::container::Commit;
+use http::{Request, StatusCode};
+
+use super::uploads;
+use crate::failure::Result;
+use crate::query::{Query, Version};
+use crate::{App, body};
+
+/// Before this version a container was always paused.
+const PAUSE_IS_A_CHOICE: ApiVersion = ApiVersion::new(1, 13);
+
+pub async fn commit(
+    State(app): State<App>,
+    Version(version): Version,
+    query: Query,
+    request: Request<Body>,
+) -> Result<Response> {
+    let pause = query.flag("pause") || (query.given("pause").is_none() && version >= PAUSE_IS_A_CHOICE);
+    let config: Option<Config> = body::read(request).await?;
+    let commit = Commit {
+        reference: uploads::reference(query.text("repo"), query.text("tag"))?,
+        author: query.text("author").to_owned(),
+        comment: query.text("comment").to_owned(),
+        changes: query.all("changes"),
+        pause,
+        config,
+    };
+    let id = app.engine.containers.commit(query.text("container"), commit).await?;
+    body::answer(StatusCode::CREATED, &serde_json::json!({ "Id": id }))
+}
