@@ -34,10 +34,10 @@ fn a_diff_is_dockers_byte_for_byte() {
     let bench = Bench::new();
     bench.apply(golden).unwrap();
     let data = bench.path().join("data");
+    let dir = std::fs::metadata(&data).unwrap();
     // The kernel links whiteouts to each other and gives them the time they were made.
     std::fs::remove_file(data.join("b")).unwrap();
     std::fs::hard_link(data.join("a"), data.join("b")).unwrap();
-    let dir = std::fs::metadata(&data).unwrap();
     let time = Timespec {
         tv_sec: dir.mtime(),
         tv_nsec: 999,
@@ -65,9 +65,15 @@ fn what_a_diff_says_is_what_overlayfs_would_show() {
     let top = bench.path();
     shell(
         &top,
-        "mkdir d o; echo x > d/f; ln d/f d/g; mkfifo d/p; setfattr -n user.k -v v d/f; setfattr -n trusted.overlay.opaque -v y o
-         setfattr -n trusted.overlay.origin -v z d/f; mknod d/gone c 0 0; mknod d/null c 1 3",
+        "mkdir d o; echo x > d/f; ln d/f d/g; mkfifo d/p; mknod d/gone c 0 0; mknod d/null c 1 3",
     );
+    for (path, name, value) in [
+        ("d/f", "user.k", b"v"),
+        ("d/f", "trusted.overlay.origin", b"z"),
+        ("o", "trusted.overlay.opaque", b"y"),
+    ] {
+        rustix::fs::setxattr(top.join(path), name, value, rustix::fs::XattrFlags::empty()).unwrap();
+    }
     let _socket = std::os::unix::net::UnixListener::bind(top.join("d/socket")).unwrap();
     let root = Root::open(&top).unwrap();
     let written = diff(&root, Vec::new(), &DiffOptions::default()).unwrap();

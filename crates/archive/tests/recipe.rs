@@ -140,7 +140,7 @@ fn archives_of_gnu_tar_in_every_format() {
         mkdir -p a/b; echo one > a/one; ln a/one a/b/link; ln -s ../one a/b/sym; mkfifo a/fifo
         truncate -s 5M a/sparse; echo mid | dd of=a/sparse bs=1M seek=2 conv=notrunc 2>/dev/null
         n=$(printf 'n%.0s' $(seq 150)); mkdir -p a/$n; echo long > a/$n/$n; touch -d '1960-01-01 00:00:00.5' a/old
-        printf 'x' > "a/$(printf 'new\nline')"; setfattr -n user.k -v v a/one 2>/dev/null || true
+        printf 'x' > "a/$(printf 'new\nline')"
     "#;
     assert!(
         Command::new("sh")
@@ -150,8 +150,16 @@ fn archives_of_gnu_tar_in_every_format() {
             .unwrap()
             .success()
     );
+    rustix::fs::setxattr(
+        from.path().join("a/one"),
+        "user.k",
+        b"v",
+        rustix::fs::XattrFlags::empty(),
+    )
+    .unwrap();
     for arguments in [
-        &["--format=v7", "--exclude=a/n*", "--exclude=a/old"][..],
+        // The oldest format has no pipes.
+        &["--format=v7", "--exclude=a/n*", "--exclude=a/old", "--exclude=a/fifo"][..],
         &["--format=gnu", "--sparse"],
         &["--format=oldgnu", "--sparse"],
         &["--format=ustar", "--exclude=a/n*", "--exclude=a/old"],
