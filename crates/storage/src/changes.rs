@@ -128,8 +128,15 @@ pub fn parse_on(mut config: Config, changes: &[String]) -> Result<Config> {
             return invalid(format!("{command} is not a valid change command"));
         }
     }
+    let mut command_given = false;
     for (command, rest) in instructions {
-        config.apply(&command.to_ascii_uppercase(), rest.trim())?;
+        let command = command.to_ascii_uppercase();
+        config.apply(&command, rest.trim())?;
+        command_given |= command == "CMD";
+        // What the command was is an argument to another program now.
+        if command == "ENTRYPOINT" && !command_given {
+            config.cmd = None;
+        }
     }
     Ok(config)
 }
@@ -434,6 +441,23 @@ mod tests {
                 .replace(r#"["x"]"#, r#"["y"]"#)
                 .replace(r#"{"k":"v"}"#, r#"{"k":"v","l":"m"}"#)
         );
+    }
+
+    #[test]
+    fn an_entrypoint_takes_the_command_away_that_was_not_given_with_it() {
+        let before = Config {
+            cmd: Some(vec!["old".to_owned()]),
+            ..Config::default()
+        };
+        let cmd = |changes: &[&str]| {
+            let changes: Vec<_> = changes.iter().map(|&change| change.to_owned()).collect();
+            parse_on(before.clone(), &changes).unwrap().cmd
+        };
+        let new = Some(vec!["new".to_owned()]);
+        assert_eq!(cmd(&["ENTRYPOINT [\"e\"]"]), None);
+        assert_eq!(cmd(&["ENTRYPOINT []"]), None);
+        assert_eq!(cmd(&["ENTRYPOINT [\"e\"]", "CMD [\"new\"]"]), new);
+        assert_eq!(cmd(&["CMD [\"new\"]", "ENTRYPOINT [\"e\"]"]), new);
     }
 
     /// As Docker Engine 28.5.2 wrote them.

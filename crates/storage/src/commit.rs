@@ -29,8 +29,6 @@ pub struct CommitOptions {
     pub config: serde_json::Value,
     /// What the container runs, in the same shape.
     pub container_config: serde_json::Value,
-    /// Dockerfile instructions on top of `config`.
-    pub changes: Vec<String>,
     pub author: String,
     pub comment: String,
     pub reference: Option<Reference>,
@@ -101,16 +99,24 @@ fn is_not(switch: &Option<bool>) -> bool {
     *switch != Some(true)
 }
 
+fn shape(what: &str, value: &serde_json::Value) -> Result<Config> {
+    serde_json::from_value(value.clone()).map_err(|error| Error::Invalid(format!("the {what}: {error}")))
+}
+
+/// Applies Dockerfile instructions to a configuration in the shape of moby's container.Config.
+///
+/// Fails with [`Error::Invalid`], in Docker's words, for an instruction that is not one.
+pub fn apply_changes(config: &serde_json::Value, changes: &[String]) -> Result<serde_json::Value> {
+    let changed = changes::parse_on(shape("configuration", config)?, changes)?;
+    serde_json::to_value(changed).map_err(|error| Error::Invalid(format!("the configuration: {error}")))
+}
+
 impl Images {
     /// Makes an image of a container's file system on top of `parent`, which it was made from. Blocks.
     ///
-    /// Fails with [`Error::Invalid`], in Docker's words, for a change instruction that is not one, before reading anything.
     pub fn commit(&self, parent: &Arc<Image>, options: &CommitOptions) -> Result<Arc<Image>> {
-        let shape = |what: &str, value: &serde_json::Value| -> Result<Config> {
-            serde_json::from_value(value.clone()).map_err(|error| Error::Invalid(format!("the {what}: {error}")))
-        };
         let container_config = shape("container's configuration", &options.container_config)?;
-        let config = changes::parse_on(shape("configuration", &options.config)?, &options.changes)?;
+        let config = shape("configuration", &options.config)?;
         let mut pins = self.pins(&options.container)?;
         let top = self.layer(&options.container, &pins, &options.source)?;
         // A tar of nothing at all makes no layer, as in Docker.

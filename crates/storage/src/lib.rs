@@ -38,7 +38,7 @@ mod snapshots;
 mod store;
 mod stream;
 
-pub use commit::{CommitOptions, UpperOptions};
+pub use commit::{CommitOptions, UpperOptions, apply_changes};
 pub use db::{Batch, Db, Document, Durability, Quarantined};
 pub use error::{Error, Result};
 pub use ferry_archive::Shift;

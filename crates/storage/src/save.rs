@@ -99,7 +99,13 @@ impl Images {
                     continue;
                 }
             }
-            let image = index.resolve(text)?;
+            let image = index.resolve(text).map_err(|error| match error {
+                // In the words of whoever asks: no tag was looked for.
+                Error::NotFound { .. } => Error::NotFound {
+                    reference: text.clone(),
+                },
+                other => other,
+            })?;
             let named = reference.filter(|name| {
                 let known = index.references.get(&names::key(name));
                 known.is_some_and(|(_, id)| *id == image.id)
@@ -150,8 +156,10 @@ impl Save {
         let mut writer = Writer::new(BufWriter::with_capacity(PIECE, out));
         let documents = self.documents()?;
         let directory = |mtime| (Kind::Directory, 0o755, mtime, 0);
-        header(&mut writer, "blobs", directory(documents.last_image))?;
-        header(&mut writer, "blobs/sha256", directory(documents.last_layer))?;
+        if !self.images.is_empty() {
+            header(&mut writer, "blobs", directory(documents.last_image))?;
+            header(&mut writer, "blobs/sha256", directory(documents.last_layer))?;
+        }
         for (name, member) in &documents.members {
             match &member.content {
                 Content::Bytes(bytes) => {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use ferry_archive::Reader;
-use ferry_storage::{CommitOptions, Durability, Error, Image, ImportOptions, UpperOptions};
+use ferry_storage::{CommitOptions, Durability, Error, Image, ImportOptions, UpperOptions, apply_changes};
 use serde_json::json;
 
 mod support;
@@ -184,9 +184,8 @@ async fn a_commit_has_the_layer_and_the_configuration_that_docker_makes() {
     let config = json!({ "Hostname": "h", "Cmd": ["sh"], "Env": ["A=b"], "Image": "base:1", "ExposedPorts": null });
     let options = CommitOptions {
         container: "c1".to_owned(),
-        config: config.clone(),
-        container_config: config,
-        changes: vec!["LABEL x=y".to_owned()],
+        config: apply_changes(&config, &["LABEL x=y".to_owned()]).unwrap(),
+        container_config: config.clone(),
         author: "me <x>".to_owned(),
         comment: "msg".to_owned(),
         reference: Some("com:1".parse().unwrap()),
@@ -227,11 +226,7 @@ async fn a_commit_has_the_layer_and_the_configuration_that_docker_makes() {
     let empty = tokio::task::block_in_place(|| bench.store.images.commit(&image, &options)).unwrap();
     assert_eq!(empty.layers.len(), 1);
     assert!(String::from_utf8_lossy(&empty.raw_config).contains(r#""empty_layer":true"#));
-    let bad = CommitOptions {
-        changes: vec!["RUN x".to_owned()],
-        ..options
-    };
-    let refused = tokio::task::block_in_place(|| bench.store.images.commit(&image, &bad)).unwrap_err();
+    let refused = apply_changes(&config, &["RUN x".to_owned()]).unwrap_err();
     assert_eq!(refused.to_string(), "RUN is not a valid change command");
     let mut export = Vec::new();
     tokio::task::block_in_place(|| bench.store.images.export("c1", &UpperOptions::default(), &mut export)).unwrap();

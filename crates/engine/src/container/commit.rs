@@ -59,13 +59,16 @@ impl Containers {
         let json = |config: &Config| {
             serde_json::to_value(config).map_err(|error| Error::internal("write the configuration", &error))
         };
-        let mut config = commit.config.unwrap_or_else(|| record.config.clone());
+        // First the instructions, then what they leave to the container: in this order, as in Docker.
+        let base = json(&commit.config.unwrap_or_else(|| record.config.clone()))?;
+        let changed = ferry_storage::apply_changes(&base, &commit.changes)?;
+        let mut config: Config = serde_json::from_value(changed)
+            .map_err(|error| Error::internal("read the changed configuration", &error))?;
         merge::merge(&mut config, record.config.clone());
         let options = CommitOptions {
             container: record.id.clone(),
             config: json(&config)?,
             container_config: json(&record.config)?,
-            changes: commit.changes,
             author: commit.author,
             comment: commit.comment,
             reference: commit.reference,

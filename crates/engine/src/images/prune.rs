@@ -7,7 +7,8 @@ use ferry_api::Filters;
 use ferry_api::image::{Deleted, Prune};
 use ferry_storage::Image;
 
-use super::{Images, created_at, labels, until};
+use super::list::until;
+use super::{Images, created, labels};
 use crate::error::{Error, Result};
 
 const FILTERS: [&str; 4] = ["dangling", "label", "label!", "until"];
@@ -31,7 +32,7 @@ impl Images {
             if has_child(image) && (dangling || image.references.is_empty()) {
                 continue;
             }
-            let young = until.is_some_and(|until| created_at(image) > until || image.created.is_none());
+            let young = until.is_some_and(|until| created(image).is_none_or(|created| created > until));
             if young || !matches_labels(filters, image) {
                 continue;
             }

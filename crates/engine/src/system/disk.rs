@@ -8,6 +8,7 @@ use ferry_api::system::DiskUsage;
 use super::System;
 use crate::container::ListOptions;
 use crate::error::{Error, Result};
+use crate::images::ListImages;
 use crate::{Containers, Images};
 
 /// What is asked for; all of it when nothing is.
@@ -22,7 +23,12 @@ impl System {
         let wanted = |kind: &str| types.is_empty() || types.iter().any(|wanted| wanted == kind);
         let mut usage = DiskUsage::default();
         if wanted("image") {
-            let mut images = Images::new(self.world.clone()).list(true, &Filters::default())?;
+            let counted = ListImages {
+                shared: true,
+                containers: true,
+                ..ListImages::default()
+            };
+            let mut images = Images::new(self.world.clone()).list(counted, &Filters::default())?;
             for image in &mut images {
                 // Docker's answer has null here where the list of images has nothing in it.
                 image.repo_tags = image.repo_tags.take().filter(|tags| !tags.is_empty());

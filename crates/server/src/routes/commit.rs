@@ -3,26 +3,22 @@
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
-use ferry_api::ApiVersion;
 use ferry_api::container::Config;
 use ferry_engine::container::Commit;
 use http::{Request, StatusCode};
 
 use super::uploads;
 use crate::failure::Result;
-use crate::query::{Query, Version};
+use crate::query::Query;
 use crate::{App, body};
-
-/// Before this version a container was always paused.
-const PAUSE_IS_A_CHOICE: ApiVersion = ApiVersion::new(1, 13);
 
 pub async fn commit(
     State(app): State<App>,
-    Version(version): Version,
     query: Query,
     request: Request<Body>,
 ) -> Result<Response> {
-    let pause = query.flag("pause") || (query.given("pause").is_none() && version >= PAUSE_IS_A_CHOICE);
+    // In every version that is still spoken a container is paused unless that is denied.
+    let pause = query.given("pause").is_none() || query.flag("pause");
     let config: Option<Config> = body::read(request).await?;
     let commit = Commit {
         reference: uploads::reference(query.text("repo"), query.text("tag"))?,

@@ -3,6 +3,7 @@
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
 use ferry_api::ApiVersion;
+use ferry_engine::images::ListImages;
 use http::StatusCode;
 
 use crate::failure::{Failure, Result};
@@ -10,11 +11,33 @@ use crate::query::{Query, Version};
 use crate::routes::saves;
 use crate::{App, body};
 
+/// Before this version nothing was said of shared sizes.
+const SHARED_SIZE: ApiVersion = ApiVersion::new(1, 42);
+/// Before this version an image without names had names that said so; without digests, none.
+const EMPTY_NAMES: ApiVersion = ApiVersion::new(1, 43);
+/// Before this version containers were not counted.
+const CONTAINERS: ApiVersion = ApiVersion::new(1, 51);
 /// `VirtualSize` was the same as `Size`, before this version.
 const ONE_SIZE: ApiVersion = ApiVersion::new(1, 44);
 
 pub async fn list(State(app): State<App>, Version(version): Version, query: Query) -> Result<Response> {
-    let mut images = app.engine.images.list(query.flag("shared-size"), &query.filters()?)?;
+    let options = ListImages {
+        all: query.flag("all"),
+        shared: version >= SHARED_SIZE && query.flag("shared-size"),
+        containers: version >= CONTAINERS,
+    };
+    let mut images = app.engine.images.list(options, &query.filters()?)?;
+    if version < EMPTY_NAMES {
+        for image in &mut images {
+            let none = |names: &Option<Vec<String>>| names.as_ref().is_none_or(Vec::is_empty);
+            if none(&image.repo_tags) && none(&image.repo_digests) {
+                image.repo_tags = Some(vec!["<none>:<none>".to_owned()]);
+                image.repo_digests = Some(vec!["<none>@<none>".to_owned()]);
+            }
+            image.repo_tags = image.repo_tags.take().filter(|names| !names.is_empty());
+            image.repo_digests = image.repo_digests.take().filter(|names| !names.is_empty());
+        }
+    }
     if version < ONE_SIZE {
         for image in &mut images {
             image.virtual_size = image.size;

@@ -16,8 +16,7 @@ use crate::{App, body};
 const PIECE: usize = 256 << 10;
 
 pub async fn several(State(app): State<App>, query: Query) -> Result<Response> {
-    let names: Vec<String> = query.all("names").into_iter().filter(|name| !name.is_empty()).collect();
-    save(&app, &names, &query)
+    save(&app, &query.all("names"), &query)
 }
 
 /// What is not there is said before the answer begins.
@@ -74,7 +73,7 @@ pub fn platform(query: &Query) -> Result<Option<Platform>> {
         return Ok(None);
     }
     let wire: Wire = serde_json::from_str(text)
-        .map_err(|error| Failure::invalid(format!("failed to parse platform {text:?}: {error}")))?;
+        .map_err(|error| Failure::invalid(format!("failed to parse platform: {error}")))?;
     if wire.os.is_empty() || wire.architecture.is_empty() {
         return Err(Failure::invalid("both OS and Architecture must be provided"));
     }

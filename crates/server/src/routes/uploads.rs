@@ -157,16 +157,18 @@ pub async fn create(State(app): State<App>, query: Query, request: Request<Body>
     Ok(body::stream(output))
 }
 
+/// The name that a new image gets, if any; errors in Docker's words.
 pub fn reference(repository: &str, tag: &str) -> Result<Option<Reference>> {
     let name = match (repository, tag) {
         ("", _) => return Ok(None),
         (repository, "") => repository.to_owned(),
+        (_, tag) if tag.contains(':') => return Err(Failure::invalid("invalid tag format")),
         (repository, tag) => format!("{repository}:{tag}"),
     };
     match name.parse::<Reference>() {
         Ok(reference) if reference.digest().is_some() => Err(Failure::invalid("cannot import digest reference")),
         Ok(reference) => Ok(Some(reference)),
-        Err(error) => Err(Failure::invalid(format!("invalid reference format: {error}"))),
+        Err(error) => Err(Failure::invalid(error.to_string())),
     }
 }
 

@@ -43,7 +43,7 @@ struct Descriptor {
 struct Index<'a> {
     schema_version: u32,
     media_type: &'static str,
-    manifests: &'a [Descriptor],
+    manifests: Option<&'a [Descriptor]>,
 }
 
 #[derive(Serialize)]
@@ -186,7 +186,10 @@ impl Documents {
                 versions.insert(version, top.diff_id.encoded().to_owned());
             }
         }
-        // An image without a name is in `manifest.json` alone, as with Docker.
+        // An image without a name is in `manifest.json` alone unless it is the first, as with Docker.
+        if self.index.is_empty() {
+            self.index.push(found);
+        }
         let files: Vec<_> = image.layers.iter().map(|layer| name(&layer.diff_id)).collect();
         let tags: Vec<_> = tags.iter().map(names::familiar).collect();
         let sources = image.layers.iter().map(|layer| layer.diff_id.to_string());
@@ -215,7 +218,7 @@ impl Documents {
         let index = go_json(&Index {
             schema_version: 2,
             media_type: INDEX,
-            manifests: &self.index,
+            manifests: (!self.index.is_empty()).then_some(&self.index[..]),
         })?;
         let line = |mut json: Vec<u8>| {
             json.push(b'\n');
@@ -223,7 +226,7 @@ impl Documents {
         };
         let mut files = vec![
             ("index.json", index),
-            ("manifest.json", line(go_json(&self.items)?)),
+            ("manifest.json", line(go_json(&(!self.items.is_empty()).then_some(&self.items))?)),
             ("oci-layout", b"{\"imageLayoutVersion\": \"1.0.0\"}".to_vec()),
         ];
         if !self.repositories.is_empty() {
