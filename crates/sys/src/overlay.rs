@@ -127,7 +127,10 @@ impl Overlay<'_> {
     /// Where the kernel cannot make a directory below `work` it mounts read-only, and says why in its log alone: so this asks
     /// for the reason again, most likely a full disk.
     fn check_writable(&self, mount: &Mount) -> io::Result<()> {
-        if !rustix::fs::fstatvfs(mount.as_fd())?.f_flag.contains(StatVfsMountFlags::RDONLY) {
+        if !rustix::fs::fstatvfs(mount.as_fd())?
+            .f_flag
+            .contains(StatVfsMountFlags::RDONLY)
+        {
             return Ok(());
         }
         let (work, name) = (open(self.work)?, "probe");

@@ -75,7 +75,11 @@ impl Images {
                 continue;
             }
             summaries.push(Summary {
-                containers: if options.containers { usage.containers(image) } else { -1 },
+                containers: if options.containers {
+                    usage.containers(image)
+                } else {
+                    -1
+                },
                 created: created_at(image),
                 id: image.id.to_string(),
                 labels: own_labels(image),

@@ -12,11 +12,7 @@ use crate::failure::Result;
 use crate::query::Query;
 use crate::{App, body};
 
-pub async fn commit(
-    State(app): State<App>,
-    query: Query,
-    request: Request<Body>,
-) -> Result<Response> {
+pub async fn commit(State(app): State<App>, query: Query, request: Request<Body>) -> Result<Response> {
     // In every version that is still spoken a container is paused unless that is denied.
     let pause = query.given("pause").is_none() || query.flag("pause");
     let config: Option<Config> = body::read(request).await?;

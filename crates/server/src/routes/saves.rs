@@ -72,8 +72,8 @@ pub fn platform(query: &Query) -> Result<Option<Platform>> {
     if text.is_empty() {
         return Ok(None);
     }
-    let wire: Wire = serde_json::from_str(text)
-        .map_err(|error| Failure::invalid(format!("failed to parse platform: {error}")))?;
+    let wire: Wire =
+        serde_json::from_str(text).map_err(|error| Failure::invalid(format!("failed to parse platform: {error}")))?;
     if wire.os.is_empty() || wire.architecture.is_empty() {
         return Err(Failure::invalid("both OS and Architecture must be provided"));
     }

@@ -226,7 +226,10 @@ impl Documents {
         };
         let mut files = vec![
             ("index.json", index),
-            ("manifest.json", line(go_json(&(!self.items.is_empty()).then_some(&self.items))?)),
+            (
+                "manifest.json",
+                line(go_json(&(!self.items.is_empty()).then_some(&self.items))?),
+            ),
             ("oci-layout", b"{\"imageLayoutVersion\": \"1.0.0\"}".to_vec()),
         ];
         if !self.repositories.is_empty() {
