@@ -112,13 +112,6 @@ fn summary(usage: &DiskUsage) -> Vec<Value> {
     let used = used.filter(|image| image.size != -1 && image.shared_size != -1);
     let used: i64 = used.map(|image| image.size - image.shared_size).sum();
     let containers = usage.containers.as_deref().unwrap_or_default();
-    let is_active = |container: &&container::Summary| {
-        let state = container.state.to_string();
-        ["running", "paused", "restarting"].contains(&state.as_str())
-    };
-    let written = |containers: &mut dyn Iterator<Item = &container::Summary>| -> i64 {
-        containers.map(|container| container.size_rw).sum()
-    };
     let volumes = usage.volumes.as_deref().unwrap_or_default();
     let held = |unused: bool| -> i64 {
         let found = volumes.iter().filter_map(|volume| volume.usage_data.as_ref());
@@ -127,8 +120,9 @@ fn summary(usage: &DiskUsage) -> Vec<Value> {
     };
     let cache = usage.build_cache.as_deref().unwrap_or_default();
     let flag = |entry: &Value, key: &str| entry.get(key).and_then(Value::as_bool).unwrap_or(false);
-    let cached = |entries: &mut dyn Iterator<Item = &Value>| -> i64 {
-        let own = entries.filter(|entry| !flag(entry, "Shared"));
+    let cached = |unused: bool| -> i64 {
+        let own = cache.iter().filter(|entry| !flag(entry, "Shared"));
+        let own = own.filter(|entry| !(unused && flag(entry, "InUse")));
         own.filter_map(|entry| entry.get("Size").and_then(Value::as_i64)).sum()
     };
     [
@@ -143,9 +137,13 @@ fn summary(usage: &DiskUsage) -> Vec<Value> {
         Kind {
             name: "Containers",
             total: containers.len(),
-            active: containers.iter().filter(is_active).count(),
-            size: written(&mut containers.iter()),
-            reclaimable: written(&mut containers.iter().filter(|container| !is_active(container))),
+            active: containers.iter().filter(|container| is_active(container)).count(),
+            size: containers.iter().map(|container| container.size_rw).sum(),
+            reclaimable: containers
+                .iter()
+                .filter(|container| !is_active(container))
+                .map(|container| container.size_rw)
+                .sum(),
             percent: true,
         },
         Kind {
@@ -163,14 +161,18 @@ fn summary(usage: &DiskUsage) -> Vec<Value> {
             name: "Build Cache",
             total: cache.len(),
             active: cache.iter().filter(|entry| flag(entry, "InUse")).count(),
-            size: cached(&mut cache.iter()),
-            reclaimable: cached(&mut cache.iter().filter(|entry| !flag(entry, "InUse"))),
+            size: cached(false),
+            reclaimable: cached(true),
             percent: false,
         },
     ]
     .iter()
     .map(Kind::row)
     .collect()
+}
+
+fn is_active(container: &container::Summary) -> bool {
+    ["running", "paused", "restarting"].contains(&container.state.to_string().as_str())
 }
 
 /// Four tables, one below the other.

@@ -42,9 +42,8 @@ pub async fn run(call: Call<'_>) -> Result<u8> {
     let mut query = Query::new();
     let platform = call.matches.text("platform");
     if !platform.is_empty() {
-        let platform: Platform = platform
-            .parse()
-            .map_err(|error| Failure::new(format!("invalid platform: {error}")))?;
+        let parsed = platform.parse::<Platform>();
+        let platform = parsed.map_err(|error| Failure::new(format!("invalid platform: {error}")))?;
         query = query.with("platform", platform_json(&platform.to_string()));
     }
     let target = Target::of(&call, "save image")?;

@@ -89,6 +89,7 @@ pub fn tree(images: &[Summary], all: bool, style: Style) -> String {
     out.push('\n');
     for image in images {
         let mut names: Vec<&str> = image.repo_tags.iter().flatten().map(String::as_str).collect();
+        names.sort_by_key(|name| std::cmp::Reverse(name.chars().count()));
         let last = names.pop();
         for name in names {
             out.push_str(&style.color(NAME, &cut(name, width)));
