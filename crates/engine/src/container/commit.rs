@@ -60,7 +60,13 @@ impl Containers {
             serde_json::to_value(config).map_err(|error| Error::internal("write the configuration", &error))
         };
         // First the instructions, then what they leave to the container: in this order, as in Docker.
-        let base = json(&commit.config.unwrap_or_else(|| record.config.clone()))?;
+        // A configuration that says nothing is none.
+        let nothing = json(&Config::default())?;
+        let asked = commit.config.as_ref().map(json).transpose()?;
+        let base = match asked.filter(|asked| *asked != nothing) {
+            Some(asked) => asked,
+            None => json(&record.config)?,
+        };
         let changed = ferry_storage::apply_changes(&base, &commit.changes)?;
         let mut config: Config = serde_json::from_value(changed)
             .map_err(|error| Error::internal("read the changed configuration", &error))?;
