@@ -226,7 +226,7 @@ async fn a_commit_has_the_layer_and_the_configuration_that_docker_makes() {
     let empty = tokio::task::block_in_place(|| bench.store.images.commit(&image, &options)).unwrap();
     assert_eq!(empty.layers.len(), 1);
     assert!(String::from_utf8_lossy(&empty.raw_config).contains(r#""empty_layer":true"#));
-    let refused = apply_changes(&config, &["RUN x".to_owned()]).unwrap_err();
+    let refused = apply_changes(&json!({}), &["RUN x".to_owned()]).unwrap_err();
     assert_eq!(refused.to_string(), "RUN is not a valid change command");
     let mut export = Vec::new();
     tokio::task::block_in_place(|| bench.store.images.export("c1", &UpperOptions::default(), &mut export)).unwrap();
