@@ -25,7 +25,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamp
 use rustix::io::Errno;
 
 use crate::reader::{self, Entry, Kind, Reader, Time};
-use crate::{Error, Limits, Result, tree};
+use crate::{Error, Limits, Recorder, Result, tree};
 
 #[derive(Debug, Default)]
 pub struct ApplyOptions<'a> {
@@ -41,6 +41,8 @@ pub struct ApplyOptions<'a> {
     pub rename: Option<(PathBuf, PathBuf)>,
     /// Refuse to replace a directory by something else, or something else by a directory (`docker cp`).
     pub keep_kinds: bool,
+    /// Writes down how to make the archive again. The stream must be one that it [watches](Recorder::watch).
+    pub recorder: Option<Recorder>,
 }
 
 /// The layers below one that is being unpacked.
@@ -117,6 +119,7 @@ pub fn apply<R: Read>(stream: R, root: &Root, options: &ApplyOptions<'_>) -> Res
         times: Vec::new(),
         times_bytes: 0,
         removed: false,
+        place: None,
         buffer: vec![0; 64 << 10],
         applied: Applied::default(),
     };
@@ -140,12 +143,14 @@ struct Applier<'a> {
     times: Vec<(PathBuf, Time)>,
     times_bytes: usize,
     removed: bool,
+    /// A parent as entries name it, and where it really is: for the recorder.
+    place: Option<(PathBuf, Option<PathBuf>)>,
     buffer: Vec<u8>,
     applied: Applied,
 }
 
 const PARENTS: usize = 8;
-const WARNINGS: usize = 100;
+pub(crate) const WARNINGS: usize = 100;
 /// Directory times are set early when their paths need more memory than this.
 const TIMES_BYTES: usize = 32 << 20;
 
@@ -276,11 +281,16 @@ impl Applier<'_> {
         let create = |dir: BorrowedFd<'_>| rustix::fs::openat(dir, name, flags, Mode::from(0o600));
         let mut file = File::from(self.exclusive(path, dir, name, "create", create)?);
         let failed = |source| write_error(path, "write", source);
+        let place = self.place(path, dir);
         match &entry.segments {
-            None => self.copy(path, reader, &mut file, entry.size)?,
+            None => {
+                self.record(place.as_deref(), 0, entry.size)?;
+                self.copy(path, reader, &mut file, entry.size)?;
+            }
             Some(segments) => {
                 for segment in segments {
                     file.seek(SeekFrom::Start(segment.offset)).map_err(failed)?;
+                    self.record(place.as_deref(), segment.offset, segment.len)?;
                     self.copy(path, reader, &mut file, segment.len)?;
                 }
                 file.set_len(entry.size).map_err(failed)?;
@@ -290,6 +300,31 @@ impl Applier<'_> {
         self.metadata(entry, path, file.as_fd())?;
         rustix::fs::futimens(&file, &timestamps(entry.mtime))
             .map_err(|source| write_error(path, "set the times of", source.into()))
+    }
+
+    /// Where an entry of this directory really is, if that is to be written down.
+    fn place(&mut self, path: &Path, dir: BorrowedFd<'_>) -> Option<PathBuf> {
+        let recorder = self.options.recorder.as_ref()?;
+        let parent = path.parent().unwrap_or(Path::new(""));
+        let known = self.place.as_ref().filter(|(known, _)| known == parent);
+        let real = match known {
+            Some((_, real)) => real.clone(),
+            None => {
+                let real = recorder.place(dir);
+                self.place = Some((parent.to_owned(), real.clone()));
+                real
+            }
+        };
+        Some(real?.join(path.file_name()?))
+    }
+
+    fn record(&self, place: Option<&Path>, offset: u64, len: u64) -> Result<()> {
+        match (&self.options.recorder, place) {
+            (Some(recorder), Some(place)) => recorder
+                .content(place, offset, len)
+                .map_err(|source| write_error(place, "write the recipe for", source)),
+            _ => Ok(()),
+        }
     }
 
     fn copy<R: Read>(&mut self, path: &Path, reader: &mut Reader<R>, file: &mut File, mut left: u64) -> Result<()> {
@@ -419,7 +454,14 @@ impl Applier<'_> {
                 });
             }
         }
-        remove_tree(dir, name).map_err(|source| write_error(path, "replace", source))?;
+        let retired = match (self.place(path, dir), &self.options.recorder) {
+            (Some(place), Some(recorder)) => recorder.retire(dir, name, &place)?,
+            _ => false,
+        };
+        if !retired {
+            remove_tree(dir, name).map_err(|source| write_error(path, "replace", source))?;
+        }
+        self.place = None;
         self.removed = true;
         // They may have been reached through what is gone.
         self.parents.clear();

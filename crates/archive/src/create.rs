@@ -17,7 +17,9 @@ use ferry_sys::Root;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
-use crate::reader::{Entry, Kind};
+use crate::apply::{WARNINGS, Warning};
+use crate::diff::Shift;
+use crate::reader::{Entry, Kind, Time};
 use crate::{Error, Result, Writer, tree};
 
 #[derive(Clone, Debug, Default)]
@@ -33,28 +35,36 @@ pub struct CreateOptions {
 /// What makes a file the same file.
 type Inode = (u64, u64);
 
-struct Walk<W: Write> {
-    writer: Writer<W>,
-    cross_mounts: bool,
+/// A tree on its way into a stream.
+pub(crate) struct Walk<W: Write> {
+    pub writer: Writer<W>,
+    pub cross_mounts: bool,
+    pub form: Form,
+    pub warnings: Vec<Warning>,
     /// Files with several links that were written, and under which name.
     linked: HashMap<Inode, PathBuf>,
     buffer: Vec<u8>,
 }
 
+/// How what is on disk is put into words.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Form {
+    /// Ids on disk are those of a user namespace: these are taken back.
+    pub shift: Option<Shift>,
+    /// Times are cut to seconds, overlayfs's marks become whiteouts, and attributes of this machine are left out.
+    pub layer: bool,
+}
+
 /// Directories one inside the other: each holds a descriptor while it is walked.
-const MAX_DEPTH: usize = 1024;
+pub(crate) const MAX_DEPTH: usize = 1024;
 
 /// Writes `path` and everything below it, in the order of names, with a complete archive's end. Links on the way to `path`
 /// are followed inside the root, a final one is written as a link. Sockets are left out. Returns the stream.
 ///
 /// Fails with [`Error::Write`] where a file cannot be read, [`Error::Read`] where the stream cannot be written.
 pub fn create<W: Write>(root: &Root, path: &Path, stream: W, options: &CreateOptions) -> Result<W> {
-    let mut walk = Walk {
-        writer: Writer::new(stream),
-        cross_mounts: options.cross_mounts,
-        linked: HashMap::new(),
-        buffer: vec![0; 64 << 10],
-    };
+    let mut walk = Walk::new(stream, Form::default());
+    walk.cross_mounts = options.cross_mounts;
     let failed = |source| failed(path, source);
     let top = root.resolve(path, OFlags::PATH | OFlags::NOFOLLOW).map_err(failed)?;
     let stat = rustix::fs::fstat(&top).map_err(|source| failed(source.into()))?;
@@ -76,6 +86,17 @@ pub fn create<W: Write>(root: &Root, path: &Path, stream: W, options: &CreateOpt
 }
 
 impl<W: Write> Walk<W> {
+    pub fn new(stream: W, form: Form) -> Self {
+        Self {
+            writer: Writer::new(stream),
+            cross_mounts: false,
+            form,
+            warnings: Vec::new(),
+            linked: HashMap::new(),
+            buffer: vec![0; 256 << 10],
+        }
+    }
+
     fn tree(&mut self, top: OwnedFd, name: PathBuf, contents_only: bool) -> Result<()> {
         let mut stack = vec![self.enter(top, name, contents_only)?];
         while let Some((dir, path, left)) = stack.last_mut() {
@@ -112,7 +133,7 @@ impl<W: Write> Walk<W> {
                 // Gone, or something else by now; or a mount point, which is written as the empty directory it covers.
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
                 Err(Errno::XDEV) => {
-                    let entry = entry(child_path, Kind::Directory, &stat, Vec::new());
+                    let entry = self.form.entry(child_path, Kind::Directory, &stat, Vec::new());
                     self.writer.header(&entry).map_err(sink)?;
                 }
                 Err(source) => return Err(failed(&child_path, source.into())),
@@ -125,36 +146,90 @@ impl<W: Write> Walk<W> {
     fn enter(&mut self, dir: OwnedFd, path: PathBuf, silent: bool) -> Result<(OwnedFd, PathBuf, Vec<CString>)> {
         let wrong = |source| failed(&path, source);
         if !silent {
-            let stat = rustix::fs::fstat(&dir).map_err(|source| wrong(source.into()))?;
-            let xattrs = tree::xattrs(dir.as_fd()).map_err(wrong)?;
             let name = if path.as_os_str().is_empty() {
-                PathBuf::from(".")
+                Path::new(".")
             } else {
-                path.clone()
+                &path
             };
-            self.writer
-                .header(&entry(name, Kind::Directory, &stat, xattrs))
-                .map_err(sink)?;
+            self.directory(dir.as_fd(), name)?;
         }
         let mut names = tree::names(dir.as_fd()).map_err(wrong)?;
         names.reverse();
         Ok((dir, path, names))
     }
 
+    /// Writes the entry of an open directory.
+    pub fn plain_directory(&mut self, dir: BorrowedFd<'_>, path: &Path) -> Result<Entry> {
+        let stat = rustix::fs::fstat(dir).map_err(|source| failed(path, source.into()))?;
+        let xattrs = self.attributes(dir, path)?;
+        let entry = self.form.entry(path.to_owned(), Kind::Directory, &stat, xattrs);
+        self.writer.header(&entry).map_err(sink)?;
+        Ok(entry)
+    }
+
+    /// The same, and in a layer that it hides what is below if it does.
+    pub fn directory(&mut self, dir: BorrowedFd<'_>, path: &Path) -> Result<()> {
+        let entry = self.plain_directory(dir, path)?;
+        if !self.form.layer || !tree::is_opaque(dir) {
+            return Ok(());
+        }
+        // As Docker writes it: of the directory's owner, without a time.
+        let mark = Entry {
+            path: path.join(".wh..wh..opq"),
+            kind: Kind::File,
+            mode: entry.mode & 0o777,
+            mtime: Time::default(),
+            xattrs: Vec::new(),
+            ..entry
+        };
+        self.writer.header(&mark).map_err(sink)
+    }
+
     /// Writes anything but a directory.
-    fn leaf(&mut self, dir: BorrowedFd<'_>, name: &CStr, stat: &Stat, path: PathBuf) -> Result<()> {
-        let Some(kind) = tree::kind(stat) else { return Ok(()) };
+    pub fn leaf(&mut self, dir: BorrowedFd<'_>, name: &CStr, stat: &Stat, path: PathBuf) -> Result<()> {
+        let Some(kind) = tree::kind(stat) else {
+            self.warn(&path, "sockets are left out");
+            return Ok(());
+        };
         let inode: Inode = (stat.st_dev, stat.st_ino);
-        if stat.st_nlink > 1 {
-            if let Some(first) = self.linked.get(&inode) {
-                let link = first.as_os_str().to_owned();
-                let entry = Entry {
-                    link,
-                    ..entry(path, Kind::HardLink, stat, Vec::new())
-                };
-                return self.writer.header(&entry).map_err(sink);
-            }
+        let first = match stat.st_nlink > 1 {
+            true => self.linked.get(&inode).map(|first| first.as_os_str().to_owned()),
+            false => None,
+        };
+        if stat.st_nlink > 1 && first.is_none() {
             self.linked.insert(inode, path.clone());
+        }
+        if self.form.layer && tree::is_whiteout(stat) {
+            let mut hidden = OsString::from(".wh.");
+            hidden.push(OsStr::from_bytes(name.to_bytes()));
+            let entry = Entry {
+                kind: Kind::File,
+                mode: 0o600,
+                // The kernel links its whiteouts to each other, and Docker leaves the link's target in the header.
+                link: first.unwrap_or_default(),
+                ..self.form.entry(path.with_file_name(hidden), kind, stat, Vec::new())
+            };
+            return self.writer.header(&entry).map_err(sink);
+        }
+        if let Some(link) = first {
+            let mut entry = Entry {
+                link,
+                ..self.form.entry(path, Kind::HardLink, stat, Vec::new())
+            };
+            if self.form.layer {
+                // Go's headers of hard links have the attributes as well.
+                let fd = match rustix::fs::openat(
+                    dir,
+                    name,
+                    OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+                    Mode::empty(),
+                ) {
+                    Err(Errno::NOENT) => return Ok(()),
+                    fd => fd.map_err(|source| failed(&entry.path, source.into()))?,
+                };
+                entry.xattrs = self.attributes(fd.as_fd(), &entry.path)?;
+            }
+            return self.writer.header(&entry).map_err(sink);
         }
         let nofollow = OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let flags = if kind == Kind::File {
@@ -171,7 +246,7 @@ impl<W: Write> Walk<W> {
         if (now.st_dev, now.st_ino) != inode || tree::kind(&now) != Some(kind) {
             return Ok(());
         }
-        let xattrs = tree::xattrs(fd.as_fd()).map_err(wrong)?;
+        let xattrs = self.attributes(fd.as_fd(), &path)?;
         if kind == Kind::Symlink {
             let target = rustix::fs::readlinkat(&fd, "", Vec::new()).map_err(|source| wrong(source.into()))?;
             let link = OsString::from_vec(target.into_bytes());
@@ -179,16 +254,46 @@ impl<W: Write> Walk<W> {
                 .writer
                 .header(&Entry {
                     link,
-                    ..entry(path, kind, &now, xattrs)
+                    ..self.form.entry(path, kind, &now, xattrs)
                 })
                 .map_err(sink);
         }
-        let entry = entry(path.clone(), kind, &now, xattrs);
+        let entry = self.form.entry(path.clone(), kind, &now, xattrs);
         self.writer.header(&entry).map_err(sink)?;
         if kind == Kind::File {
             self.content(&path, File::from(fd), entry.size)
         } else {
             Ok(())
+        }
+    }
+
+    /// The attributes that travel.
+    fn attributes(&mut self, fd: BorrowedFd<'_>, path: &Path) -> Result<Vec<(OsString, Vec<u8>)>> {
+        let mut xattrs = tree::xattrs(fd).map_err(|source| failed(path, source))?;
+        if self.form.layer {
+            // A label of this machine's policy.
+            xattrs.retain(|(name, _)| name != "security.selinux");
+        }
+        let before = xattrs.len();
+        // A record ends its key at the first of these.
+        xattrs.retain(|(name, _)| !name.as_bytes().contains(&b'='));
+        if xattrs.len() < before {
+            self.warn(path, "an attribute with an equals sign in its name is left out");
+        }
+        if let Some(shift) = self.form.shift {
+            for (_, value) in xattrs.iter_mut().filter(|(name, _)| name == "security.capability") {
+                shift.capability(value);
+            }
+        }
+        Ok(xattrs)
+    }
+
+    fn warn(&mut self, path: &Path, what: &str) {
+        if self.warnings.len() < WARNINGS {
+            self.warnings.push(Warning {
+                path: path.to_owned(),
+                what: what.to_owned(),
+            });
         }
     }
 
@@ -212,27 +317,34 @@ impl<W: Write> Walk<W> {
     }
 }
 
-fn entry(path: PathBuf, kind: Kind, stat: &Stat, xattrs: Vec<(OsString, Vec<u8>)>) -> Entry {
-    Entry {
-        path,
-        kind,
-        link: OsString::new(),
-        mode: stat.st_mode & 0o7777,
-        uid: stat.st_uid,
-        gid: stat.st_gid,
-        size: if kind == Kind::File {
-            u64::try_from(stat.st_size).unwrap_or_default()
-        } else {
-            0
-        },
-        mtime: tree::mtime(stat),
-        xattrs,
-        segments: None,
-        offset: 0,
+impl Form {
+    pub fn entry(&self, path: PathBuf, kind: Kind, stat: &Stat, xattrs: Vec<(OsString, Vec<u8>)>) -> Entry {
+        let inside = |id: u32| self.shift.map_or(id, |shift| shift.inside(id));
+        let mut mtime = tree::mtime(stat);
+        if self.layer {
+            mtime.nanos = 0;
+        }
+        Entry {
+            path,
+            kind,
+            link: OsString::new(),
+            mode: stat.st_mode & 0o7777,
+            uid: inside(stat.st_uid),
+            gid: inside(stat.st_gid),
+            size: if kind == Kind::File {
+                u64::try_from(stat.st_size).unwrap_or_default()
+            } else {
+                0
+            },
+            mtime,
+            xattrs,
+            segments: None,
+            offset: 0,
+        }
     }
 }
 
-fn failed(path: &Path, source: io::Error) -> Error {
+pub(crate) fn failed(path: &Path, source: io::Error) -> Error {
     Error::Write {
         path: path.to_owned(),
         action: "read",
@@ -240,6 +352,6 @@ fn failed(path: &Path, source: io::Error) -> Error {
     }
 }
 
-fn sink(source: io::Error) -> Error {
+pub(crate) fn sink(source: io::Error) -> Error {
     Error::Read { source }
 }

@@ -29,6 +29,9 @@ pub enum Error {
     /// A compression by name that is recognised but not read.
     #[error("{name} compression is not supported; use gzip or zstd")]
     Compression { name: &'static str },
+    /// What was unpacked from an archive is not what it was: the archive cannot be made of it again.
+    #[error("{} is not what was unpacked", path.display())]
+    Changed { path: PathBuf, source: io::Error },
     #[error("cannot {action} {}", path.display())]
     Write {
         path: PathBuf,

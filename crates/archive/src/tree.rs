@@ -28,9 +28,12 @@ pub fn is_whiteout(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
 }
 
+/// Whether this directory hides everything below it, as a mount with or without `userxattr` says it.
 pub fn is_opaque(dir: BorrowedFd<'_>) -> bool {
-    let mut value = [0; 8];
-    matches!(rustix::fs::fgetxattr(dir, OPAQUE, &mut value[..]), Ok(1) if value[0] == b'y')
+    [OPAQUE, "user.overlay.opaque"].iter().any(|name| {
+        let mut value = [0; 8];
+        matches!(rustix::fs::fgetxattr(dir, *name, &mut value[..]), Ok(1) if value[0] == b'y')
+    })
 }
 
 /// What an archive would call this file; `None` for a socket, which no archive holds.

@@ -14,8 +14,10 @@ use crate::{
 };
 
 mod attach;
+mod commit;
 mod cp;
 mod create;
+mod df;
 mod events;
 mod exec;
 mod history;
@@ -28,12 +30,14 @@ mod load;
 mod logs;
 mod pause;
 mod port;
+mod prune;
 mod ps;
 mod rename;
 mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod save;
 mod start;
 mod stop;
 mod tag;
@@ -153,7 +157,7 @@ fn filters(matches: &Matches) -> String {
     }
 }
 
-const SPECS: [&Spec; 31] = [
+const SPECS: [&Spec; 36] = [
     &run::SPEC,
     &exec::SPEC,
     &ps::SPEC,
@@ -161,8 +165,10 @@ const SPECS: [&Spec; 31] = [
     &version::SPEC,
     &info::SPEC,
     &attach::SPEC,
+    &commit::SPEC,
     &cp::SPEC,
     &create::SPEC,
+    &df::SPEC,
     &events::SPEC,
     &history::SPEC,
     &import::SPEC,
@@ -175,10 +181,13 @@ const SPECS: [&Spec; 31] = [
     &pause::SPEC,
     &pause::UNPAUSE,
     &port::SPEC,
+    &prune::IMAGE,
     &rename::SPEC,
     &restart::SPEC,
     &rm::SPEC,
     &rmi::SPEC,
+    &save::SPEC,
+    &save::EXPORT,
     &start::SPEC,
     &stop::SPEC,
     &tag::SPEC,
@@ -197,28 +206,22 @@ const GROUPS: [(&str, &str); 3] = [
 ];
 
 /// Docker's commands that are still to come, named so that nobody takes them for typing errors.
-const MISSING: [&str; 48] = [
+const MISSING: [&str; 40] = [
     "bake",
     "build",
     "builder",
     "buildx",
     "checkpoint",
-    "commit",
     "compose",
     "config",
-    "container commit",
     "container diff",
-    "container export",
     "container prune",
     "container stats",
     "context",
     "diff",
-    "export",
     "image build",
-    "image prune",
     "image pull",
     "image push",
-    "image save",
     "login",
     "logout",
     "manifest",
@@ -227,14 +230,12 @@ const MISSING: [&str; 48] = [
     "plugin",
     "pull",
     "push",
-    "save",
     "search",
     "secret",
     "service",
     "stack",
     "stats",
     "swarm",
-    "system df",
     "system dial-stdio",
     "system prune",
     "trust",
@@ -271,11 +272,14 @@ const ROOT: Spec = Spec {
 async fn call(spec: &Spec, call: Call<'_>) -> Result<u8> {
     match spec.name {
         "attach" => attach::run(call).await,
+        "commit" => commit::run(call).await,
         "cp" => cp::run(call).await,
         "create" => create::run(call).await,
         "events" => events::run(call).await,
         "exec" => exec::run(call).await,
+        "export" => save::export(call).await,
         "history" => history::run(call).await,
+        "image prune" => prune::image(call).await,
         "images" => images::run(call).await,
         "import" => import::run(call).await,
         "info" => info::run(call).await,
@@ -291,8 +295,10 @@ async fn call(spec: &Spec, call: Call<'_>) -> Result<u8> {
         "rm" => rm::run(call).await,
         "rmi" => rmi::run(call).await,
         "run" => run::run(call).await,
+        "save" => save::run(call).await,
         "start" => start::run(call).await,
         "stop" => stop::run(call).await,
+        "system df" => df::run(call).await,
         "tag" => tag::run(call).await,
         "top" => top::run(call).await,
         "update" => update::run(call).await,

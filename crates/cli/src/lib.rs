@@ -15,7 +15,6 @@ mod environment;
 mod failure;
 mod flags;
 mod format;
-mod moment;
 mod options;
 mod reference;
 mod session;

@@ -2,6 +2,7 @@
 
 mod actor;
 mod archive;
+mod commit;
 mod create;
 mod exec;
 mod files;
@@ -269,6 +270,7 @@ impl Containers {
     }
 }
 
+pub use commit::{Commit, Export};
 pub use exec::ExecStart;
 
 impl Index {
@@ -283,7 +285,10 @@ impl Index {
             return Ok(handle.clone());
         }
         let none = || Error::not_found(format!("No such container: {wanted}"));
-        if wanted.is_empty() || !wanted.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        if wanted.is_empty() {
+            return Err(Error::invalid("invalid name or ID supplied: \"\""));
+        }
+        if !wanted.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(none());
         }
         let mut matches = inner

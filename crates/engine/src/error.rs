@@ -108,7 +108,7 @@ impl From<ferry_storage::Error> for Error {
     fn from(error: ferry_storage::Error) -> Self {
         use ferry_storage::Error as E;
         let kind = match &error {
-            E::NotFound { .. } => Kind::NotFound,
+            E::NotFound { .. } | E::OtherPlatform { .. } => Kind::NotFound,
             E::Conflict(_) => Kind::Conflict,
             E::Ambiguous { .. } | E::Invalid(_) | E::TooLarge { .. } | E::Archive { .. } => Kind::Invalid,
             _ => Kind::Internal,

@@ -1,17 +1,19 @@
 //! Images: what there is, where it comes from, and what may go.
 
 mod inspect;
+mod list;
+mod prune;
 
 use std::io::Read;
 use std::sync::Arc;
 
-use ferry_api::Filters;
-use ferry_api::image::{Deleted, History, Inspect, Summary};
-use ferry_image::{Digest, Reference};
-use ferry_storage::{Image, ImportOptions, LoadOptions, Loaded, RemoveOptions, Removed, User};
+use ferry_api::image::{Deleted, History, Inspect};
+use ferry_image::{Digest, Platform, Reference};
+use ferry_storage::{Image, ImportOptions, LoadOptions, Loaded, RemoveOptions, Removed, Save, User};
 
 use crate::error::{Error, Result};
 use crate::world::World;
+pub use list::ListImages;
 
 /// All images. Clones are handles on the same ones.
 #[derive(Debug, Clone)]
@@ -24,64 +26,14 @@ impl Images {
         Self { world }
     }
 
-    /// Newest first.
-    pub fn list(&self, all: bool, digests: bool, filters: &Filters) -> Result<Vec<Summary>> {
-        const FILTERS: [&str; 6] = ["before", "dangling", "label", "reference", "since", "until"];
-        filters
-            .validate(&FILTERS)
-            .map_err(|error| Error::invalid(error.to_string()))?;
-        let dangling = match filters.contains("dangling") {
-            true => Some(
-                filters
-                    .flag("dangling", false)
-                    .map_err(|error| Error::invalid(error.to_string()))?,
-            ),
-            false => None,
-        };
-        let created = |key: &str| -> Result<Option<i64>> {
-            let name = filters.values(key).next();
-            name.map(|name| Ok(created_at(&*self.world.store.images.resolve(name)?)))
-                .transpose()
-        };
-        let (before, since) = (created("before")?, created("since")?);
-        let _ = (all, digests);
-        let mut summaries = Vec::new();
-        for image in self.world.store.images.list() {
-            let labels = labels(&image);
-            let at = created_at(&image);
-            let mut tags: Vec<String> = tags(&image);
-            if filters.contains("reference") {
-                tags.retain(|tag| {
-                    filters
-                        .values("reference")
-                        .any(|pattern| matches_reference(pattern, tag))
-                });
-                if tags.is_empty() {
-                    continue;
-                }
-            }
-            if dangling.is_some_and(|dangling| dangling != tags.is_empty())
-                || !filters.labels("label", &labels)
-                || before.is_some_and(|before| at >= before)
-                || since.is_some_and(|since| at <= since)
-            {
-                continue;
-            }
-            summaries.push(Summary {
-                containers: -1,
-                created: at,
-                id: image.id.to_string(),
-                labels: Some(labels),
-                parent_id: String::new(),
-                repo_digests: Some(repo_digests(&image)),
-                repo_tags: Some(tags),
-                shared_size: -1,
-                size: size(&image),
-                ..Summary::default()
-            });
+    /// What is to be saved as one archive; nothing is read yet.
+    pub fn save(&self, names: &[String], platform: Option<&Platform>) -> Result<Save> {
+        let save = self.world.store.images.save(names, platform)?;
+        for image in save.images() {
+            let id = image.id.to_string();
+            self.world.events.image(&id, "save", &id);
         }
-        summaries.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
-        Ok(summaries)
+        Ok(save)
     }
 
     pub fn inspect(&self, name: &str) -> Result<Inspect> {
@@ -121,10 +73,15 @@ impl Images {
             });
         }
         items.reverse();
-        if let Some(newest) = items.first_mut() {
-            newest.id = image.id.to_string();
+        // Each step is an image of its own as far as the parents are known.
+        let mut current = Some(image);
+        for item in &mut items {
+            let Some(image) = current else { break };
+            item.id = image.id.to_string();
             let tags = tags(&image);
-            newest.tags = (!tags.is_empty()).then_some(tags);
+            item.tags = (!tags.is_empty()).then_some(tags);
+            let parent = image.parent.as_ref().map(ToString::to_string);
+            current = parent.and_then(|id| self.world.store.images.resolve(&id).ok());
         }
         Ok(items)
     }
@@ -183,13 +140,14 @@ impl Images {
     pub fn load_blocking(
         &self,
         stream: impl Read + Send,
+        platform: Option<Platform>,
         mut progress: impl FnMut(ferry_storage::Progress) + Send,
     ) -> Result<Vec<Loaded>> {
-        let loaded = self
-            .world
-            .store
-            .images
-            .load(stream, &LoadOptions::default(), &mut progress)?;
+        let options = LoadOptions {
+            platform,
+            ..LoadOptions::default()
+        };
+        let loaded = self.world.store.images.load(stream, &options, &mut progress)?;
         for image in &loaded {
             let id = image.image.id.to_string();
             self.world.events.image(&id, "load", &id);
@@ -275,29 +233,10 @@ pub(crate) fn labels(image: &Image) -> std::collections::BTreeMap<String, String
 }
 
 pub(crate) fn created_at(image: &Image) -> i64 {
-    let created = image
-        .config
-        .created()
-        .as_deref()
-        .and_then(|text| text.parse::<jiff::Timestamp>().ok());
-    created.map_or(0, jiff::Timestamp::as_second)
+    created(image).map_or(0, jiff::Timestamp::as_second)
 }
 
-/// A pattern matches a name with its tag, or without, `*` and `?` staying within a path component.
-fn matches_reference(pattern: &str, tag: &str) -> bool {
-    let bare = tag.rsplit_once(':').map_or(tag, |(bare, _)| bare);
-    glob(pattern.as_bytes(), tag.as_bytes()) || glob(pattern.as_bytes(), bare.as_bytes())
-}
-
-fn glob(pattern: &[u8], text: &[u8]) -> bool {
-    match (pattern.split_first(), text.split_first()) {
-        (None, None) => true,
-        (Some((b'*', rest)), _) => {
-            let end = text.iter().position(|&byte| byte == b'/').unwrap_or(text.len());
-            (0..=end).any(|taken| glob(rest, &text[taken..]))
-        }
-        (Some((b'?', rest)), Some((byte, text))) if *byte != b'/' => glob(rest, text),
-        (Some((wanted, rest)), Some((byte, text))) if wanted == byte => glob(rest, text),
-        _ => false,
-    }
+fn created(image: &Image) -> Option<jiff::Timestamp> {
+    let text = image.config.created().as_deref()?;
+    text.parse().ok()
 }

@@ -1,5 +1,6 @@
 //! The machine and the engine as `info` and `version` show them.
 
+mod disk;
 mod info;
 
 use std::sync::Arc;

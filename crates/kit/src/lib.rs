@@ -9,6 +9,7 @@ pub mod duration;
 pub mod error;
 pub mod gofmt;
 pub mod id;
+pub mod moment;
 pub mod names;
 pub mod table;
 pub mod template;

@@ -176,6 +176,52 @@ impl Lines {
     }
 }
 
+/// Pieces that may wait for a client that reads slowly.
+const PIECES: usize = 4;
+
+/// An archive from code that blocks, as the answer's body. It ends well only if [`Download::finish`] is told so.
+pub fn download() -> (Download, Response) {
+    let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(PIECES);
+    let pieces = futures_util::stream::unfold(receiver, |mut receiver| async move {
+        let piece = receiver.recv().await?;
+        Some((piece, receiver))
+    });
+    let headers = [(header::CONTENT_TYPE, HeaderValue::from_static("application/x-tar"))];
+    (
+        Download { sender },
+        (headers, Body::from_stream(pieces)).into_response(),
+    )
+}
+
+#[derive(Debug)]
+pub struct Download {
+    sender: mpsc::Sender<io::Result<Bytes>>,
+}
+
+impl Download {
+    /// Ends the answer: after a failure in the middle of it, so that the client notices.
+    pub fn finish(self, outcome: std::result::Result<(), String>) {
+        if let Err(why) = outcome {
+            let _ = self.sender.blocking_send(Err(io::Error::other(why)));
+        }
+    }
+}
+
+impl io::Write for &Download {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let piece = Bytes::copy_from_slice(bytes);
+        match self.sender.blocking_send(Ok(piece)) {
+            Ok(()) => Ok(bytes.len()),
+            // The client has gone.
+            Err(_) => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,11 +2,13 @@
 
 mod archive;
 mod attach;
+mod commit;
 mod containers;
 mod exec;
 mod images;
 mod logs;
 mod networks;
+mod saves;
 mod system;
 mod uploads;
 
@@ -45,6 +47,7 @@ fn system(identity: Identity) -> Router<App> {
         .route("/version", get(system::version))
         .route("/info", get(system::info))
         .route("/events", get(system::events))
+        .route("/system/df", get(system::disk_usage))
 }
 
 fn containers() -> Router<App> {
@@ -70,6 +73,8 @@ fn containers() -> Router<App> {
             "/containers/{id}/archive",
             get(archive::get).head(archive::head).put(archive::put),
         )
+        .route("/containers/{id}/export", get(saves::export))
+        .route("/commit", post(commit::commit))
         .route("/containers/{id}/exec", post(exec::create))
         .route("/exec/{id}/start", post(exec::start))
         .route("/exec/{id}/json", get(exec::inspect))
@@ -81,6 +86,8 @@ fn images() -> Router<App> {
         .route("/images/json", get(images::list))
         .route("/images/load", post(uploads::load))
         .route("/images/create", post(uploads::create))
+        .route("/images/get", get(saves::several))
+        .route("/images/prune", post(images::prune))
         .route(
             "/images/{*rest}",
             get(images::get).post(images::post).delete(images::remove),
@@ -116,14 +123,11 @@ fn missing() -> Router<App> {
         ("/build/cancel", post(missing_as("building images"))),
         ("/session", post(missing_as("build sessions"))),
         ("/grpc", post(missing_as("build sessions (gRPC)"))),
-        ("/commit", post(missing_as("commit"))),
-        ("/system/df", get(missing_as("disk usage (system df)"))),
         ("/containers/prune", post(missing_as("pruning containers"))),
         (
             "/containers/{id}/changes",
             get(missing_as("changes of a container (diff)")),
         ),
-        ("/containers/{id}/export", get(missing_as("exporting containers"))),
         (
             "/containers/{id}/stats",
             get(missing_as("statistics of containers (stats)")),
@@ -137,9 +141,7 @@ fn missing() -> Router<App> {
             "/containers/{id}/attach/ws",
             get(missing_as("attaching over a websocket")),
         ),
-        ("/images/get", get(missing_as("saving images"))),
         ("/images/search", get(missing_as("registries (search)"))),
-        ("/images/prune", post(missing_as("pruning images"))),
         ("/swarm/init", post(missing_as("swarm mode"))),
         ("/swarm/join", post(missing_as("swarm mode"))),
     ];

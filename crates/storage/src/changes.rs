@@ -1,4 +1,4 @@
-//! The Dockerfile instructions of `docker import -c`, into a container configuration as moby has it.
+//! The Dockerfile instructions of `docker import -c` and `commit -c`, into a container configuration as moby has it.
 //!
 //! The errors are Docker's words (buildkit frontend/dockerfile/instructions, moby builder/dockerfile, 28.5).
 
@@ -6,14 +6,14 @@ mod words;
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 use words::{expand, flags, split};
 
 /// moby's container.Config, in its order of fields.
-#[derive(Debug, Default, Serialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
 pub struct Config {
     hostname: String,
     domainname: String,
@@ -21,7 +21,7 @@ pub struct Config {
     attach_stdin: bool,
     attach_stdout: bool,
     attach_stderr: bool,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_is_default")]
     exposed_ports: BTreeMap<String, Empty>,
     tty: bool,
     open_stdin: bool,
@@ -30,23 +30,34 @@ pub struct Config {
     cmd: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     healthcheck: Option<Healthcheck>,
+    #[serde(skip_serializing_if = "is_false")]
+    args_escaped: bool,
     image: String,
     volumes: Option<BTreeMap<String, Empty>>,
     working_dir: String,
     entrypoint: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "is_false")]
+    network_disabled: bool,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    mac_address: String,
     on_build: Option<Vec<String>>,
     labels: Option<BTreeMap<String, String>>,
     #[serde(skip_serializing_if = "String::is_empty")]
     stop_signal: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stop_timeout: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shell: Option<Vec<String>>,
 }
 
-#[derive(Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Empty {}
 
 /// Durations in nanoseconds.
-#[derive(Debug, Default, Serialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
 struct Healthcheck {
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
     test: Vec<String>,
     #[serde(skip_serializing_if = "is_zero")]
     interval: i64,
@@ -58,6 +69,17 @@ struct Healthcheck {
     start_interval: i64,
     #[serde(skip_serializing_if = "is_zero")]
     retries: i64,
+}
+
+fn null_is_default<'de, D: serde::Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> std::result::Result<T, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_false(switch: &bool) -> bool {
+    !*switch
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
@@ -85,7 +107,11 @@ fn invalid<T>(what: impl Into<String>) -> Result<T> {
 
 /// Applies instructions to an empty configuration.
 pub fn parse(changes: &[String]) -> Result<Config> {
-    let mut config = Config::default();
+    parse_on(Config::default(), changes)
+}
+
+/// Applies instructions to a configuration.
+pub fn parse_on(mut config: Config, changes: &[String]) -> Result<Config> {
     if changes.is_empty() {
         return Ok(config);
     }
@@ -102,8 +128,15 @@ pub fn parse(changes: &[String]) -> Result<Config> {
             return invalid(format!("{command} is not a valid change command"));
         }
     }
+    let mut command_given = false;
     for (command, rest) in instructions {
-        config.apply(&command.to_ascii_uppercase(), rest.trim())?;
+        let command = command.to_ascii_uppercase();
+        config.apply(&command, rest.trim())?;
+        command_given |= command == "CMD";
+        // What the command was is an argument to another program now.
+        if command == "ENTRYPOINT" && !command_given {
+            config.cmd = None;
+        }
     }
     Ok(config)
 }
@@ -391,6 +424,40 @@ mod tests {
     fn json_of(changes: &[&str]) -> String {
         let changes: Vec<_> = changes.iter().map(|&change| change.to_owned()).collect();
         serde_json::to_string(&parse(&changes).unwrap()).unwrap()
+    }
+
+    /// What a configuration says is in the one that is made of it, with the changes.
+    #[test]
+    fn changes_add_to_a_configuration() {
+        let text = r#"{"Hostname":"h","Domainname":"","User":"","AttachStdin":false,"AttachStdout":true,"AttachStderr":true,"Tty":false,"OpenStdin":false,"StdinOnce":false,"Env":["A=b"],"Cmd":["x"],"Image":"base:1","Volumes":null,"WorkingDir":"","Entrypoint":null,"OnBuild":null,"Labels":{"k":"v"},"StopTimeout":3,"Shell":["/bin/x"]}"#;
+        let config: Config = serde_json::from_str(text).unwrap();
+        let same = parse_on(config.clone(), &[]).unwrap();
+        assert_eq!(serde_json::to_string(&same).unwrap(), text);
+        let changes = ["ENV C=$A".to_owned(), "LABEL l=m".to_owned(), "CMD [\"y\"]".to_owned()];
+        let changed = serde_json::to_string(&parse_on(config, &changes).unwrap()).unwrap();
+        assert_eq!(
+            changed,
+            text.replace(r#"["A=b"]"#, r#"["A=b","C=b"]"#)
+                .replace(r#"["x"]"#, r#"["y"]"#)
+                .replace(r#"{"k":"v"}"#, r#"{"k":"v","l":"m"}"#)
+        );
+    }
+
+    #[test]
+    fn an_entrypoint_takes_the_command_away_that_was_not_given_with_it() {
+        let before = Config {
+            cmd: Some(vec!["old".to_owned()]),
+            ..Config::default()
+        };
+        let cmd = |changes: &[&str]| {
+            let changes: Vec<_> = changes.iter().map(|&change| change.to_owned()).collect();
+            parse_on(before.clone(), &changes).unwrap().cmd
+        };
+        let new = Some(vec!["new".to_owned()]);
+        assert_eq!(cmd(&["ENTRYPOINT [\"e\"]"]), None);
+        assert_eq!(cmd(&["ENTRYPOINT []"]), None);
+        assert_eq!(cmd(&["ENTRYPOINT [\"e\"]", "CMD [\"new\"]"]), new);
+        assert_eq!(cmd(&["CMD [\"new\"]", "ENTRYPOINT [\"e\"]"]), new);
     }
 
     /// As Docker Engine 28.5.2 wrote them.

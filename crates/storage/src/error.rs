@@ -35,6 +35,9 @@ pub enum Error {
     /// Docker's words, with the reference as Docker shows it.
     #[error("No such image: {reference}")]
     NotFound { reference: String },
+    /// Docker's words; the HTTP status is 404.
+    #[error("no suitable export target found for platform {wanted}")]
+    OtherPlatform { wanted: String },
     #[error("image ID prefix {prefix:?} is ambiguous")]
     Ambiguous { prefix: String },
     /// Docker's words; the HTTP status is 409.

@@ -61,7 +61,7 @@ impl Images {
     /// Fails with [`Error::Invalid`], in Docker's words, for a change instruction that is not one, before reading anything.
     pub fn import(&self, stream: impl Read + Send, options: &ImportOptions) -> Result<Arc<Image>> {
         let config = changes::parse(&options.changes)?;
-        let pin = self.shared.unpack_stream(stream, &options.bounds)?;
+        let pin = self.shared.unpack_stream(stream, &[], &options.bounds)?;
         let platform = options.platform.clone().unwrap_or_else(Platform::host);
         let created = go_time(Timestamp::now());
         let comment = options.message.as_deref().unwrap_or("Imported from -");
@@ -96,12 +96,12 @@ impl Images {
 }
 
 /// RFC 3339 with as many digits of the second as are not zero, as Go's encoding/json writes a time.
-fn go_time(time: Timestamp) -> String {
+pub(crate) fn go_time(time: Timestamp) -> String {
     time.to_string()
 }
 
 /// JSON as Go's encoding/json writes it, which escapes what HTML and JavaScript could stumble over.
-fn go_json(value: &impl Serialize) -> Result<Vec<u8>> {
+pub(crate) fn go_json(value: &impl Serialize) -> Result<Vec<u8>> {
     let json = serde_json::to_string(value).map_err(|error| Error::Invalid(error.to_string()))?;
     let mut escaped = String::with_capacity(json.len());
     for character in json.chars() {

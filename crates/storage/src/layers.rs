@@ -42,6 +42,9 @@ pub struct Layer {
     pub parent: Option<Digest>,
     /// Bytes of its files as Docker counts them.
     pub size: u64,
+    /// Bytes of the uncompressed tar; `None` where an older Ferry did not write it down.
+    #[serde(default)]
+    pub tar_size: Option<u64>,
     /// Hides all layers below.
     #[serde(default)]
     pub opaque: bool,

@@ -4,7 +4,8 @@
 //! <data root>/             one engine at a time (flock on `lock`), 0710
 //!   ferry.db               every record ([`db`])
 //!   blobs/sha256/<hex>     configurations and manifests exactly as they came, and layers that came compressed
-//!   layers/<hex>/fs        unpacked layers by chain id, shared read-only ([`layers`])
+//!   layers/<hex>/          layers by chain id, shared read-only ([`layers`]): fs/ unpacked, recipe and attic/ what it takes to
+//!                          make the very same tar again ([`ferry_archive::recipe`])
 //!   containers/<id>/       upper/ work/, and what the engine puts beside them ([`snapshots`])
 //!   ingest/<hex>           parts of blobs on their way in
 //!   volumes/               the engine's
@@ -18,6 +19,7 @@
 
 mod assembly;
 mod changes;
+mod commit;
 pub mod db;
 mod error;
 mod images;
@@ -30,19 +32,23 @@ mod names;
 mod pull;
 mod reaper;
 mod remove;
+mod save;
 mod single;
 mod snapshots;
 mod store;
 mod stream;
 
+pub use commit::{CommitOptions, UpperOptions, apply_changes};
 pub use db::{Batch, Db, Document, Durability, Quarantined};
 pub use error::{Error, Result};
+pub use ferry_archive::Shift;
 pub use images::{Image, Images, Loaded, Named};
 pub use import::ImportOptions;
 pub use layers::{Blob, Layer};
 pub use load::{LoadOptions, Progress};
 pub use pull::{NewPull, Pull, Remote};
 pub use remove::{RemoveOptions, Removed, User};
+pub use save::Save;
 pub use single::Single;
 pub use snapshots::{Snapshot, Snapshots, Usage};
 pub use store::{Problem, Store};

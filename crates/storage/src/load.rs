@@ -56,6 +56,8 @@ struct Planned {
     layers: Vec<PlannedLayer>,
     /// A manifest and its bytes.
     manifest: Option<(Digest, Spooled)>,
+    /// The image it was made from, if that is in the archive.
+    parent: Option<Digest>,
     references: Vec<Reference>,
 }
 
@@ -158,7 +160,7 @@ impl Images {
             config: planned.config,
             pins,
             manifest: planned.manifest.map(|(digest, _)| digest),
-            parent: None,
+            parent: planned.parent,
             references: planned.references,
         })
     }

@@ -256,6 +256,7 @@ impl Pull {
                 diff_id: staged.diff_id,
                 parent: self.assembly.parent(at),
                 size: staged.applied.bytes,
+                tar_size: Some(staged.tar_size),
                 opaque: staged.applied.opaque_root,
                 blob: None,
             },

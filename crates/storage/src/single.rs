@@ -7,8 +7,9 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ferry_archive::{Entry, Kind, Time, Writer};
+use ferry_archive::{Entry, Kind, Recorder, Time, Writer};
 use ferry_image::{Digest, Hasher, Reference};
+use ferry_sys::Root;
 use rustix::fs::{Timespec, Timestamps};
 
 use crate::error::Context as _;
@@ -47,6 +48,7 @@ impl Images {
                 std::fs::set_permissions(&at, Permissions::from_mode(0o755)).at("change the mode of", &at)?;
             }
             let size = place(source, &at.join(file))?;
+            let tar_size = record(&staging.path, &names, size).at("write the recipe in", &staging.path)?;
             Ok((
                 staging,
                 Layer {
@@ -54,6 +56,7 @@ impl Images {
                     diff_id: diff.clone(),
                     parent: None,
                     size,
+                    tar_size: Some(tar_size),
                     opaque: false,
                     blob: None,
                 },
@@ -111,12 +114,10 @@ fn place(source: &Path, target: &Path) -> Result<u64> {
     Ok(meta.len())
 }
 
-/// The digest of the tar that would unpack to this layer: the directories, then the file, all of 1970.
-fn diff_id(source: &Path, names: &[OsString]) -> Result<Digest> {
-    let failed = |error| Error::io("read", source, error);
-    let mut file = File::open(source).map_err(failed)?;
-    let size = file.metadata().map_err(failed)?.len();
-    let mut tar = Writer::new(Hasher::default());
+/// What stands before the file's content and after it in the tar that would unpack to this layer: the directories, then the
+/// file, all of 1970.
+fn frame(names: &[OsString], size: u64) -> std::io::Result<(Vec<u8>, Vec<u8>)> {
+    let mut tar = Writer::new(Vec::new());
     let mut path = PathBuf::new();
     for (at, name) in names.iter().enumerate() {
         path.push(name);
@@ -125,8 +126,21 @@ fn diff_id(source: &Path, names: &[OsString]) -> Result<Digest> {
         } else {
             Kind::Directory
         };
-        tar.header(&entry(&path, kind, size)).map_err(failed)?;
+        tar.header(&entry(&path, kind, size))?;
     }
+    let mut end = Writer::new(Vec::new());
+    end.pad(size)?;
+    Ok((tar.into_inner(), end.finish()?))
+}
+
+/// The digest of that tar.
+fn diff_id(source: &Path, names: &[OsString]) -> Result<Digest> {
+    let failed = |error| Error::io("read", source, error);
+    let mut file = File::open(source).map_err(failed)?;
+    let size = file.metadata().map_err(failed)?.len();
+    let (before, after) = frame(names, size).map_err(failed)?;
+    let mut hash = Hasher::default();
+    hash.update(&before);
     let mut buffer = vec![0; 64 << 10];
     let mut left = size;
     while left > 0 {
@@ -137,11 +151,21 @@ fn diff_id(source: &Path, names: &[OsString]) -> Result<Digest> {
                 source.display()
             )));
         }
-        tar.data(&buffer[..count]).map_err(failed)?;
+        hash.update(&buffer[..count]);
         left -= count as u64;
     }
-    tar.pad(size).map_err(failed)?;
-    Ok(tar.finish().map_err(failed)?.finish())
+    hash.update(&after);
+    Ok(hash.finish())
+}
+
+/// Writes down how to make that tar of the layer, whose file was placed; its size.
+fn record(staging: &Path, names: &[OsString], size: u64) -> std::io::Result<u64> {
+    let (before, after) = frame(names, size)?;
+    let recorder = Recorder::create(staging, &Root::open(&staging.join("fs"))?)?;
+    std::io::copy(&mut recorder.watch(&before[..]), &mut std::io::sink())?;
+    recorder.unread(&names.iter().collect::<PathBuf>(), size)?;
+    std::io::copy(&mut recorder.watch(&after[..]), &mut std::io::sink())?;
+    recorder.finish()
 }
 
 fn entry(path: &Path, kind: Kind, size: u64) -> Entry {

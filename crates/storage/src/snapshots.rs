@@ -143,6 +143,16 @@ impl Shared {
         found.ok_or_else(|| Error::Invalid(format!("container {container} has no file system")))
     }
 
+    /// The paths of a container that was prepared.
+    pub(crate) fn snapshot_of(&self, container: &str) -> Result<Snapshot> {
+        self.snapshot(&self.held_by(container)?)
+    }
+
+    /// The layers a container holds, topmost first.
+    pub(crate) fn layers_of(&self, container: &str) -> Result<Vec<Digest>> {
+        Ok(self.held_by(container)?.layers)
+    }
+
     fn snapshot(&self, record: &Record) -> Result<Snapshot> {
         let dir = self.layout.container(&record.container)?;
         let layers = record

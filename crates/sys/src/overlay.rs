@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsOpenFlags, MountFlags, MountPropagationFlags, fsconfig_set_fd, fsconfig_set_flag, fsconfig_set_string, fsopen,
@@ -116,10 +116,27 @@ impl Overlay<'_> {
             let message = format!("the image has {count} layers; the kernel takes 1 to {MAX_LAYERS}");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
-        match method {
+        let mount = match method {
             Method::Legacy => self.mount_in_child(proof),
             method => self.mount_detached(method),
+        }?;
+        self.check_writable(&mount)?;
+        Ok(mount)
+    }
+
+    /// Where the kernel cannot make a directory below `work` it mounts read-only, and says why in its log alone: so this asks
+    /// for the reason again, most likely a full disk.
+    fn check_writable(&self, mount: &Mount) -> io::Result<()> {
+        if !rustix::fs::fstatvfs(mount.as_fd())?
+            .f_flag
+            .contains(StatVfsMountFlags::RDONLY)
+        {
+            return Ok(());
         }
+        let (work, name) = (open(self.work)?, "probe");
+        rustix::fs::mkdirat(&work, name, Mode::RWXU)?;
+        rustix::fs::unlinkat(&work, name, AtFlags::REMOVEDIR)?;
+        Err(Errno::ROFS.into())
     }
 
     fn mount_detached(&self, method: Method) -> io::Result<Mount> {
@@ -259,6 +276,27 @@ mod tests {
             assert_eq!(mounts_by(*method, 2), "top below", "{method:?}");
             assert_eq!(mounts_by(*method, MAX_LAYERS), "top below", "{method:?}");
         }
+    }
+
+    #[test]
+    fn a_work_directory_nothing_can_be_made_in_is_an_error_and_no_read_only_mount() {
+        let dir = tempfile::tempdir().unwrap();
+        let [lower, upper, work] = ["l", "u", "w"].map(|name| dir.path().join(name));
+        for path in [&lower, &upper, &work] {
+            std::fs::create_dir(path).unwrap();
+        }
+        let handle = std::fs::File::open(&work).unwrap();
+        rustix::fs::ioctl_setflags(&handle, rustix::fs::IFlags::IMMUTABLE).unwrap();
+        let overlay = Overlay {
+            lower: &[lower],
+            upper: &upper,
+            work: &work,
+            volatile: true,
+            idmap: None,
+        };
+        let mounted = overlay.mount(&SingleThreaded::assume());
+        rustix::fs::ioctl_setflags(&handle, rustix::fs::IFlags::empty()).unwrap();
+        assert_eq!(mounted.unwrap_err().raw_os_error(), Some(libc::EPERM));
     }
 
     #[test]

@@ -160,7 +160,10 @@ fn walk(top: &Path, path: &Path, lines: &mut Vec<String>) {
         rustix::fs::OFlags::PATH | rustix::fs::OFlags::NOFOLLOW,
         rustix::fs::Mode::empty(),
     );
-    for (name, value) in ferry_archive::tree::xattrs(std::os::fd::AsFd::as_fd(&handle.unwrap())).unwrap() {
+    let mut xattrs = ferry_archive::tree::xattrs(std::os::fd::AsFd::as_fd(&handle.unwrap())).unwrap();
+    // The file system lists them in whichever order they were set.
+    xattrs.sort();
+    for (name, value) in xattrs {
         line += &format!(" {name:?}={value:?}");
     }
     if meta.is_symlink() {

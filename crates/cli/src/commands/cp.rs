@@ -102,15 +102,18 @@ async fn copy_out(mut call: Call<'_>, container: &str, from: &str, to: &str) -> 
     // From the last component of the path, or the name that was followed, to the one that is wanted.
     let old = paths::split(&source.path).1;
     let new = rename.or(source.name);
-    let options = ApplyOptions {
-        whiteouts: Whiteouts::Literal,
-        owner: Owner::Unchanged,
-        keep_kinds: true,
-        rename: new.map(|new| (PathBuf::from(old.trim_start_matches(['/', '.'])), PathBuf::from(new))),
-        ..ApplyOptions::default()
-    };
+    let rename = new.map(|new| (PathBuf::from(old.trim_start_matches(['/', '.'])), PathBuf::from(new)));
     let (ours, theirs) = std::io::pipe().map_err(|error| Failure::new(io_text(&error)))?;
-    let unpacking = tokio::task::spawn_blocking(move || unpack(ours, &directory, &options));
+    let unpacking = tokio::task::spawn_blocking(move || {
+        let options = ApplyOptions {
+            whiteouts: Whiteouts::Literal,
+            owner: Owner::Unchanged,
+            keep_kinds: true,
+            rename,
+            ..ApplyOptions::default()
+        };
+        unpack(ours, &directory, &options)
+    });
     let sent = send(response, theirs).await;
     let copied = unpacking.await.map_err(|error| Failure::new(error.to_string()))?;
     copied.map_err(Failure::new)?;

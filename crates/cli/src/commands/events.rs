@@ -1,5 +1,6 @@
 use ferry_client::Query;
 use ferry_kit::Template;
+use ferry_kit::moment;
 use serde_json::{Map, Value};
 
 use crate::{
@@ -7,7 +8,6 @@ use crate::{
     failure::{Failure, Result},
     flags::{Arity, Spec},
     format::object_with,
-    moment,
 };
 
 pub const SPEC: Spec = Spec {

@@ -1,3 +1,5 @@
+mod tree;
+
 use std::collections::BTreeMap;
 
 use ferry_api::{Filters, image::Summary};
@@ -33,7 +35,7 @@ pub const SPEC: Spec = Spec {
     ..Spec::EMPTY
 };
 
-const HEADINGS: [(&str, &str); 11] = [
+pub const HEADINGS: [(&str, &str); 11] = [
     ("ID", "IMAGE ID"),
     ("Repository", "REPOSITORY"),
     ("Tag", "TAG"),
@@ -47,14 +49,21 @@ const HEADINGS: [(&str, &str); 11] = [
     ("UniqueSize", "UNIQUE SIZE"),
 ];
 
-const NONE: &str = "<none>";
+pub const NONE: &str = "<none>";
 
 pub async fn run(mut call: Call<'_>) -> Result<u8> {
-    if call.matches.switch("tree") {
-        return Err(Failure::new(format!(
-            "{}: images --tree is not there yet",
-            call.env.program
-        )));
+    let as_tree = call.matches.switch("tree");
+    if as_tree {
+        for (given, name) in [
+            (call.matches.switch("quiet"), "quiet"),
+            (call.matches.switch("no-trunc"), "no-trunc"),
+            (call.matches.switch("digests"), "show-digest"),
+            (!call.matches.text("format").is_empty(), "format"),
+        ] {
+            if given {
+                return Err(Failure::new(format!("--{name} is not yet supported with --tree")));
+            }
+        }
     }
     let mut filters = Filters::default();
     for filter in call.matches.list("filter") {
@@ -72,8 +81,18 @@ pub async fn run(mut call: Call<'_>) -> Result<u8> {
     };
     let query = Query::new()
         .flag("all", call.matches.switch("all"))
-        .text("filters", &filters);
+        .text("filters", &filters)
+        .flag("manifests", as_tree);
     let images: Vec<Summary> = call.client.get_json(&query.on("/images/json")).await?;
+    if as_tree {
+        let style = tree::Style {
+            columns: call.ui.terminal_size().map_or(80, |(_, columns)| columns.into()),
+            terminal: call.ui.stdout_is_terminal(),
+        };
+        let text = tree::tree(&images, call.matches.switch("all"), style);
+        call.ui.print(&text);
+        return Ok(0);
+    }
     let quiet = call.matches.switch("quiet");
     let format = match call.matches.text("format") {
         "" if quiet => String::new(),
@@ -155,7 +174,7 @@ fn rows(image: &Summary, truncate: bool, digests_shown: bool, needs_digest: bool
 }
 
 #[expect(clippy::cast_precision_loss, reason = "four digits are printed")]
-fn row(image: &Summary, truncate: bool, repository: &str, tag: &str, digest: &str) -> Value {
+pub fn row(image: &Summary, truncate: bool, repository: &str, tag: &str, digest: &str) -> Value {
     let counted = |count: i64, text: String| if count == -1 { "N/A".to_owned() } else { text };
     let shared = image.shared_size;
     json!({

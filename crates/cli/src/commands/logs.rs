@@ -1,11 +1,12 @@
 use ferry_api::container::Inspect;
 use ferry_client::{Client, Query};
 
+use ferry_kit::moment;
+
 use crate::{
     commands::Call,
     failure::{Failure, Result},
     flags::{Arity, Spec},
-    moment,
     session::Demultiplexer,
 };
 

@@ -32,7 +32,7 @@ pub const SPEC: Spec = Spec {
     ..Spec::EMPTY
 };
 
-const HEADINGS: [(&str, &str); 15] = [
+pub const HEADINGS: [(&str, &str); 15] = [
     ("ID", "CONTAINER ID"),
     ("Names", "NAMES"),
     ("Image", "IMAGE"),
@@ -132,7 +132,7 @@ fn asks_for_size(format: &str) -> Result<bool> {
 }
 
 /// Fields in alphabetical order, as `json` prints them.
-fn row(container: &Summary, truncate: bool) -> Value {
+pub fn row(container: &Summary, truncate: bool) -> Value {
     let command = if truncate {
         ellipsis(&container.command, 20)
     } else {

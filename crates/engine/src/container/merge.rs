@@ -88,6 +88,17 @@ fn merge_health(own: &mut Option<HealthCheck>, image: Option<HealthCheck>) {
             if own.test.is_empty() {
                 own.test = image.test;
             }
+            for (own, image) in [
+                (&mut own.interval, image.interval),
+                (&mut own.timeout, image.timeout),
+                (&mut own.start_period, image.start_period),
+                (&mut own.start_interval, image.start_interval),
+                (&mut own.retries, image.retries),
+            ] {
+                if *own == 0 {
+                    *own = image;
+                }
+            }
         }
     }
 }

@@ -18,13 +18,18 @@ pub(super) fn inspect(image: &Image, layers: &[std::path::PathBuf]) -> Result<In
             .unwrap_or_default()
             .to_owned()
     };
-    let config: Option<Config> = match raw.get("config") {
+    let mut config: Option<Config> = match raw.get("config") {
         None | Some(serde_json::Value::Null) => None,
         Some(config) => Some(
             serde_json::from_value(config.clone())
                 .map_err(|error| Error::internal(format!("read the configuration of image {}", image.id), &error))?,
         ),
     };
+    if let Some(config) = &mut config {
+        // An empty list is shown as none.
+        config.cmd = config.cmd.take().filter(|words| !words.is_empty());
+        config.entrypoint = config.entrypoint.take().filter(|words| !words.is_empty());
+    }
     let mut comment = text("comment");
     if comment.is_empty()
         && let Some(last) = image.config.history().as_ref().and_then(|history| history.last())

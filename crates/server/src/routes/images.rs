@@ -3,20 +3,41 @@
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
 use ferry_api::ApiVersion;
+use ferry_engine::images::ListImages;
 use http::StatusCode;
 
 use crate::failure::{Failure, Result};
 use crate::query::{Query, Version};
+use crate::routes::saves;
 use crate::{App, body};
 
+/// Before this version nothing was said of shared sizes.
+const SHARED_SIZE: ApiVersion = ApiVersion::new(1, 42);
+/// Before this version an image without names had names that said so; without digests, none.
+const EMPTY_NAMES: ApiVersion = ApiVersion::new(1, 43);
+/// Before this version containers were not counted.
+const CONTAINERS: ApiVersion = ApiVersion::new(1, 51);
 /// `VirtualSize` was the same as `Size`, before this version.
 const ONE_SIZE: ApiVersion = ApiVersion::new(1, 44);
 
 pub async fn list(State(app): State<App>, Version(version): Version, query: Query) -> Result<Response> {
-    let mut images = app
-        .engine
-        .images
-        .list(query.flag("all"), query.flag("digests"), &query.filters()?)?;
+    let options = ListImages {
+        all: query.flag("all"),
+        shared: version >= SHARED_SIZE && query.flag("shared-size"),
+        containers: version >= CONTAINERS,
+    };
+    let mut images = app.engine.images.list(options, &query.filters()?)?;
+    if version < EMPTY_NAMES {
+        for image in &mut images {
+            let none = |names: &Option<Vec<String>>| names.as_ref().is_none_or(Vec::is_empty);
+            if none(&image.repo_tags) && none(&image.repo_digests) {
+                image.repo_tags = Some(vec!["<none>:<none>".to_owned()]);
+                image.repo_digests = Some(vec!["<none>@<none>".to_owned()]);
+            }
+            image.repo_tags = image.repo_tags.take().filter(|names| !names.is_empty());
+            image.repo_digests = image.repo_digests.take().filter(|names| !names.is_empty());
+        }
+    }
     if version < ONE_SIZE {
         for image in &mut images {
             image.virtual_size = image.size;
@@ -25,7 +46,12 @@ pub async fn list(State(app): State<App>, Version(version): Version, query: Quer
     body::ok(&images)
 }
 
-pub async fn get(State(app): State<App>, Version(version): Version, Path(rest): Path<String>) -> Result<Response> {
+pub async fn get(
+    State(app): State<App>,
+    Version(version): Version,
+    Path(rest): Path<String>,
+    query: Query,
+) -> Result<Response> {
     match rest.rsplit_once('/') {
         Some((name, "json")) => {
             let mut image = app.engine.images.inspect(name)?;
@@ -35,7 +61,7 @@ pub async fn get(State(app): State<App>, Version(version): Version, Path(rest): 
             body::ok(&image)
         }
         Some((name, "history")) => body::ok(&app.engine.images.history(name)?),
-        Some((_, "get")) => Err(Failure::missing("saving images")),
+        Some((name, "get")) => saves::save(&app, &[name.to_owned()], &query),
         _ => Err(Failure::no_page()),
     }
 }
@@ -52,6 +78,11 @@ pub async fn post(State(app): State<App>, Path(rest): Path<String>, query: Query
         Some((_, "push")) => Err(Failure::missing("registries (push)")),
         _ => Err(Failure::no_page()),
     }
+}
+
+/// Without a filter only what has no name goes.
+pub async fn prune(State(app): State<App>, query: Query) -> Result<Response> {
+    body::ok(&app.engine.images.prune(&query.filters()?).await?)
 }
 
 pub async fn remove(State(app): State<App>, Path(name): Path<String>, query: Query) -> Result<Response> {

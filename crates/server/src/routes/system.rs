@@ -4,12 +4,12 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use ferry_api::{json, system};
+use ferry_api::{ApiVersion, json, system};
 use http::{HeaderName, HeaderValue, Method, header};
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Result;
-use crate::query::Query;
+use crate::query::{Query, Version};
 use crate::{App, BUILD_HEADER, IDLE_EXIT_HEADER, Identity, body};
 
 pub fn ping(identity: &Identity, method: &Method) -> Response {
@@ -37,6 +37,22 @@ pub fn ping(identity: &Identity, method: &Method) -> Response {
     }
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
     response
+}
+
+/// Before this version there was no choice of types.
+const TYPES: ApiVersion = ApiVersion::new(1, 42);
+/// `VirtualSize` was the same as `Size`, before this version.
+const ONE_SIZE: ApiVersion = ApiVersion::new(1, 44);
+
+pub async fn disk_usage(State(app): State<App>, Version(version): Version, query: Query) -> Result<Response> {
+    let types = if version < TYPES { Vec::new() } else { query.all("type") };
+    let mut usage = app.engine.system.disk_usage(&types).await?;
+    if version < ONE_SIZE {
+        for image in usage.images.iter_mut().flatten() {
+            image.virtual_size = image.size;
+        }
+    }
+    body::ok(&usage)
 }
 
 pub async fn version(State(app): State<App>) -> Result<Response> {

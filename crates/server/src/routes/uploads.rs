@@ -22,11 +22,12 @@ const STEP: u64 = 512 * 1024;
 
 pub async fn load(State(app): State<App>, query: Query, request: Request<Body>) -> Result<Response> {
     let quiet = query.flag("quiet");
+    let platform = super::saves::platform(&query)?;
     let mut upload = Upload::begin(request.into_body()).await?;
     let (lines, output) = body::lines();
     tokio::task::spawn_blocking(move || {
         let mut told = HashMap::new();
-        let loaded = app.engine.images.load_blocking(&mut upload, |progress| {
+        let loaded = app.engine.images.load_blocking(&mut upload, platform, |progress| {
             if let Some(message) = (!quiet).then(|| shown(&progress, &mut told)).flatten() {
                 lines.send(&message);
             }
@@ -156,16 +157,18 @@ pub async fn create(State(app): State<App>, query: Query, request: Request<Body>
     Ok(body::stream(output))
 }
 
-fn reference(repository: &str, tag: &str) -> Result<Option<Reference>> {
+/// The name that a new image gets, if any; errors in Docker's words.
+pub fn reference(repository: &str, tag: &str) -> Result<Option<Reference>> {
     let name = match (repository, tag) {
         ("", _) => return Ok(None),
         (repository, "") => repository.to_owned(),
+        (_, tag) if tag.contains(':') => return Err(Failure::invalid("invalid tag format")),
         (repository, tag) => format!("{repository}:{tag}"),
     };
     match name.parse::<Reference>() {
         Ok(reference) if reference.digest().is_some() => Err(Failure::invalid("cannot import digest reference")),
         Ok(reference) => Ok(Some(reference)),
-        Err(error) => Err(Failure::invalid(format!("invalid reference format: {error}"))),
+        Err(error) => Err(Failure::invalid(error.to_string())),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Docker's archives: `manifest.json` names a configuration, tags and layers (moby image/tarexport, 28.5).
 
-use ferry_image::Reference;
+use ferry_image::{Digest, Reference};
 use serde::Deserialize;
 
 use super::{Planned, PlannedLayer, Spool};
@@ -18,13 +18,42 @@ struct Item {
     repo_tags: Option<Vec<String>>,
     #[serde(default)]
     layers: Option<Vec<String>>,
+    #[serde(default)]
+    parent: Option<String>,
 }
 
 pub fn plan(spool: &Spool) -> Result<Vec<Planned>> {
     let bytes = spool.read("manifest.json", MANIFEST_LIMIT)?;
     let items: Vec<Item> =
         serde_json::from_slice(&bytes).map_err(|error| Error::Invalid(format!("invalid manifest.json: {error}")))?;
-    items.into_iter().map(|item| image(spool, item)).collect()
+    let mut images: Vec<Planned> = items
+        .into_iter()
+        .map(|item| image(spool, item))
+        .collect::<Result<_>>()?;
+    // As Docker: a parent counts if it is in the archive, too, and the image has all of its layers.
+    let ids: Vec<_> = images.iter().map(|image| Digest::of(&image.raw_config)).collect();
+    for at in 0..images.len() {
+        let parent = images[at]
+            .parent
+            .as_ref()
+            .and_then(|parent| ids.iter().position(|id| id == parent));
+        let fits = parent.is_some_and(|parent| parent != at && is_child(&images[at], &images[parent]));
+        if !fits {
+            images[at].parent = None;
+        }
+    }
+    Ok(images)
+}
+
+fn is_child(image: &Planned, parent: &Planned) -> bool {
+    let layers = |image: &Planned| {
+        image
+            .layers
+            .iter()
+            .map(|layer| layer.diff_id.clone())
+            .collect::<Vec<_>>()
+    };
+    layers(image).starts_with(&layers(parent))
 }
 
 fn image(spool: &Spool, item: Item) -> Result<Planned> {
@@ -62,6 +91,7 @@ fn image(spool: &Spool, item: Item) -> Result<Planned> {
         config,
         layers: layers.collect::<Result<_>>()?,
         manifest: None,
+        parent: item.parent.and_then(|parent| parent.parse().ok()),
         references: tags.collect::<Result<_>>()?,
     })
 }

@@ -117,6 +117,7 @@ fn image(
         config: parsed,
         layers: layers.collect::<Result<_>>()?,
         manifest: Some((digest, file)),
+        parent: None,
         references: reference.into_iter().collect(),
     })
 }

@@ -5,8 +5,8 @@ use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use ferry_archive::{Applied, ApplyOptions, Below, Compression, apply, decompress};
-use ferry_image::Digest;
+use ferry_archive::{Applied, ApplyOptions, Below, Compression, Recorder, apply, decompress};
+use ferry_image::{Digest, chain_id};
 use ferry_sys::Root;
 
 use super::{LoadOptions, PlannedLayer, Progress};
@@ -30,8 +30,11 @@ pub struct Source<'a, P> {
 /// A layer that was unpacked, not in its place yet.
 pub struct Staged {
     pub staging: Staging,
+    /// Of the uncompressed bytes.
     pub diff_id: Digest,
     pub applied: Applied,
+    /// Uncompressed bytes.
+    pub tar_size: u64,
     /// What the stream was compressed with.
     pub compression: Option<&'static str>,
 }
@@ -63,17 +66,12 @@ impl Shared {
                 }
             },
         };
-        let lower: Vec<_> = source
-            .below
-            .iter()
-            .rev()
-            .map(|pin| self.layers.path(&pin.layer.chain_id))
-            .map(|path| Root::open(&path).at("open", &path))
-            .collect::<Result<_>>()?;
+        let lower = self.roots(source.below)?;
         let Staged {
             staging,
             diff_id,
             applied,
+            tar_size,
             ..
         } = self.stage(watched, Some(&lower), options, &layer.name)?;
         if diff_id != layer.diff_id {
@@ -89,33 +87,45 @@ impl Shared {
             diff_id,
             parent: source.below.last().map(|pin| pin.layer.chain_id.clone()),
             size: applied.bytes,
+            tar_size: Some(tar_size),
             opaque: applied.opaque_root,
             blob: None,
         };
         Ok((staging, layer))
     }
 
-    /// A stream becomes a lowest layer, which may be there already.
-    pub fn unpack_stream(&self, stream: impl Read + Send, options: &LoadOptions) -> Result<Pin> {
+    /// A stream becomes a layer on top of others, which may be there already.
+    pub fn unpack_stream(&self, stream: impl Read + Send, below: &[Pin], options: &LoadOptions) -> Result<Pin> {
         let Staged {
             staging,
             diff_id,
             applied,
+            tar_size,
             ..
-        } = self.stage(stream, None, options, "the archive")?;
-        let chain_id = diff_id.clone();
+        } = self.stage(stream, Some(&self.roots(below)?), options, "the archive")?;
+        let parent = below.last().map(|pin| pin.layer.chain_id.clone());
+        let mut diff_ids: Vec<_> = below.iter().map(|pin| pin.layer.diff_id.clone()).collect();
+        diff_ids.push(diff_id.clone());
         let layer = Layer {
-            chain_id,
+            chain_id: chain_id(&diff_ids).unwrap_or_else(|| diff_id.clone()),
             diff_id,
-            parent: None,
+            parent,
             size: applied.bytes,
+            tar_size: Some(tar_size),
             opaque: applied.opaque_root,
             blob: None,
         };
         self.layers.obtain(&layer.chain_id.clone(), || Ok((staging, layer)))
     }
 
-    /// Unpacks into `fs/` in a new staging directory; returns the digest of the uncompressed bytes.
+    /// The trees of layers, topmost first.
+    pub fn roots(&self, layers: &[Pin]) -> Result<Vec<Root>> {
+        let paths = layers.iter().rev().map(|pin| self.layers.path(&pin.layer.chain_id));
+        paths.map(|path| Root::open(&path).at("open", &path)).collect()
+    }
+
+    /// Unpacks into `fs/` in a new staging directory, with the recipe by which [`save`](crate::save) makes the very same tar
+    /// again beside it.
     pub fn stage(
         &self,
         stream: impl Read + Send,
@@ -136,19 +146,26 @@ impl Shared {
             compression => Some(compression.name()),
         };
         let hashed = Hashed::new(Bounded::new(decoder, count, options.expansion));
-        let apply_options = ApplyOptions {
-            limits: options.limits.clone(),
-            lower,
-            ..ApplyOptions::default()
-        };
-        let (applied, hashed) = piped(hashed, |stream| apply(stream, &root, &apply_options));
-        let applied = applied.map_err(wrong)?;
-        let (diff_id, _) = hashed.finish();
+        let (applied, hashed) = piped(hashed, |stream| {
+            let recorder = Recorder::create(&staging.path, &root).at("write the recipe in", &staging.path)?;
+            let apply_options = ApplyOptions {
+                limits: options.limits.clone(),
+                lower,
+                recorder: Some(recorder.clone()),
+                ..ApplyOptions::default()
+            };
+            let applied = apply(recorder.watch(stream), &root, &apply_options).map_err(wrong)?;
+            recorder.finish().at("write the recipe in", &staging.path)?;
+            Ok::<_, Error>(applied)
+        });
+        let applied = applied?;
+        let (diff_id, tar_size) = hashed.finish();
         Ok(Staged {
             staging,
             diff_id,
             applied,
             compression,
+            tar_size,
         })
     }
 }

@@ -1,6 +1,6 @@
 //! `--since` and `--until`: points in time as people write them.
 
-use ferry_kit::duration;
+use crate::duration;
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 
 /// Seconds since the epoch as the API takes them (`1136073600.000000001`), of an age (`42m`), a time, or seconds.

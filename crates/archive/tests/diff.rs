@@ -1,0 +1,248 @@
+//! A container's changes as the tar that Docker makes of them, and merged layers.
+#![allow(clippy::unwrap_used, reason = "a test that fails panics")]
+
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use ferry_archive::{ApplyOptions, DiffOptions, Entry, Kind, Shift, apply, diff, merged};
+use ferry_sys::Root;
+use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps};
+
+mod support;
+use support::{Bench, Tar, entry};
+
+fn shell(dir: &Path, script: &str) {
+    let status = Command::new("sh").args(["-ec", script]).current_dir(dir).status();
+    assert!(status.unwrap().success());
+}
+
+fn listing(tar: &[u8]) -> Vec<String> {
+    let mut reader = ferry_archive::Reader::new(tar, ferry_archive::Limits::default());
+    let mut lines = Vec::new();
+    while let Some(entry) = reader.next_entry().unwrap() {
+        lines.push(entry.path.display().to_string());
+    }
+    lines
+}
+
+/// The layer is `docker commit`'s (28.5.2, overlay2) of a container that deleted, linked, replaced and made all sorts of
+/// things; the upper directory is made from it again.
+#[test]
+fn a_diff_is_dockers_byte_for_byte() {
+    let golden = include_bytes!("golden/docker-commit.tar");
+    let bench = Bench::new();
+    bench.apply(golden).unwrap();
+    let data = bench.path().join("data");
+    let dir = std::fs::metadata(&data).unwrap();
+    // The kernel links whiteouts to each other and gives them the time they were made.
+    std::fs::remove_file(data.join("b")).unwrap();
+    std::fs::hard_link(data.join("a"), data.join("b")).unwrap();
+    let time = Timespec {
+        tv_sec: dir.mtime(),
+        tv_nsec: 999,
+    };
+    let times = Timestamps {
+        last_access: time,
+        last_modification: time,
+    };
+    for path in [data.join("a"), data.clone()] {
+        rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+    }
+    let root = Root::open(&bench.path()).unwrap();
+    let written = diff(&root, Vec::new(), &DiffOptions::default()).unwrap();
+    assert!(written.warnings.is_empty());
+    let (found, expected) = (listing(&written.stream), listing(golden));
+    assert_eq!(found, expected);
+    let first = written.stream.iter().zip(golden).position(|(a, b)| a != b);
+    assert_eq!(first, None, "the first byte that differs");
+    assert_eq!(written.stream.len(), golden.len());
+}
+
+#[test]
+fn what_a_diff_says_is_what_overlayfs_would_show() {
+    let bench = Bench::new();
+    let top = bench.path();
+    shell(
+        &top,
+        "mkdir d o; echo x > d/f; ln d/f d/g; mkfifo d/p; mknod d/gone c 0 0; mknod d/null c 1 3",
+    );
+    for (path, name, value) in [
+        ("d/f", "user.k", b"v"),
+        ("d/f", "trusted.overlay.origin", b"z"),
+        ("o", "trusted.overlay.opaque", b"y"),
+    ] {
+        rustix::fs::setxattr(top.join(path), name, value, rustix::fs::XattrFlags::empty()).unwrap();
+    }
+    let _socket = std::os::unix::net::UnixListener::bind(top.join("d/socket")).unwrap();
+    let root = Root::open(&top).unwrap();
+    let written = diff(&root, Vec::new(), &DiffOptions::default()).unwrap();
+    assert_eq!(written.warnings.len(), 1, "{:?}", written.warnings);
+    let expected = [
+        "d/",
+        "d/f",
+        "d/g",
+        "d/.wh.gone",
+        "d/null",
+        "d/p",
+        "o/",
+        "o/.wh..wh..opq",
+    ];
+    assert_eq!(listing(&written.stream), expected);
+    let other = Bench::new();
+    let to = Root::open(&other.path()).unwrap();
+    apply(&written.stream[..], &to, &ApplyOptions::default()).unwrap();
+    let again = diff(&to, Vec::new(), &DiffOptions::default()).unwrap();
+    // Whiteouts are not given their times.
+    assert_eq!(listing(&again.stream), expected);
+    let f = std::fs::symlink_metadata(other.path().join("d/f")).unwrap();
+    assert_eq!((f.nlink(), f.mtime_nsec()), (2, 0));
+}
+
+#[test]
+fn what_the_engine_made_to_mount_on_is_left_out_while_it_is_empty() {
+    let bench = Bench::new();
+    let top = bench.path();
+    shell(
+        &top,
+        "umask 022; mkdir -p etc dev proc run/x; : > etc/hosts; : > etc/hostname; echo mine > kept; : > .dockerenv",
+    );
+    let made: Vec<PathBuf> = ["etc/hosts", "etc/hostname", "dev", "proc", ".dockerenv"]
+        .iter()
+        .map(PathBuf::from)
+        .collect();
+    let below = Bench::new();
+    shell(&below.path(), "umask 022; mkdir etc");
+    let lower = [Root::open(&below.path()).unwrap()];
+    let root = Root::open(&top).unwrap();
+    let list = || {
+        let options = DiffOptions {
+            made: &made,
+            lower: &lower,
+            ..DiffOptions::default()
+        };
+        listing(&diff(&root, Vec::new(), &options).unwrap().stream)
+    };
+    assert_eq!(list(), ["kept", "run/", "run/x/"]);
+    std::fs::write(top.join("etc/new"), "").unwrap();
+    assert_eq!(list(), ["etc/", "etc/new", "kept", "run/", "run/x/"]);
+    std::fs::write(top.join("etc/hosts"), "not empty").unwrap();
+    std::fs::remove_file(top.join("etc/new")).unwrap();
+    assert_eq!(list(), ["etc/", "etc/hosts", "kept", "run/", "run/x/"]);
+    std::fs::write(top.join("etc/hosts"), "").unwrap();
+    std::fs::set_permissions(top.join("etc"), PermissionsExt::from_mode(0o700)).unwrap();
+    assert_eq!(list(), ["etc/", "kept", "run/", "run/x/"]);
+}
+
+#[test]
+fn ids_of_a_user_namespace_are_taken_back() {
+    let bench = Bench::new();
+    shell(
+        &bench.path(),
+        "echo x > f; chown 100000:100005 f; echo y > g; chown 7:7 g",
+    );
+    let root = Root::open(&bench.path()).unwrap();
+    let options = DiffOptions {
+        shift: Some(Shift {
+            start: 100_000,
+            count: 65_536,
+        }),
+        ..DiffOptions::default()
+    };
+    let tar = diff(&root, Vec::new(), &options).unwrap().stream;
+    let mut reader = ferry_archive::Reader::new(&tar[..], ferry_archive::Limits::default());
+    let mut owners = Vec::new();
+    while let Some(entry) = reader.next_entry().unwrap() {
+        owners.push((entry.uid, entry.gid));
+    }
+    assert_eq!(owners, [(0, 5), (7, 7)]);
+}
+
+#[test]
+fn merged_layers_are_what_overlayfs_shows() {
+    let layers: Vec<Bench> = (0..3).map(|_| Bench::new()).collect();
+    let dir = |path: &str| entry(path, Kind::Directory);
+    layers[2]
+        .apply(
+            &Tar::new()
+                .file("a", "low")
+                .file("d/x", "low")
+                .file("d/y", "low")
+                .file("e/old", "low")
+                .file("gone/x", "1")
+                .file("kind", "file")
+                .dir("was")
+                .file("was/in", "x")
+                .link("hard", "a")
+                .bytes(),
+        )
+        .unwrap();
+    layers[1]
+        .apply(
+            &Tar::new()
+                .file("d/.wh.x", "")
+                .file(".wh.gone", "")
+                .file("e/.wh..wh..opq", "")
+                .file("e/new", "mid")
+                .dir("kind")
+                .file("kind/in", "x")
+                .file("was", "file")
+                .bytes(),
+        )
+        .unwrap();
+    layers[0]
+        .apply(
+            &Tar::new()
+                .entry(&Entry {
+                    mode: 0o700,
+                    ..dir("d")
+                })
+                .file("gone/y", "2")
+                .symlink("l", "d")
+                .bytes(),
+        )
+        .unwrap();
+    let target = Bench::new();
+    let mount = target.path();
+    let lower: Vec<_> = layers.iter().map(|layer| layer.path().display().to_string()).collect();
+    // In a mount namespace of its own, so that nothing stays.
+    let script = format!(
+        "mount -t overlay -o lowerdir={} none {m} && tar -C {m} --sort=name -cf - .",
+        lower.join(":"),
+        m = mount.display()
+    );
+    let output = Command::new("unshare")
+        .args(["-m", "sh", "-c", &script])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let roots: Vec<_> = layers.iter().map(|layer| Root::open(&layer.path()).unwrap()).collect();
+    let written = merged(&roots, None, Vec::new()).unwrap();
+    let (ours, theirs) = (Bench::new(), Bench::new());
+    ours.apply(&written.stream).unwrap();
+    theirs.apply(&output.stdout).unwrap();
+    let without_top = |bench: &Bench| {
+        let mut lines = support::tree(&bench.path());
+        lines.retain(|line| !line.starts_with("\"\""));
+        lines
+    };
+    assert_eq!(without_top(&ours), without_top(&theirs));
+}
+
+#[test]
+fn a_directory_that_becomes_a_link_while_it_is_read_is_not_followed() {
+    // The walk opens each name without following: a link is written as a link.
+    let bench = Bench::new();
+    shell(&bench.path(), "mkdir d; ln -s / out; ln -s ../../.. d/up");
+    rustix::fs::mknodat(
+        CWD,
+        bench.path().join("dev"),
+        FileType::BlockDevice,
+        Mode::from(0o600),
+        rustix::fs::makedev(8, 1),
+    )
+    .unwrap();
+    let root = Root::open(&bench.path()).unwrap();
+    let written = diff(&root, Vec::new(), &DiffOptions::default()).unwrap();
+    assert_eq!(listing(&written.stream), ["d/", "d/up", "dev", "out"]);
+}

@@ -1,0 +1,64 @@
+//! How much disk everything takes: `docker system df`.
+
+use std::collections::HashMap;
+
+use ferry_api::Filters;
+use ferry_api::system::DiskUsage;
+
+use super::System;
+use crate::container::ListOptions;
+use crate::error::{Error, Result};
+use crate::images::ListImages;
+use crate::{Containers, Images};
+
+/// What is asked for; all of it when nothing is.
+const TYPES: [&str; 4] = ["container", "image", "volume", "build-cache"];
+
+impl System {
+    /// `types` is what is to be counted. What is not asked for stays `None`, as with Docker.
+    pub async fn disk_usage(&self, types: &[String]) -> Result<DiskUsage> {
+        if let Some(unknown) = types.iter().find(|kind| !TYPES.contains(&kind.as_str())) {
+            return Err(Error::invalid(format!("unknown object type: {unknown}")));
+        }
+        let wanted = |kind: &str| types.is_empty() || types.iter().any(|wanted| wanted == kind);
+        let mut usage = DiskUsage::default();
+        if wanted("image") {
+            let counted = ListImages {
+                shared: true,
+                containers: true,
+                ..ListImages::default()
+            };
+            let mut images = Images::new(self.world.clone()).list(counted, &Filters::default())?;
+            for image in &mut images {
+                // Docker's answer has null here where the list of images has nothing in it.
+                image.repo_tags = image.repo_tags.take().filter(|tags| !tags.is_empty());
+                image.repo_digests = image.repo_digests.take().filter(|digests| !digests.is_empty());
+            }
+            usage.images = Some(images);
+            let layers: HashMap<_, _> = self
+                .world
+                .store
+                .images
+                .list()
+                .iter()
+                .flat_map(|image| image.layers.iter().map(|layer| (layer.chain_id.clone(), layer.size)))
+                .collect();
+            usage.layers_size = i64::try_from(layers.values().sum::<u64>()).unwrap_or(i64::MAX);
+        }
+        if wanted("container") {
+            let options = ListOptions {
+                all: true,
+                size: true,
+                ..ListOptions::default()
+            };
+            usage.containers = Some(Containers::new(self.world.clone()).list(&options).await?);
+        }
+        if wanted("volume") {
+            usage.volumes = Some(Vec::new());
+        }
+        if wanted("build-cache") {
+            usage.build_cache = Some(Vec::new());
+        }
+        Ok(usage)
+    }
+}
