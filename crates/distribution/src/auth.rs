@@ -135,10 +135,6 @@ impl Authorizer {
         lock(&self.challenges).clear();
     }
 
-    pub(crate) fn challenge(&self, endpoint: &Endpoint) -> Option<Challenge> {
-        lock(&self.challenges).get(&endpoint.origin()).cloned()
-    }
-
     fn slot(&self, endpoint: &Endpoint, scope: &Scope) -> Slot {
         let key = Key {
             origin: endpoint.origin(),

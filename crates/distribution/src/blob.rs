@@ -33,6 +33,8 @@ pub struct BlobStream {
     received: u64,
     connections: u32,
     ignores_range: bool,
+    /// The last answer was the whole blob, though a part was asked for.
+    whole: bool,
 }
 
 #[derive(Debug)]
@@ -65,6 +67,7 @@ impl Repository {
             received: 0,
             connections: 0,
             ignores_range: false,
+            whole: false,
         }
     }
 
@@ -106,12 +109,7 @@ impl BlobStream {
                 self.open = None;
                 return Ok(None);
             }
-            if self.open.is_none()
-                && let Err(error) = self.connect().await
-            {
-                self.broken(error).await?;
-                continue;
-            }
+            self.open().await?;
             let Some(open) = &mut self.open else { continue };
             let error = match open.pace.chunk(&mut open.response).await {
                 Ok(Some(chunk)) => {
@@ -126,6 +124,26 @@ impl BlobStream {
             };
             self.broken(error).await?;
         }
+    }
+
+    /// Connects, if there is anything to come and no connection.
+    pub(crate) async fn open(&mut self) -> Result<()> {
+        while self.open.is_none() && self.at < self.end {
+            if let Err(error) = self.connect().await {
+                self.broken(error).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The server sends all of the blob, whatever is asked for.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    /// Goes on to the end of the blob.
+    pub(crate) fn widen(&mut self) {
+        self.end = self.blob.size;
     }
 
     /// As a stream of the `futures` crates.
@@ -218,6 +236,7 @@ impl BlobStream {
         };
         self.connections += 1;
         self.ignores_range |= start < self.at;
+        self.whole = response.status() == StatusCode::OK && self.end < self.blob.size;
         self.open = Some(Open {
             response,
             pace: Pace::new(repository.limits().stall, repository.limits().least),

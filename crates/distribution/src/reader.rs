@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-use crate::{BlobStream, Descriptor, Repository, Result};
+use crate::{BlobStream, Descriptor, RangeStream, Repository, Result};
 
 /// A blob's bytes for a thread that blocks, while a task on the runtime fetches ahead.
 ///
@@ -31,12 +31,31 @@ pub struct BlobReader {
 impl Repository {
     /// The blob's bytes from `offset` on, fetched on `runtime`. Does not block; reading does.
     pub fn reader(&self, blob: &Descriptor, offset: u64, runtime: &Handle) -> BlobReader {
-        BlobReader::new(self.blob(blob, offset), self.limits().in_flight, runtime)
+        BlobReader::new(Chunks::One(self.blob(blob, offset)), self.limits().in_flight, runtime)
+    }
+
+    /// As [`reader`](Self::reader), over several connections: see [`ranges`](Self::ranges).
+    pub fn ranged_reader(&self, blob: &Descriptor, offset: u64, parts: usize, runtime: &Handle) -> BlobReader {
+        BlobReader::new(Chunks::Many(self.ranges(blob, offset, parts)), self.limits().in_flight, runtime)
+    }
+}
+
+enum Chunks {
+    One(BlobStream),
+    Many(RangeStream),
+}
+
+impl Chunks {
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        match self {
+            Self::One(stream) => stream.next().await,
+            Self::Many(stream) => stream.next().await,
+        }
     }
 }
 
 impl BlobReader {
-    pub(crate) fn new(stream: BlobStream, in_flight: u32, runtime: &Handle) -> Self {
+    fn new(stream: Chunks, in_flight: u32, runtime: &Handle) -> Self {
         let in_flight = in_flight.max(1);
         let room = Arc::new(Semaphore::new(usize::try_from(in_flight).unwrap_or(usize::MAX)));
         // Bounded by the room, not by the number of chunks.
@@ -54,7 +73,7 @@ impl BlobReader {
     }
 }
 
-async fn feed(mut stream: BlobStream, room: Arc<Semaphore>, in_flight: u32, sender: mpsc::Sender<Result<Bytes>>) {
+async fn feed(mut stream: Chunks, room: Arc<Semaphore>, in_flight: u32, sender: mpsc::Sender<Result<Bytes>>) {
     loop {
         let item = match stream.next().await {
             Ok(Some(bytes)) => Ok(bytes),

@@ -137,11 +137,7 @@ impl Repository {
     /// }
     /// ```
     pub(crate) fn tries(&self, endpoints: Vec<Arc<Endpoint>>) -> Tries {
-        Tries {
-            shared: Arc::clone(&self.shared),
-            left: endpoints.into_iter(),
-            last: None,
-        }
+        Tries::new(Arc::clone(&self.shared), endpoints)
     }
 
     /// An answer with this status, or the refusal.
@@ -214,6 +210,14 @@ pub(crate) struct Tries {
 }
 
 impl Tries {
+    pub(crate) fn new(shared: Arc<Shared>, endpoints: Vec<Arc<Endpoint>>) -> Self {
+        Self {
+            shared,
+            left: endpoints.into_iter(),
+            last: None,
+        }
+    }
+
     /// Fails with the last failure when there is none left.
     pub(crate) fn next(&mut self) -> Result<Arc<Endpoint>> {
         self.left.next().ok_or_else(|| {

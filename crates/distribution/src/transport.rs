@@ -117,6 +117,11 @@ impl Transport {
         }
     }
 
+    /// An answer to a request of nobody.
+    pub(crate) async fn probe(&self, endpoint: &Endpoint, call: &Call) -> Result<Response> {
+        self.follow(endpoint, call, None).await
+    }
+
     /// As [`send`](Self::send), again while the failure may pass. Statuses that are none of success are given back.
     pub(crate) async fn send_retried(
         &self,

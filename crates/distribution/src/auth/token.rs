@@ -20,7 +20,6 @@ const MARGIN: Duration = Duration::from_secs(10);
 const ANSWER_MAX: u64 = 256 << 10;
 const TOKEN_MAX: usize = 64 << 10;
 
-#[derive(Debug)]
 pub(crate) struct Token {
     pub(crate) value: String,
     pub(crate) refresh: Option<String>,
