@@ -45,7 +45,10 @@ pub fn key(domain: &str) -> &str {
 
 /// The registry that a key, or what a user typed, means: without scheme and path, and `docker.io` for all names of Docker Hub.
 pub fn domain(key: &str) -> &str {
-    let bare = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
+    let bare = key
+        .strip_prefix("https://")
+        .or_else(|| key.strip_prefix("http://"))
+        .unwrap_or(key);
     match bare.split('/').next().unwrap_or(bare) {
         "index.docker.io" | "registry-1.docker.io" => ferry_image::DEFAULT_DOMAIN,
         host => host,
@@ -55,7 +58,10 @@ pub fn domain(key: &str) -> &str {
 impl ConfigFile {
     /// A file that is not there is an empty one.
     pub fn load(path: &Path) -> Result<Self> {
-        let wrong = |reason: String| Error::Config { path: path.to_owned(), reason };
+        let wrong = |reason: String| Error::Config {
+            path: path.to_owned(),
+            reason,
+        };
         let file = match std::fs::File::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -67,7 +73,9 @@ impl ConfigFile {
             Err(error) => return Err(wrong(error.to_string())),
         };
         let mut text = Vec::new();
-        file.take(FILE_MAX + 1).read_to_end(&mut text).map_err(|error| wrong(error.to_string()))?;
+        file.take(FILE_MAX + 1)
+            .read_to_end(&mut text)
+            .map_err(|error| wrong(error.to_string()))?;
         if text.len() as u64 > FILE_MAX {
             return Err(wrong(format!("it has more than {FILE_MAX} bytes")));
         }
@@ -86,7 +94,10 @@ impl ConfigFile {
 
     /// Atomically, for its owner alone. Where the path is a link, the file it leads to is replaced.
     pub fn save(&self) -> Result<()> {
-        let wrong = |reason: String| Error::Config { path: self.path.clone(), reason };
+        let wrong = |reason: String| Error::Config {
+            path: self.path.clone(),
+            reason,
+        };
         let target = followed(&self.path).map_err(|error| wrong(error.to_string()))?;
         if let Some(directory) = target.parent().filter(|directory| !directory.as_os_str().is_empty()) {
             use std::os::unix::fs::DirBuilderExt as _;
@@ -96,7 +107,9 @@ impl ConfigFile {
         let mut text = Vec::new();
         let formatter = serde_json::ser::PrettyFormatter::with_indent(b"\t");
         let mut serializer = serde_json::Serializer::with_formatter(&mut text, formatter);
-        self.content.serialize(&mut serializer).map_err(|error| wrong(error.to_string()))?;
+        self.content
+            .serialize(&mut serializer)
+            .map_err(|error| wrong(error.to_string()))?;
         AtomicFile::replace(&target, &text, 0o600, Durability::Power).map_err(|error| {
             let source = std::error::Error::source(&error).map(|source| format!(": {source}"));
             wrong(format!("{error}{}", source.unwrap_or_default()))
@@ -136,7 +149,9 @@ impl ConfigFile {
         }
         let helpers = self.content.get("credHelpers").and_then(Value::as_object);
         for (key, name) in helpers.into_iter().flatten() {
-            let Some(name) = name.as_str().filter(|name| !name.is_empty()) else { continue };
+            let Some(name) = name.as_str().filter(|name| !name.is_empty()) else {
+                continue;
+            };
             if let Some(credentials) = Helper::new(name, options)?.get(key).await? {
                 found.insert(domain(key).to_owned(), credentials);
             }
@@ -154,7 +169,10 @@ impl ConfigFile {
         } else {
             match credentials {
                 Credentials::Basic { username, password } => {
-                    entry.insert("auth".to_owned(), STANDARD.encode(format!("{username}:{password}")).into());
+                    entry.insert(
+                        "auth".to_owned(),
+                        STANDARD.encode(format!("{username}:{password}")).into(),
+                    );
                 }
                 Credentials::Identity { username, token } => {
                     entry.insert("auth".to_owned(), STANDARD.encode(format!("{username}:")).into());
@@ -198,7 +216,12 @@ impl ConfigFile {
 
     fn entry(&self, key: &str) -> Option<&Map<String, Value>> {
         let auths = self.content.get("auths")?.as_object()?;
-        let found = auths.get(key).or_else(|| auths.iter().find(|(other, _)| matches(other, key)).map(|(_, entry)| entry));
+        let found = auths.get(key).or_else(|| {
+            auths
+                .iter()
+                .find(|(other, _)| matches(other, key))
+                .map(|(_, entry)| entry)
+        });
         found?.as_object()
     }
 
@@ -215,17 +238,29 @@ impl ConfigFile {
                 path: self.path.clone(),
                 reason: format!("invalid auth configuration file: the entry of {key} cannot be decoded"),
             };
-            let decoded = STANDARD.decode(auth.as_bytes()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+            let decoded = STANDARD
+                .decode(auth.as_bytes())
+                .ok()
+                .and_then(|bytes| String::from_utf8(bytes).ok());
             let decoded = decoded.ok_or_else(wrong)?;
             let (user, secret) = decoded.split_once(':').ok_or_else(wrong)?;
             (username, password) = (user.to_owned(), secret.trim_matches('\0').to_owned());
         }
-        Ok(from_parts(username, password, text("identitytoken"), text("registrytoken")))
+        Ok(from_parts(
+            username,
+            password,
+            text("identitytoken"),
+            text("registrytoken"),
+        ))
     }
 
     /// The helper's name.
     fn helper(&self, key: &str) -> Option<String> {
-        let own = self.content.get("credHelpers").and_then(|helpers| helpers.get(key)).and_then(Value::as_str);
+        let own = self
+            .content
+            .get("credHelpers")
+            .and_then(|helpers| helpers.get(key))
+            .and_then(Value::as_str);
         let own = own.filter(|name| !name.is_empty()).map(str::to_owned);
         own.or_else(|| self.text("credsStore"))
     }
@@ -246,7 +281,10 @@ fn from_parts(username: String, password: String, identity: String, registry: St
         return Credentials::Registry { token: registry };
     }
     if !identity.is_empty() {
-        return Credentials::Identity { username, token: identity };
+        return Credentials::Identity {
+            username,
+            token: identity,
+        };
     }
     if username == TOKEN {
         return Credentials::Identity {
@@ -292,10 +330,21 @@ mod tests {
         std::fs::set_permissions(&real, std::fs::Permissions::from_mode(0o644)).unwrap();
         std::os::unix::fs::symlink("real.json", &path).unwrap();
         let mut file = ConfigFile::load(&path).unwrap();
-        assert_eq!(file.credentials("r.example", &helpers()).await.unwrap(), Credentials::basic("me", "s:e"));
+        assert_eq!(
+            file.credentials("r.example", &helpers()).await.unwrap(),
+            Credentials::basic("me", "s:e")
+        );
         let hub = file.credentials("docker.io", &helpers()).await.unwrap();
-        assert_eq!(hub, Credentials::Identity { username: String::new(), token: "t".to_owned() });
-        file.store("localhost:5000", &Credentials::basic("u", "p"), &helpers()).await.unwrap();
+        assert_eq!(
+            hub,
+            Credentials::Identity {
+                username: String::new(),
+                token: "t".to_owned()
+            }
+        );
+        file.store("localhost:5000", &Credentials::basic("u", "p"), &helpers())
+            .await
+            .unwrap();
         assert!(file.erase("docker.io", &helpers()).await.unwrap());
         assert!(!file.erase("docker.io", &helpers()).await.unwrap());
         file.save().unwrap();
@@ -314,7 +363,9 @@ mod tests {
         let path = dir.path().join("new/config.json");
         let mut file = ConfigFile::load(&path).unwrap();
         assert!(file.credentials("x", &helpers()).await.unwrap().is_anonymous());
-        file.store("x", &Credentials::basic("u", "p"), &helpers()).await.unwrap();
+        file.store("x", &Credentials::basic("u", "p"), &helpers())
+            .await
+            .unwrap();
         file.save().unwrap();
         assert!(ConfigFile::load(&path).unwrap().knows("x"));
         for text in ["[]", "{", r#"{"auths":3"#] {
@@ -325,6 +376,9 @@ mod tests {
         std::fs::write(&path, r#"{"auths":{"x":{"auth":"!"},"http://y/v1/":{"auth":"dTpw"}}}"#).unwrap();
         let file = ConfigFile::load(&path).unwrap();
         assert!(file.credentials("x", &helpers()).await.is_err());
-        assert_eq!(file.credentials("y", &helpers()).await.unwrap(), Credentials::basic("u", "p"));
+        assert_eq!(
+            file.credentials("y", &helpers()).await.unwrap(),
+            Credentials::basic("u", "p")
+        );
     }
 }

@@ -19,7 +19,12 @@ pub struct LoggedIn {
 
 impl std::fmt::Debug for LoggedIn {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "LoggedIn({:?}, token: {})", self.status, self.identity_token.is_some())
+        write!(
+            f,
+            "LoggedIn({:?}, token: {})",
+            self.status,
+            self.identity_token.is_some()
+        )
     }
 }
 
@@ -58,10 +63,15 @@ impl Client {
         let Some(challenge) = Challenge::of(first.headers()) else {
             return Err(transport.refusal(&call.method, first, endpoint).await);
         };
-        if let Some((_, refresh)) = auth::grant(transport, endpoint, &challenge).await.map_err(|error| at(&call, error))? {
+        if let Some((_, refresh)) = auth::grant(transport, endpoint, &challenge)
+            .await
+            .map_err(|error| at(&call, error))?
+        {
             succeeded.identity_token = refresh;
         }
-        authorizer.challenged(endpoint, &Scope::none(), Some(challenge), None).await;
+        authorizer
+            .challenged(endpoint, &Scope::none(), Some(challenge), None)
+            .await;
         let second = transport.send(&authorizer, endpoint, &Scope::none(), &call).await?;
         if second.status().is_success() {
             return Ok(succeeded);

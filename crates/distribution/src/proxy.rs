@@ -112,7 +112,11 @@ fn proxy(text: &str) -> Result<Option<Url>> {
     }
     let known = ["http", "https", "socks5", "socks5h"];
     let parsed = Url::parse(text).ok().filter(|url| known.contains(&url.scheme()));
-    let parsed = parsed.or_else(|| Url::parse(&format!("http://{text}")).ok().filter(|_| !text.contains("://")));
+    let parsed = parsed.or_else(|| {
+        Url::parse(&format!("http://{text}"))
+            .ok()
+            .filter(|_| !text.contains("://"))
+    });
     match parsed.filter(Url::has_host) {
         Some(url) => Ok(Some(url)),
         // Not the text itself: there may be a password in it.

@@ -56,17 +56,32 @@ impl Repository {
         };
         let (digest, takes_subject) = self.put(&name, media_type, bytes).await?;
         let subject: Option<Subject> = serde_json::from_slice(bytes).ok();
-        let Some(Subject { subject: Some(subject), artifact_type, config, annotations }) = subject else {
-            return Ok(Published { digest, referrers_tag: None });
+        let Some(Subject {
+            subject: Some(subject),
+            artifact_type,
+            config,
+            annotations,
+        }) = subject
+        else {
+            return Ok(Published {
+                digest,
+                referrers_tag: None,
+            });
         };
         if takes_subject {
-            return Ok(Published { digest, referrers_tag: None });
+            return Ok(Published {
+                digest,
+                referrers_tag: None,
+            });
         }
         let mut entry = Descriptor::new(media_type, digest.clone(), bytes.len() as u64);
         entry.artifact_type = artifact_type.or_else(|| config.map(|config| config.media_type));
         entry.annotations = annotations.unwrap_or_default();
         let tag = self.list_referrer(&subject.digest, entry).await?;
-        Ok(Published { digest, referrers_tag: Some(tag) })
+        Ok(Published {
+            digest,
+            referrers_tag: Some(tag),
+        })
     }
 
     /// The digest, and whether the registry looked at the subject.
@@ -85,7 +100,9 @@ impl Repository {
             .call(endpoint, Method::PUT, &format!("manifests/{name}"), &[])?
             .header(header::CONTENT_TYPE, media_type);
         call.body = Body::Bytes(bytes.clone());
-        let response = self.ask(endpoint, &self.scope("pull,push"), &call, &[201, 200, 202]).await?;
+        let response = self
+            .ask(endpoint, &self.scope("pull,push"), &call, &[201, 200, 202])
+            .await?;
         let takes_subject = response.headers().contains_key("oci-subject");
         let digest = Digest::of(bytes);
         match digest_of(response.headers()) {
@@ -152,13 +169,18 @@ impl Repository {
         subject: &Digest,
         artifact_type: Option<&str>,
     ) -> Result<Option<Vec<Descriptor>>> {
-        let query: Vec<_> = artifact_type.map(|wanted| ("artifactType", wanted)).into_iter().collect();
+        let query: Vec<_> = artifact_type
+            .map(|wanted| ("artifactType", wanted))
+            .into_iter()
+            .collect();
         let call = self.call(endpoint, Method::GET, &format!("referrers/{subject}"), &query)?;
         let mut found = Vec::new();
         let mut pages = Pages::new(call);
         while let Some(response) = pages.next(self, endpoint, &[200, 404]).await? {
             let content_type = response.headers().get(header::CONTENT_TYPE);
-            let is_index = content_type.and_then(|value| value.to_str().ok()).is_some_and(|text| Kind::of(text) == Kind::Index);
+            let is_index = content_type
+                .and_then(|value| value.to_str().ok())
+                .is_some_and(|text| Kind::of(text) == Kind::Index);
             if response.status() == StatusCode::NOT_FOUND || !is_index {
                 return Ok(None);
             }
@@ -217,7 +239,8 @@ impl Repository {
             let endpoint = tries.next()?;
             let outcome = async {
                 let call = self.call(&endpoint, Method::DELETE, rest, &[])?;
-                self.ask(&endpoint, &self.scope("delete,pull,push"), &call, &[200, 202, 204]).await
+                self.ask(&endpoint, &self.scope("delete,pull,push"), &call, &[200, 202, 204])
+                    .await
             };
             let outcome = outcome.await;
             if let Some(done) = tries.settle(&endpoint, outcome) {
@@ -260,8 +283,14 @@ impl Pages {
         if !self.seen.insert(call.url.to_string()) || self.seen.len() > PAGES {
             return Err(repository.wrong(endpoint, "the pages of its list do not end"));
         }
-        let response = repository.ask(endpoint, &repository.scope("pull"), &call, wanted).await?;
-        let link = response.headers().get(header::LINK).and_then(|value| value.to_str().ok()).and_then(next_link);
+        let response = repository
+            .ask(endpoint, &repository.scope("pull"), &call, wanted)
+            .await?;
+        let link = response
+            .headers()
+            .get(header::LINK)
+            .and_then(|value| value.to_str().ok())
+            .and_then(next_link);
         if let Some(link) = link {
             let url: Option<Url> = call.url.join(link).ok().filter(|url| endpoint.is_own(url));
             let Some(url) = url else {
@@ -272,9 +301,19 @@ impl Pages {
         Ok(Some(response))
     }
 
-    async fn read(&mut self, repository: &Repository, endpoint: &Endpoint, response: Response, subject: &str) -> Result<Bytes> {
+    async fn read(
+        &mut self,
+        repository: &Repository,
+        endpoint: &Endpoint,
+        response: Response,
+        subject: &str,
+    ) -> Result<Bytes> {
         let limit = repository.limits().list.saturating_sub(self.read);
-        let bytes = repository.shared.transport.read(response, endpoint, subject, limit).await?;
+        let bytes = repository
+            .shared
+            .transport
+            .read(response, endpoint, subject, limit)
+            .await?;
         self.read += bytes.len() as u64;
         Ok(bytes)
     }
@@ -296,7 +335,10 @@ mod tests {
 
     #[test]
     fn links_to_the_next_page() {
-        assert_eq!(next_link(r#"</v2/a/tags/list?n=1&last=b>; rel="next""#), Some("/v2/a/tags/list?n=1&last=b"));
+        assert_eq!(
+            next_link(r#"</v2/a/tags/list?n=1&last=b>; rel="next""#),
+            Some("/v2/a/tags/list?n=1&last=b")
+        );
         assert_eq!(next_link("<x>;rel=next"), Some("x"));
         for text in ["", "<x", "x; rel=next", r#"<x>; rel="prev""#] {
             assert_eq!(next_link(text), None, "{text}");

@@ -37,7 +37,7 @@ const READ: usize = 256 << 10;
 /// Reads that wait for the network.
 const WAITING: usize = 4;
 /// A chunk after the first failure; halved at each further one.
-const CHUNK: u64 = 8 << 20;
+const CHUNK: u64 = 4 << 20;
 const LEAST_CHUNK: u64 = 256 << 10;
 /// Times the usual time that the end of an upload may take: registries hash, or copy, all of it.
 const END: u32 = 10;
@@ -90,6 +90,8 @@ struct Way<'a> {
     chunk: u64,
     /// The registry takes no PATCH.
     whole: bool,
+    /// The most the registry ever had of it: only more than this is progress.
+    best: u64,
     sent: Arc<AtomicU64>,
     progress: Arc<dyn Fn(u64) + Send + Sync>,
 }
@@ -108,7 +110,11 @@ impl Repository {
 
     async fn has_blob_at(&self, endpoint: &Endpoint, blob: &Descriptor) -> Result<bool> {
         let call = self.call(endpoint, Method::HEAD, &format!("blobs/{}", blob.digest), &[])?;
-        match self.ask(endpoint, &self.scope("pull,push"), &call, &[200, 404]).await?.status() {
+        match self
+            .ask(endpoint, &self.scope("pull,push"), &call, &[200, 404])
+            .await?
+            .status()
+        {
             StatusCode::OK => Ok(true),
             _ => Ok(false),
         }
@@ -147,6 +153,7 @@ impl Repository {
             source,
             chunk: u64::MAX,
             whole: false,
+            best: 0,
             sent: Arc::default(),
             progress: Arc::new(progress),
         };
@@ -192,9 +199,11 @@ impl Repository {
             }
             retry.after(error).await?;
             if let Some(begun) = &mut upload {
-                let before = begun.at;
                 match self.status(endpoint, begun).await {
-                    Ok(true) if begun.at > before => retry.progressed(),
+                    Ok(true) if begun.at > way.best => {
+                        way.best = begun.at;
+                        retry.progressed();
+                    }
                     Ok(true) => way.chunk = smaller(way.chunk),
                     // Forgotten: anew.
                     Ok(false) | Err(_) => {
@@ -224,16 +233,21 @@ impl Repository {
         }
         while upload.at < size && !way.whole {
             let end = size.min(upload.at.saturating_add(way.chunk));
-            let call = Call::new(Method::PATCH, upload.location.clone())
+            let mut call = Call::new(Method::PATCH, upload.location.clone())
                 .header(header::CONTENT_TYPE, "application/octet-stream")
                 .header(header::CONTENT_RANGE, &format!("{}-{}", upload.at, end - 1));
+            if way.chunk != u64::MAX {
+                // What cuts connections cuts them in the middle of a chunk, if several go over one.
+                call = call.header(header::CONNECTION, "close");
+            }
             let response = self.send(endpoint, way, call, upload.at, end).await?;
             match response.status().as_u16() {
                 202 | 204 | 201 => {
                     self.moved(endpoint, upload, &response)?;
                     // The spec's Range is what the registry has; some send none.
                     upload.at = range_end(&response).filter(|at| *at <= size).unwrap_or(end);
-                    if way.chunk != u64::MAX {
+                    if upload.at > way.best {
+                        way.best = upload.at;
                         retry.progressed();
                     }
                     (way.progress)(upload.at);
@@ -246,7 +260,9 @@ impl Repository {
             }
         }
         let mut location = upload.location.clone();
-        location.query_pairs_mut().append_pair("digest", &way.blob.digest.to_string());
+        location
+            .query_pairs_mut()
+            .append_pair("digest", &way.blob.digest.to_string());
         let mut call = Call::new(Method::PUT, location).header(header::CONTENT_TYPE, "application/octet-stream");
         call.patience = END;
         let response = if way.whole {
@@ -278,13 +294,19 @@ impl Repository {
     async fn send(&self, endpoint: &Endpoint, way: &Way<'_>, mut call: Call, start: u64, end: u64) -> Result<Response> {
         let failed: Arc<std::sync::Mutex<Option<io::Error>>> = Arc::default();
         let moved = Arc::new(tokio::sync::Notify::new());
-        let (source, sent, progress) = (Arc::clone(&way.source), Arc::clone(&way.sent), Arc::clone(&way.progress));
+        let (source, sent, progress) = (
+            Arc::clone(&way.source),
+            Arc::clone(&way.sent),
+            Arc::clone(&way.progress),
+        );
         let (told, alive) = (Arc::clone(&failed), Arc::clone(&moved));
         let make = move || {
             let (sender, receiver) = mpsc::channel(WAITING);
             let (source, told) = (Arc::clone(&source), Arc::clone(&told));
             // Ends when nobody receives any more.
-            drop(tokio::task::spawn_blocking(move || feed(&*source, start, end, &sender, &told)));
+            drop(tokio::task::spawn_blocking(move || {
+                feed(&*source, start, end, &sender, &told)
+            }));
             let (sent, progress, alive) = (Arc::clone(&sent), Arc::clone(&progress), Arc::clone(&alive));
             let stream = futures_util::stream::unfold((receiver, start), move |(mut receiver, at)| {
                 let (sent, progress, alive) = (Arc::clone(&sent), Arc::clone(&progress), Arc::clone(&alive));
@@ -300,7 +322,10 @@ impl Repository {
             reqwest::Body::wrap_stream(stream)
         };
         call.body = Body::Stream(end - start, Arc::new(make));
-        let (method, url) = (crate::transport::title(&call.method), crate::transport::shown_url(&call.url));
+        let (method, url) = (
+            crate::transport::title(&call.method),
+            crate::transport::shown_url(&call.url),
+        );
         let scope = self.scope("pull,push");
         let answer = self.raw(endpoint, &scope, &call);
         let mut answer = std::pin::pin!(answer);
@@ -329,13 +354,19 @@ impl Repository {
     }
 
     async fn raw(&self, endpoint: &Endpoint, scope: &Scope, call: &Call) -> Result<Response> {
-        self.shared.transport.send(&self.shared.authorizer, endpoint, scope, call).await
+        self.shared
+            .transport
+            .send(&self.shared.authorizer, endpoint, scope, call)
+            .await
     }
 
     /// Begins an upload; `None` when the blob was mounted instead.
     async fn begin(&self, endpoint: &Endpoint, mount: Option<(&Descriptor, &str)>) -> Result<Option<Upload>> {
         let (call, scope) = match mount {
-            None => (self.call(endpoint, Method::POST, "blobs/uploads/", &[])?, self.scope("pull,push")),
+            None => (
+                self.call(endpoint, Method::POST, "blobs/uploads/", &[])?,
+                self.scope("pull,push"),
+            ),
             Some((blob, from)) => {
                 let query = [("mount", &*blob.digest.to_string()), ("from", from)];
                 let call = self.call(endpoint, Method::POST, "blobs/uploads/", &query)?;
@@ -382,7 +413,10 @@ impl Repository {
         let Some(location) = response.headers().get(header::LOCATION) else {
             return Ok(());
         };
-        let next = location.to_str().ok().and_then(|location| upload.location.join(location).ok());
+        let next = location
+            .to_str()
+            .ok()
+            .and_then(|location| upload.location.join(location).ok());
         let next = next.filter(|next| matches!(next.scheme(), "http" | "https") && next.has_host());
         let Some(next) = next else {
             return Err(self.wrong(endpoint, "it moves an upload to nowhere"));
@@ -390,7 +424,10 @@ impl Repository {
         if upload.location.scheme() == "https" && next.scheme() == "http" {
             return Err(self.wrong(
                 endpoint,
-                &format!("it moves an upload from https to {}: refused (is X-Forwarded-Proto missing?)", next.origin().ascii_serialization()),
+                &format!(
+                    "it moves an upload from https to {}: refused (is X-Forwarded-Proto missing?)",
+                    next.origin().ascii_serialization()
+                ),
             ));
         }
         upload.location = next;
@@ -419,7 +456,11 @@ impl Repository {
 }
 
 fn smaller(chunk: u64) -> u64 {
-    if chunk > CHUNK { CHUNK } else { (chunk / 2).max(LEAST_CHUNK) }
+    if chunk > CHUNK {
+        CHUNK
+    } else {
+        (chunk / 2).max(LEAST_CHUNK)
+    }
 }
 
 /// `Range: 0-99` (or `bytes=0-99`) says that 100 bytes are there. `0-0` is none with the CNCF registry, and one with others: for

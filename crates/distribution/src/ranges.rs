@@ -129,7 +129,10 @@ impl RangeStream {
 
     fn segment(&mut self) -> BlobStream {
         let start = self.ahead;
-        self.ahead = self.blob.size.min(start.saturating_add(self.repository.limits().segment.max(1)));
+        self.ahead = self
+            .blob
+            .size
+            .min(start.saturating_add(self.repository.limits().segment.max(1)));
         self.repository.part(&self.blob, start, self.ahead)
     }
 }

@@ -36,7 +36,11 @@ impl Repository {
 
     /// As [`reader`](Self::reader), over several connections: see [`ranges`](Self::ranges).
     pub fn ranged_reader(&self, blob: &Descriptor, offset: u64, parts: usize, runtime: &Handle) -> BlobReader {
-        BlobReader::new(Chunks::Many(self.ranges(blob, offset, parts)), self.limits().in_flight, runtime)
+        BlobReader::new(
+            Chunks::Many(self.ranges(blob, offset, parts)),
+            self.limits().in_flight,
+            runtime,
+        )
     }
 }
 

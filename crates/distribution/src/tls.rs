@@ -303,6 +303,9 @@ pub(crate) fn explain(error: &rustls::Error) -> String {
     match error {
         rustls::Error::InvalidCertificate(certificate) => x509(match certificate {
             Certificate::UnknownIssuer => "certificate signed by unknown authority".to_owned(),
+            Certificate::BadSignature => {
+                "certificate signed by unknown authority (one of that name is known, and did not sign it)".to_owned()
+            }
             Certificate::Expired | Certificate::NotValidYet => "certificate has expired or is not yet valid".to_owned(),
             Certificate::ExpiredContext { time, not_after } => format!(
                 "certificate has expired or is not yet valid: current time {} is after {}",

@@ -4,15 +4,17 @@
 mod site;
 
 use std::io::Read as _;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use ferry_distribution::{BlobStream, Content, Credentials, Error, Mirror, Options, Verified};
 use ferry_image::Digest;
 
-use site::{Cutter, Server, anonymous, blob, chunks, client, descriptor, full, image, noise, options, ready, reference};
+use site::{
+    Cutter, Server, anonymous, blob, chunks, client, descriptor, full, image, noise, options, ready, reference,
+};
 
 async fn all(mut stream: BlobStream) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
@@ -31,7 +33,11 @@ async fn an_image_comes_whole() {
     let bytes = layer.clone();
     let server = Server::start(move |asked| {
         ready(match asked.path.rsplit('/').next().unwrap() {
-            "1" => full(200, &[("content-type", "application/vnd.oci.image.manifest.v1+json")], served.clone()),
+            "1" => full(
+                200,
+                &[("content-type", "application/vnd.oci.image.manifest.v1+json")],
+                served.clone(),
+            ),
             name if name == layer_digest => blob(&asked, &bytes),
             _ => full(200, &[], "{}"),
         })
@@ -41,7 +47,9 @@ async fn an_image_comes_whole() {
     let repository = client().repository(&tagged, &anonymous()).unwrap();
     let found = repository.resolve(&tagged).await.unwrap();
     assert_eq!((&found.descriptor.digest, &found.bytes[..]), (&digest, &manifest[..]));
-    let Content::Image { config, layers } = &found.content else { panic!() };
+    let Content::Image { config, layers } = &found.content else {
+        panic!()
+    };
     assert_eq!(&repository.small_blob(config, 1 << 20).await.unwrap()[..], b"{}");
     // As `Pull::layer` does it: a thread that blocks, from an offset on.
     let runtime = tokio::runtime::Handle::current();
@@ -66,7 +74,9 @@ async fn connections_that_are_cut_every_8_mib_cost_nothing() {
     let served = bytes.clone();
     let server = Server::start(move |asked| ready(blob(&asked, &served))).await;
     let cutter = Cutter::start(server.address, 8 << 20, u64::MAX).await;
-    let repository = client().repository(&reference(cutter.address, "a"), &anonymous()).unwrap();
+    let repository = client()
+        .repository(&reference(cutter.address, "a"), &anonymous())
+        .unwrap();
     let mut stream = repository.blob(&descriptor(&bytes), 0);
     let mut hash = ferry_image::Hasher::default();
     while let Some(chunk) = stream.next().await.unwrap() {
@@ -76,7 +86,11 @@ async fn connections_that_are_cut_every_8_mib_cost_nothing() {
     let wire = cutter.down.load(Ordering::Relaxed);
     assert!(stream.connections() >= 7, "{} connections", stream.connections());
     assert_eq!(stream.received(), bytes.len() as u64);
-    assert!(wire as f64 <= bytes.len() as f64 * 1.05, "{wire} bytes of {}", bytes.len());
+    assert!(
+        wire as f64 <= bytes.len() as f64 * 1.05,
+        "{wire} bytes of {}",
+        bytes.len()
+    );
 }
 
 #[tokio::test]
@@ -89,10 +103,17 @@ async fn a_server_without_ranges_is_read_from_the_beginning_again() {
         let (part, rest) = (served.slice(..end.min(served.len())), end < served.len());
         let length = served.len().to_string();
         let parts = [Some(part), rest.then(Bytes::new)].into_iter().flatten();
-        ready(chunks(200, &[("content-length", &length)], Duration::ZERO, parts.take_while(|part| !part.is_empty())))
+        ready(chunks(
+            200,
+            &[("content-length", &length)],
+            Duration::ZERO,
+            parts.take_while(|part| !part.is_empty()),
+        ))
     })
     .await;
-    let repository = client().repository(&reference(server.address, "a"), &anonymous()).unwrap();
+    let repository = client()
+        .repository(&reference(server.address, "a"), &anonymous())
+        .unwrap();
     let mut stream = repository.blob(&descriptor(&bytes), 0);
     let mut got = Vec::new();
     while let Some(chunk) = stream.next().await.unwrap() {
@@ -111,15 +132,24 @@ async fn failures_that_pass_are_waited_for() {
         ready(match times.fetch_add(1, Ordering::Relaxed) {
             0 => full(500, &[], "oops"),
             1 => full(503, &[("retry-after", "1")], ""),
-            2 => full(429, &[("retry-after", "0")], r#"{"errors":[{"code":"TOOMANYREQUESTS"}]}"#),
+            2 => full(
+                429,
+                &[("retry-after", "0")],
+                r#"{"errors":[{"code":"TOOMANYREQUESTS"}]}"#,
+            ),
             _ => blob(&asked, &served),
         })
     })
     .await;
     let began = std::time::Instant::now();
-    let repository = client().repository(&reference(server.address, "a"), &anonymous()).unwrap();
+    let repository = client()
+        .repository(&reference(server.address, "a"), &anonymous())
+        .unwrap();
     assert_eq!(all(repository.blob(&descriptor(&bytes), 0)).await.unwrap(), bytes);
-    assert!(began.elapsed() >= Duration::from_secs(1), "Retry-After was not waited for");
+    assert!(
+        began.elapsed() >= Duration::from_secs(1),
+        "Retry-After was not waited for"
+    );
     assert_eq!(server.asked().len(), 4);
 }
 
@@ -132,7 +162,10 @@ async fn failures_that_stay_end() {
     assert!(error.to_string().contains("503 Service Unavailable"), "{error}");
     assert_eq!(server.asked().len(), 5);
     let server = Server::start(|_| ready(full(429, &[("retry-after", "3600")], ""))).await;
-    let error = client().resolve(&reference(server.address, "a"), &anonymous()).await.unwrap_err();
+    let error = client()
+        .resolve(&reference(server.address, "a"), &anonymous())
+        .await
+        .unwrap_err();
     assert!(error.is_rate_limit() && error.to_string().contains("3600 s"), "{error}");
     assert_eq!(server.asked().len(), 1);
 }
@@ -143,7 +176,9 @@ async fn a_reader_holds_a_few_mib_and_ends_when_dropped() {
     let served = bytes.clone();
     let server = Server::start(move |asked| ready(blob(&asked, &served))).await;
     let counter = Cutter::start(server.address, u64::MAX, u64::MAX).await;
-    let repository = client().repository(&reference(counter.address, "a"), &anonymous()).unwrap();
+    let repository = client()
+        .repository(&reference(counter.address, "a"), &anonymous())
+        .unwrap();
     let mut reader = repository.reader(&descriptor(&bytes), 0, &tokio::runtime::Handle::current());
     let reader = tokio::task::spawn_blocking(move || {
         reader.read_exact(&mut [0; 1000]).unwrap();
@@ -157,7 +192,11 @@ async fn a_reader_holds_a_few_mib_and_ends_when_dropped() {
     drop(reader);
     tokio::time::sleep(Duration::from_millis(100)).await;
     let after = counter.down.load(Ordering::Relaxed);
-    assert!(after - came < 8 << 20, "{} MiB came after it was dropped", (after - came) >> 20);
+    assert!(
+        after - came < 8 << 20,
+        "{} MiB came after it was dropped",
+        (after - came) >> 20
+    );
 }
 
 #[tokio::test]
@@ -175,17 +214,33 @@ async fn mirrors_are_asked_first_and_the_registry_when_they_fail() {
     let tagged = reference(registry.address, "a:1");
     let credentials = Credentials::basic("me", "secret");
     // Nobody listens on port 1.
-    let [silent, lies, refuses, works] =
-        ["127.0.0.1:1", &lying.address.to_string(), &refusing.address.to_string(), &working.address.to_string()].map(mirror);
+    let [silent, lies, refuses, works] = [
+        "127.0.0.1:1",
+        &lying.address.to_string(),
+        &refusing.address.to_string(),
+        &working.address.to_string(),
+    ]
+    .map(mirror);
     let client = with(vec![silent.clone(), lies.clone(), refuses.clone(), works]);
     let found = client.resolve(&tagged, &credentials).await.unwrap();
     assert_eq!(found.registry, working.address.to_string());
-    assert_eq!((registry.asked().len(), lying.asked().len(), refusing.asked().len()), (0, 1, 1));
+    assert_eq!(
+        (registry.asked().len(), lying.asked().len(), refusing.asked().len()),
+        (0, 1, 1)
+    );
     assert_eq!(working.asked()[0].query, format!("ns={}", domain.replace(':', "%3A")));
-    let found = with(vec![silent, lies, refuses]).resolve(&tagged, &credentials).await.unwrap();
+    let found = with(vec![silent, lies, refuses])
+        .resolve(&tagged, &credentials)
+        .await
+        .unwrap();
     assert_eq!(found.registry, domain);
     for mirror in [&working, &lying, &refusing] {
-        assert!(mirror.asked().iter().all(|asked| asked.header("authorization").is_empty()));
+        assert!(
+            mirror
+                .asked()
+                .iter()
+                .all(|asked| asked.header("authorization").is_empty())
+        );
     }
 }
 
@@ -209,12 +264,17 @@ async fn many_requests_share_a_token() {
             let challenge = format!(r#"Bearer realm="http://{host}/token",service="reg",scope="repository:a:pull""#);
             return ready(full(401, &[("www-authenticate", &challenge)], ""));
         }
-        let found = served.iter().find(|bytes| asked.path.ends_with(Digest::of(bytes).encoded())).unwrap();
+        let found = served
+            .iter()
+            .find(|bytes| asked.path.ends_with(Digest::of(bytes).encoded()))
+            .unwrap();
         ready(blob(&asked, found))
     })
     .await;
     let credentials = Credentials::basic("me", "secret");
-    let repository = client().repository(&reference(server.address, "a"), &credentials).unwrap();
+    let repository = client()
+        .repository(&reference(server.address, "a"), &credentials)
+        .unwrap();
     let streams = layers.iter().map(|bytes| all(repository.blob(&descriptor(bytes), 0)));
     for (got, bytes) in futures_util::future::join_all(streams).await.into_iter().zip(&layers) {
         assert!(got.unwrap() == *bytes);
@@ -223,5 +283,9 @@ async fn many_requests_share_a_token() {
     let last = repository.blob(&descriptor(&layers[0]), 0);
     let before = server.asked().len();
     all(last).await.unwrap();
-    assert_eq!(server.asked().len(), before + 1, "a token that is known is shown at once");
+    assert_eq!(
+        server.asked().len(),
+        before + 1,
+        "a token that is known is shown at once"
+    );
 }

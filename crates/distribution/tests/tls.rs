@@ -12,7 +12,10 @@ use site::{Pair, Server, acceptor, anonymous, certificate, full, image, options,
 const HOST: &str = "registry.example";
 
 async fn server(pair: &Pair, clients: Option<&Pair>) -> Server {
-    Server::start_tls(Some(acceptor(pair, clients)), |_| ready(full(200, &[], image(b"{}", &[])))).await
+    Server::start_tls(Some(acceptor(pair, clients)), |_| {
+        ready(full(200, &[], image(b"{}", &[])))
+    })
+    .await
 }
 
 /// What a client says to a server that is reached as `host`.
@@ -31,8 +34,15 @@ async fn asks(server: &Server, host: &str, change: impl FnOnce(&mut Options)) ->
     };
     change(&mut options);
     let client = Client::new(options).unwrap();
-    let found = client.resolve(&format!("{host}/a:1").parse().unwrap(), &anonymous()).await;
-    assert!(log.lock().unwrap().iter().all(|line| line.starts_with(&format!("CONNECT {host}"))));
+    let found = client
+        .resolve(&format!("{host}/a:1").parse().unwrap(), &anonymous())
+        .await;
+    assert!(
+        log.lock()
+            .unwrap()
+            .iter()
+            .all(|line| line.starts_with(&format!("CONNECT {host}")))
+    );
     assert!(!log.lock().unwrap().is_empty(), "it did not go through the proxy");
     found.map(drop).map_err(|error| error.to_string())
 }
@@ -66,7 +76,10 @@ async fn a_certificate_that_certs_d_vouches_for() {
     assert!(wrong.contains("unknown authority"), "{wrong}");
     let dir = certs_d("other.example", &[("ca.crt", &pair.authority)]);
     let wrong = asks(&server, "other.example", with(dir.path())).await.unwrap_err();
-    assert!(wrong.contains("x509: certificate is valid for registry.example, not other.example"), "{wrong}");
+    assert!(
+        wrong.contains("x509: certificate is valid for registry.example, not other.example"),
+        "{wrong}"
+    );
     let dir = certs_d(HOST, &[("ca.crt", "no PEM")]);
     let wrong = asks_nothing(&server, with(dir.path())).await;
     assert!(wrong.contains("ca.crt: no certificate in PEM"), "{wrong}");
@@ -78,7 +91,11 @@ async fn asks_nothing(server: &Server, change: impl FnOnce(&mut Options)) -> Str
     change(&mut options);
     options.proxies.https = format!("http://{}", server.address);
     let client = Client::new(options).unwrap();
-    client.resolve(&format!("{HOST}/a:1").parse().unwrap(), &anonymous()).await.unwrap_err().to_string()
+    client
+        .resolve(&format!("{HOST}/a:1").parse().unwrap(), &anonymous())
+        .await
+        .unwrap_err()
+        .to_string()
 }
 
 #[tokio::test]
@@ -86,13 +103,18 @@ async fn certificates_that_signed_themselves() {
     let pair = self_signed(HOST);
     let server = server(&pair, None).await;
     let unknown = asks(&server, HOST, |_| {}).await.unwrap_err();
-    assert!(unknown.contains("x509: certificate signed by unknown authority"), "{unknown}");
+    assert!(
+        unknown.contains("x509: certificate signed by unknown authority"),
+        "{unknown}"
+    );
     let dir = certs_d(HOST, &[("ca.crt", &pair.certificate)]);
     asks(&server, HOST, with(dir.path())).await.unwrap();
     let dir = certs_d("other.example", &[("ca.crt", &pair.certificate)]);
     let wrong = asks(&server, "other.example", with(dir.path())).await.unwrap_err();
     assert!(wrong.contains("not other.example"), "{wrong}");
-    asks(&server, HOST, |options| options.insecure = vec![HOST.to_owned()]).await.unwrap();
+    asks(&server, HOST, |options| options.insecure = vec![HOST.to_owned()])
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -101,7 +123,10 @@ async fn certificates_that_are_over() {
     let server = server(&pair, None).await;
     let dir = certs_d(HOST, &[("ca.crt", &pair.authority)]);
     let over = asks(&server, HOST, with(dir.path())).await.unwrap_err();
-    assert!(over.contains("x509: certificate has expired or is not yet valid: current time "), "{over}");
+    assert!(
+        over.contains("x509: certificate has expired or is not yet valid: current time "),
+        "{over}"
+    );
     assert!(over.ends_with(" is after 2021-01-01T00:00:00Z"), "{over}");
 }
 
@@ -111,12 +136,19 @@ async fn certificates_of_clients() {
     let server = server(&pair, Some(&mine)).await;
     let dir = certs_d(HOST, &[("ca.crt", &pair.authority)]);
     assert!(asks(&server, HOST, with(dir.path())).await.is_err());
-    let files = [("ca.crt", &*pair.authority), ("client.cert", &mine.certificate), ("client.key", &mine.key)];
+    let files = [
+        ("ca.crt", &*pair.authority),
+        ("client.cert", &mine.certificate),
+        ("client.key", &mine.key),
+    ];
     let dir = certs_d(HOST, &files);
     asks(&server, HOST, with(dir.path())).await.unwrap();
     let dir = certs_d(HOST, &files[..2]);
     let missing = asks_nothing(&server, with(dir.path())).await;
-    assert!(missing.contains("missing key") && missing.contains("client.key"), "{missing}");
+    assert!(
+        missing.contains("missing key") && missing.contains("client.key"),
+        "{missing}"
+    );
 }
 
 #[tokio::test]
@@ -135,19 +167,30 @@ async fn nothing_leads_from_https_to_http() {
     let dir = certs_d(HOST, &[("ca.crt", &pair.authority)]);
     let to = format!("http://{}/x", plain.address);
     let location = to.clone();
-    let redirects = Server::start_tls(Some(acceptor(&pair, None)), move |_| ready(full(302, &[("location", &location)], ""))).await;
+    let redirects = Server::start_tls(Some(acceptor(&pair, None)), move |_| {
+        ready(full(302, &[("location", &location)], ""))
+    })
+    .await;
     let text = asks(&redirects, HOST, with(dir.path())).await.unwrap_err();
-    assert!(text.contains("redirects from https to http") && text.contains("refused"), "{text}");
+    assert!(
+        text.contains("redirects from https to http") && text.contains("refused"),
+        "{text}"
+    );
     let challenge = format!("Bearer realm=\"{to}\",service=\"s\"");
-    let asks_elsewhere =
-        Server::start_tls(Some(acceptor(&pair, None)), move |_| ready(full(401, &[("www-authenticate", &challenge)], ""))).await;
+    let asks_elsewhere = Server::start_tls(Some(acceptor(&pair, None)), move |_| {
+        ready(full(401, &[("www-authenticate", &challenge)], ""))
+    })
+    .await;
     let (proxy, _) = tunnel(asks_elsewhere.address).await;
     let mut options = options();
     options.proxies.https = proxy.to_string();
     options.certificates = vec![dir.path().to_owned()];
     let credentials = Credentials::basic("me", "secret");
     let client = Client::new(options).unwrap();
-    let error = client.resolve(&format!("{HOST}/a:1").parse().unwrap(), &credentials).await.unwrap_err();
+    let error = client
+        .resolve(&format!("{HOST}/a:1").parse().unwrap(), &credentials)
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("not encrypted"), "{error}");
     assert_eq!(plain.asked().len(), 0);
 }

@@ -39,7 +39,9 @@ pub fn registry_auth(header: &str) -> Result<(Credentials, Option<String>)> {
 pub fn registry_config(header: &str) -> Result<BTreeMap<String, Credentials>> {
     let all: BTreeMap<String, AuthConfig> = decode(header, "X-Registry-Config")?.unwrap_or_default();
     let all = all.into_iter();
-    Ok(all.map(|(key, config)| (domain(&key).to_owned(), config.credentials())).collect())
+    Ok(all
+        .map(|(key, config)| (domain(&key).to_owned(), config.credentials()))
+        .collect())
 }
 
 impl AuthConfig {
@@ -47,13 +49,18 @@ impl AuthConfig {
         let (mut username, mut password) = (self.username.unwrap_or_default(), self.password.unwrap_or_default());
         if username.is_empty()
             && password.is_empty()
-            && let Some(bytes) = self.auth.and_then(|auth| base64::engine::general_purpose::STANDARD.decode(auth).ok())
+            && let Some(bytes) = self
+                .auth
+                .and_then(|auth| base64::engine::general_purpose::STANDARD.decode(auth).ok())
             && let Ok(text) = String::from_utf8(bytes)
             && let Some((user, secret)) = text.split_once(':')
         {
             (username, password) = (user.to_owned(), secret.to_owned());
         }
-        let (identity, registry) = (self.identitytoken.unwrap_or_default(), self.registrytoken.unwrap_or_default());
+        let (identity, registry) = (
+            self.identitytoken.unwrap_or_default(),
+            self.registrytoken.unwrap_or_default(),
+        );
         from_parts(username, password, identity, registry)
     }
 }
@@ -68,7 +75,9 @@ fn decode<T: serde::de::DeserializeOwned>(header: &str, name: &str) -> Result<Op
     }
     // Some clients use the other alphabet.
     let text = header.trim().replace('+', "-").replace('/', "_");
-    let json = BASE64.decode(text).map_err(|error| wrong(format!("must be a valid base64url-encoded string: {error}")))?;
+    let json = BASE64
+        .decode(text)
+        .map_err(|error| wrong(format!("must be a valid base64url-encoded string: {error}")))?;
     if json.iter().all(u8::is_ascii_whitespace) {
         return Ok(None);
     }
@@ -83,18 +92,31 @@ mod tests {
     #[test]
     fn headers_are_base64url_json_or_refused() {
         let encode = |text: &str| base64::engine::general_purpose::URL_SAFE.encode(text);
-        let given = encode(r#"{"username":"me","password":"pässword??>>","serveraddress":"https://index.docker.io/v1/","x":1}"#);
+        let given = encode(
+            r#"{"username":"me","password":"pässword??>>","serveraddress":"https://index.docker.io/v1/","x":1}"#,
+        );
         let (credentials, address) = registry_auth(&given).unwrap();
-        assert_eq!((credentials, address.as_deref()), (Credentials::basic("me", "pässword??>>"), Some("docker.io")));
-        assert_eq!(registry_auth(given.trim_end_matches('=')).unwrap().0, Credentials::basic("me", "pässword??>>"));
-        let token = registry_auth(&encode(r#"{"identitytoken":"t","username":null}"#)).unwrap().0;
+        assert_eq!(
+            (credentials, address.as_deref()),
+            (Credentials::basic("me", "pässword??>>"), Some("docker.io"))
+        );
+        assert_eq!(
+            registry_auth(given.trim_end_matches('=')).unwrap().0,
+            Credentials::basic("me", "pässword??>>")
+        );
+        let token = registry_auth(&encode(r#"{"identitytoken":"t","username":null}"#))
+            .unwrap()
+            .0;
         assert!(matches!(token, Credentials::Identity { token, .. } if token == "t"));
         assert!(registry_auth("").unwrap().0.is_anonymous());
         assert!(registry_auth(&encode("{}")).unwrap().0.is_anonymous());
         for wrong in ["!", &encode("[]x"), &encode(r#"{"username":3}"#), &"A".repeat(100_000)] {
             assert!(registry_auth(wrong).is_err());
         }
-        let all = registry_config(&encode(r#"{"https://index.docker.io/v1/":{"auth":"dTpw"},"r:5000":{}}"#)).unwrap();
+        let all = registry_config(&encode(
+            r#"{"https://index.docker.io/v1/":{"auth":"dTpw"},"r:5000":{}}"#,
+        ))
+        .unwrap();
         assert_eq!(all["docker.io"], Credentials::basic("u", "p"));
         assert!(all["r:5000"].is_anonymous());
     }

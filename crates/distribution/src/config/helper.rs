@@ -62,7 +62,10 @@ impl Helper {
         }
         let program = PathBuf::from(format!("docker-credential-{name}"));
         Ok(Self {
-            program: options.directory.as_ref().map_or(program.clone(), |directory| directory.join(&program)),
+            program: options
+                .directory
+                .as_ref()
+                .map_or(program.clone(), |directory| directory.join(&program)),
             patience: options.patience,
         })
     }
@@ -210,14 +213,25 @@ esac
         std::fs::write(&path, r#"{"credsStore":"test"}"#).unwrap();
         let mut file = ConfigFile::load(&path).unwrap();
         assert!(file.credentials("r:5000", &options).await.unwrap().is_anonymous());
-        file.store("r:5000", &Credentials::basic("me", "secret"), &options).await.unwrap();
+        file.store("r:5000", &Credentials::basic("me", "secret"), &options)
+            .await
+            .unwrap();
         file.save().unwrap();
         assert!(!std::fs::read_to_string(&path).unwrap().contains("secret\""));
-        assert_eq!(std::fs::read_to_string(dir.path().join("kept")).unwrap(), r#"{"ServerURL":"r:5000","Username":"me","Secret":"secret"}"#);
+        assert_eq!(
+            std::fs::read_to_string(dir.path().join("kept")).unwrap(),
+            r#"{"ServerURL":"r:5000","Username":"me","Secret":"secret"}"#
+        );
         let mut file = ConfigFile::load(&path).unwrap();
-        assert_eq!(file.credentials("r:5000", &options).await.unwrap(), Credentials::basic("me", "secret"));
+        assert_eq!(
+            file.credentials("r:5000", &options).await.unwrap(),
+            Credentials::basic("me", "secret")
+        );
         assert_eq!(file.all(&options).await.unwrap().len(), 1);
-        let token = Credentials::Identity { username: "me".to_owned(), token: "t".to_owned() };
+        let token = Credentials::Identity {
+            username: "me".to_owned(),
+            token: "t".to_owned(),
+        };
         file.store("r:5000", &token, &options).await.unwrap();
         let kept = file.credentials("r:5000", &options).await.unwrap();
         assert!(matches!(kept, Credentials::Identity { token, .. } if token == "t"));
@@ -229,14 +243,40 @@ esac
     async fn helpers_that_misbehave_are_errors() {
         let dir = tempfile::tempdir().unwrap();
         let mut options = helper(dir.path(), "fails", "#!/bin/sh\necho no bus; exit 1\n");
-        let failed = Helper::new("fails", &options).unwrap().get("x").await.unwrap_err().to_string();
+        let failed = Helper::new("fails", &options)
+            .unwrap()
+            .get("x")
+            .await
+            .unwrap_err()
+            .to_string();
         assert_eq!(failed, "error getting credentials - err: exit status 1, out: `no bus`");
         helper(dir.path(), "endless", "#!/bin/sh\nexec yes\n");
-        assert!(Helper::new("endless", &options).unwrap().get("x").await.unwrap_err().to_string().contains("more than"));
+        assert!(
+            Helper::new("endless", &options)
+                .unwrap()
+                .get("x")
+                .await
+                .unwrap_err()
+                .to_string()
+                .contains("more than")
+        );
         helper(dir.path(), "hangs", "#!/bin/sh\nexec sleep 100\n");
         options.patience = Duration::from_millis(200);
-        assert!(Helper::new("hangs", &options).unwrap().get("x").await.unwrap_err().to_string().contains("did not end"));
-        let missing = Helper::new("missing", &options).unwrap().get("x").await.unwrap_err().to_string();
+        assert!(
+            Helper::new("hangs", &options)
+                .unwrap()
+                .get("x")
+                .await
+                .unwrap_err()
+                .to_string()
+                .contains("did not end")
+        );
+        let missing = Helper::new("missing", &options)
+            .unwrap()
+            .get("x")
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(missing.contains("executable file not found in $PATH"), "{missing}");
         for name in ["", "../x", "a b", "a/b"] {
             assert!(Helper::new(name, &options).is_err());

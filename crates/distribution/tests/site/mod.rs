@@ -175,9 +175,18 @@ pub fn blob(asked: &Asked, bytes: &Bytes) -> Response<Body> {
         None => full(200, &[], bytes.clone()),
         Some(from) => {
             let size = bytes.len();
-            let end = asked.header("range").rsplit('-').next().and_then(|end| end.parse().ok()).unwrap_or(size - 1);
+            let end = asked
+                .header("range")
+                .rsplit('-')
+                .next()
+                .and_then(|end| end.parse().ok())
+                .unwrap_or(size - 1);
             let range = format!("bytes {from}-{end}/{size}");
-            full(206, &[("content-range", &range)], bytes.slice(usize::try_from(from).unwrap()..=end))
+            full(
+                206,
+                &[("content-range", &range)],
+                bytes.slice(usize::try_from(from).unwrap()..=end),
+            )
         }
     }
 }
@@ -384,9 +393,16 @@ pub async fn tunnel(to: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
                     let Ok(byte) = client.read_u8().await else { return };
                     head.push(byte);
                 }
-                let line = String::from_utf8_lossy(&head).lines().next().unwrap_or_default().to_owned();
+                let line = String::from_utf8_lossy(&head)
+                    .lines()
+                    .next()
+                    .unwrap_or_default()
+                    .to_owned();
                 lines.lock().unwrap().push(line);
-                client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.unwrap();
+                client
+                    .write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                    .await
+                    .unwrap();
                 let mut server = TcpStream::connect(to).await.unwrap();
                 let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
             });
@@ -406,6 +422,9 @@ pub fn certificate(name: &str, years: std::ops::Range<i32>) -> Pair {
     let authority_key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, format!("authority of {name}"));
     let authority = params.self_signed(&authority_key).unwrap().pem();
     let issuer = rcgen::Issuer::new(params, authority_key);
     let key = rcgen::KeyPair::generate().unwrap();
@@ -444,7 +463,9 @@ pub fn acceptor(pair: &Pair, clients: Option<&Pair>) -> tokio_rustls::TlsAccepto
         None => builder.with_no_client_auth(),
         Some(pair) => {
             let mut roots = rustls::RootCertStore::empty();
-            roots.add(CertificateDer::from_pem_slice(pair.authority.as_bytes()).unwrap()).unwrap();
+            roots
+                .add(CertificateDer::from_pem_slice(pair.authority.as_bytes()).unwrap())
+                .unwrap();
             let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
             builder.with_client_cert_verifier(verifier.build().unwrap())
         }
@@ -459,4 +480,68 @@ pub fn peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+}
+
+/// The CNCF registry 2.8.3 of the peers' root, on loopback, with a configuration of its own.
+pub struct Cncf {
+    pub address: SocketAddr,
+    child: std::process::Child,
+    _dir: tempfile::TempDir,
+}
+
+impl Cncf {
+    /// `None`, saying so, where the peers are not set up. `more` is added to its configuration, with `DIR` for the directory
+    /// that has `files`; `http` to its `http` section.
+    pub async fn start(files: &[(&str, &str)], http: &str, more: &str) -> Option<Self> {
+        let home = std::env::var_os("HOME").unwrap_or_default();
+        let root = std::env::var_os("PEERS_ROOT").map(std::path::PathBuf::from);
+        let root = root.unwrap_or_else(|| std::path::Path::new(&home).join(".cache/ferry-peers/root"));
+        if !root.join("usr/bin/docker-registry").is_file() {
+            eprintln!("skipped: no real registry here (`peers setup` makes one)");
+            return None;
+        }
+        let dir = tempfile::Builder::new()
+            .prefix("ferry-distribution")
+            .tempdir_in(root.join("tmp"))
+            .unwrap();
+        let inside = format!("/{}", dir.path().strip_prefix(&root).unwrap().display());
+        for (name, text) in files {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let config = format!(
+            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage: {{filesystem: {{rootdirectory: DIR/data}}, delete: {{enabled: true}}}}\nhttp:\n  addr: {address}\n{http}\n{more}\n"
+        );
+        std::fs::write(dir.path().join("config.yml"), config.replace("DIR", &inside)).unwrap();
+        let log = std::fs::File::create(dir.path().join("log")).unwrap();
+        let child = std::process::Command::new("chroot")
+            .arg(&root)
+            .args(["/usr/bin/docker-registry", "serve", &format!("{inside}/config.yml")])
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let started = Self {
+            address,
+            child,
+            _dir: dir,
+        };
+        for _ in 0..100 {
+            if TcpStream::connect(address).await.is_ok() {
+                return Some(started);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!(
+            "docker-registry did not start: {}",
+            std::fs::read_to_string(started._dir.path().join("log")).unwrap()
+        );
+    }
+}
+
+impl Drop for Cncf {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
