@@ -11,6 +11,9 @@ use serde::Deserialize;
 
 const DENIED: &str = "requested access to the resource is denied";
 
+/// What Docker says when a password is wanted and it has none; scripts look for it.
+const NO_BASIC: &str = "no basic auth credentials";
+
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +58,9 @@ pub enum Error {
         url: String,
         answer: Answer,
     },
+    /// Credentials that a registry does not take, in Docker's words.
+    #[error("login attempt to {url} failed with status: {status}")]
+    Login { url: String, status: StatusCode },
     /// No answer, or a connection that broke and could not be mended. `cause` is worded as Go does.
     #[error("{method} {url:?}: {cause}")]
     Network {
@@ -119,6 +125,7 @@ pub struct Answer {
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.code.as_str(), self.message.as_str()) {
+            (_, NO_BASIC) => f.write_str(NO_BASIC),
             ("", "") => write!(f, "unexpected status from registry: {}", self.status),
             ("", message) => write!(f, "unexpected status from registry: {}: {message}", self.status),
             (code, "") => f.write_str(&words(code)),
@@ -203,6 +210,15 @@ impl Answer {
         }
     }
 
+    pub(crate) fn no_basic() -> Self {
+        Self {
+            status: StatusCode::UNAUTHORIZED,
+            code: "UNAUTHORIZED".to_owned(),
+            message: NO_BASIC.to_owned(),
+            retry_after: None,
+        }
+    }
+
     pub(crate) fn is_unknown(&self) -> bool {
         self.status == StatusCode::NOT_FOUND
     }
@@ -240,6 +256,9 @@ impl Error {
 
     /// Credentials are missing or wrong.
     pub fn is_unauthorized(&self) -> bool {
+        if let Self::Login { status, .. } = self {
+            return *status == StatusCode::UNAUTHORIZED;
+        }
         self.answer()
             .is_some_and(|answer| answer.status == StatusCode::UNAUTHORIZED || answer.code == "UNAUTHORIZED")
     }

@@ -76,7 +76,10 @@ impl Client {
         if second.status().is_success() {
             return Ok(succeeded);
         }
-        Err(transport.refusal(&call.method, second, endpoint).await)
+        Err(Error::Login {
+            url: call.url.to_string(),
+            status: second.status(),
+        })
     }
 }
 

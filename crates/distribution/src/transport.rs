@@ -250,9 +250,9 @@ impl Transport {
     pub(crate) async fn refusal(&self, method: &Method, response: Response, endpoint: &Endpoint) -> Error {
         let (status, url) = (response.status(), shown_url(response.url()));
         let hint = retry_after(response.headers()).filter(|_| is_passing(status));
-        // RFC 6750 section 3.1: it knows who we are, and we may not.
-        let insufficient = status == StatusCode::UNAUTHORIZED
-            && matches!(Challenge::of(response.headers()), Some(Challenge::Bearer { error, .. }) if error == "insufficient_scope");
+        let challenge = Some(response.headers())
+            .filter(|_| status == StatusCode::UNAUTHORIZED)
+            .and_then(Challenge::of);
         let body = self
             .read(response, endpoint, "an error", ERROR_MAX)
             .await
@@ -260,10 +260,11 @@ impl Transport {
         Error::Refused {
             method: title(method),
             url,
-            answer: if insufficient {
-                Answer::denied(status)
-            } else {
-                Answer::new(status, &body, hint)
+            answer: match challenge {
+                // RFC 6750 section 3.1: it knows who we are, and we may not.
+                Some(Challenge::Bearer { error, .. }) if error == "insufficient_scope" => Answer::denied(status),
+                Some(Challenge::Basic) if endpoint.credentials.basic_header().is_none() => Answer::no_basic(),
+                _ => Answer::new(status, &body, hint),
             },
         }
     }

@@ -338,7 +338,7 @@ async fn wrong_passwords_are_shown_once() {
     assert_eq!(
         error.to_string(),
         format!(
-            "Get \"http://{}/v2/\": unauthorized: authentication required",
+            "login attempt to http://{}/v2/ failed with status: 401 Unauthorized",
             server.address
         )
     );

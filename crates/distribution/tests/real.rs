@@ -32,17 +32,19 @@ async fn passwords() {
         (logged_in.status.as_str(), logged_in.identity_token),
         ("Login Succeeded", None)
     );
-    // Docker Engine 28.5.2: `login attempt to http://…/v2/ failed with status: 401 Unauthorized` or this.
+    // As Docker Engine 28.5.2 says it.
     let refused = client().login(&host, &wrong).await.unwrap_err();
-    assert_eq!(
-        refused.to_string(),
-        format!("Get \"http://{host}/v2/\": unauthorized: authentication required")
-    );
+    let wanted = format!("login attempt to http://{host}/v2/ failed with status: 401 Unauthorized");
+    assert_eq!(refused.to_string(), wanted);
+    assert!(refused.is_unauthorized());
     let tagged = reference(cncf.address, "a:1");
     for credentials in [anonymous(), wrong] {
         let error = client().resolve(&tagged, &credentials).await.unwrap_err();
         assert!(error.is_unauthorized(), "{error}");
     }
+    let error = client().resolve(&tagged, &anonymous()).await.unwrap_err();
+    let url = format!("http://{host}/v2/a/manifests/1");
+    assert_eq!(error.to_string(), format!("Get \"{url}\": no basic auth credentials"));
     push_and_pull(&client(), &tagged, &right).await;
 }
 
