@@ -30,33 +30,33 @@ pub enum Error {
     PullDenied {
         registry: String,
         repository: String,
-        answer: Answer,
+        answer: Box<Answer>,
     },
     #[error("manifest for {reference} not found: {answer}")]
     ManifestUnknown {
         registry: String,
         reference: String,
-        answer: Answer,
+        answer: Box<Answer>,
     },
     #[error("repository {repository} not found: {answer}")]
     RepositoryUnknown {
         registry: String,
         repository: String,
-        answer: Answer,
+        answer: Box<Answer>,
     },
     #[error("blob {digest} of {registry}/{repository} not found: {answer}")]
     BlobUnknown {
         registry: String,
         repository: String,
         digest: Digest,
-        answer: Answer,
+        answer: Box<Answer>,
     },
     /// Any other answer that is a failure: `unauthorized`, `denied`, `toomanyrequests`, 5xx.
     #[error("{method} {url:?}: {answer}")]
     Refused {
         method: &'static str,
         url: String,
-        answer: Answer,
+        answer: Box<Answer>,
     },
     /// Credentials that a registry does not take, in Docker's words.
     #[error("login attempt to {url} failed with status: {status}")]

@@ -120,14 +120,19 @@ type Identity = (PathBuf, Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 /// The first pair. As with Docker, one without the other is an error.
 fn identity(directories: &[PathBuf]) -> Result<Option<Identity>> {
-    let missing = |path: &Path, what: &str, other: &Path| Error::Certificates {
-        path: path.to_owned(),
-        reason: format!("missing {what} {}", other.display()),
-    };
+    // Docker's words.
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     for key in files(directories, "key")? {
         let certificate = key.with_extension("cert");
         if !certificate.is_file() {
-            return Err(missing(&key, "client certificate", &certificate));
+            return Err(Error::Certificates {
+                reason: format!(
+                    "missing client certificate {} for key {}",
+                    name(&certificate),
+                    name(&key)
+                ),
+                path: key,
+            });
         }
     }
     let Some(path) = files(directories, "cert")?.into_iter().next() else {
@@ -135,7 +140,14 @@ fn identity(directories: &[PathBuf]) -> Result<Option<Identity>> {
     };
     let key_path = path.with_extension("key");
     if !key_path.is_file() {
-        return Err(missing(&path, "key", &key_path));
+        return Err(Error::Certificates {
+            reason: format!(
+                "missing key {} for client certificate {}. CA certificates must use the extension .crt",
+                name(&key_path),
+                name(&path)
+            ),
+            path,
+        });
     }
     let pem = read(&key_path)?;
     let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| Error::Certificates {

@@ -260,12 +260,12 @@ impl Transport {
         Error::Refused {
             method: title(method),
             url,
-            answer: match challenge {
+            answer: Box::new(match challenge {
                 // RFC 6750 section 3.1: it knows who we are, and we may not.
                 Some(Challenge::Bearer { error, .. }) if error == "insufficient_scope" => Answer::denied(status),
                 Some(Challenge::Basic) if endpoint.credentials.basic_header().is_none() => Answer::no_basic(),
                 _ => Answer::new(status, &body, hint),
-            },
+            }),
         }
     }
 
