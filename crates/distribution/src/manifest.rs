@@ -31,7 +31,7 @@ pub struct Manifest {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
     Image {
-        config: Descriptor,
+        config: Box<Descriptor>,
         layers: Vec<Descriptor>,
     },
     Index {
@@ -93,7 +93,7 @@ impl Content {
                 Self::Index { manifests }
             }
             (Some(config), layers, None) => Self::Image {
-                config,
+                config: Box::new(config),
                 layers: layers.unwrap_or_default(),
             },
             _ => return Err(Unfit::Wrong("it has neither a config nor manifests".to_owned())),
@@ -130,7 +130,7 @@ impl Content {
     /// Everything it names.
     pub fn descriptors(&self) -> impl Iterator<Item = &Descriptor> {
         let (config, rest) = match self {
-            Self::Image { config, layers } => (Some(config), layers),
+            Self::Image { config, layers } => (Some(&**config), layers),
             Self::Index { manifests } => (None, manifests),
         };
         config.into_iter().chain(rest)

@@ -39,6 +39,8 @@ const WAITING: usize = 4;
 /// A chunk after the first failure; halved at each further one.
 const CHUNK: u64 = 4 << 20;
 const LEAST_CHUNK: u64 = 256 << 10;
+/// Less than this between two failures is no progress.
+const PROGRESS: u64 = 32 << 10;
 /// Times the usual time that the end of an upload may take: registries hash, or copy, all of it.
 const END: u32 = 10;
 
@@ -90,7 +92,7 @@ struct Way<'a> {
     chunk: u64,
     /// The registry takes no PATCH.
     whole: bool,
-    /// The most the registry ever had of it: only more than this is progress.
+    /// What the registry had when there was progress last: only [`PROGRESS`] more is some.
     best: u64,
     sent: Arc<AtomicU64>,
     progress: Arc<dyn Fn(u64) + Send + Sync>,
@@ -200,7 +202,7 @@ impl Repository {
             retry.after(error).await?;
             if let Some(begun) = &mut upload {
                 match self.status(endpoint, begun).await {
-                    Ok(true) if begun.at > way.best => {
+                    Ok(true) if begun.at >= way.best + PROGRESS => {
                         way.best = begun.at;
                         retry.progressed();
                     }
@@ -246,7 +248,7 @@ impl Repository {
                     self.moved(endpoint, upload, &response)?;
                     // The spec's Range is what the registry has; some send none.
                     upload.at = range_end(&response).filter(|at| *at <= size).unwrap_or(end);
-                    if upload.at > way.best {
+                    if upload.at >= way.best + PROGRESS {
                         way.best = upload.at;
                         retry.progressed();
                     }
@@ -305,7 +307,7 @@ impl Repository {
             let (source, told) = (Arc::clone(&source), Arc::clone(&told));
             // Ends when nobody receives any more.
             drop(tokio::task::spawn_blocking(move || {
-                feed(&*source, start, end, &sender, &told)
+                feed(&*source, start, end, &sender, &told);
             }));
             let (sent, progress, alive) = (Arc::clone(&sent), Arc::clone(&progress), Arc::clone(&alive));
             let stream = futures_util::stream::unfold((receiver, start), move |(mut receiver, at)| {

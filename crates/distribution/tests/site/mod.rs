@@ -1,5 +1,5 @@
 //! Servers of a test: one that answers as it is told, Ferry's own registry, and a proxy that cuts connections.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::print_stderr)] // each test uses a part; what is skipped says so
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -127,7 +127,11 @@ async fn one(
         path: parts.uri.path().to_owned(),
         query: parts.uri.query().unwrap_or_default().to_owned(),
         headers: parts.headers,
-        body: body.collect().await.map(|body| body.to_bytes()).unwrap_or_default(),
+        body: body
+            .collect()
+            .await
+            .map(http_body_util::Collected::to_bytes)
+            .unwrap_or_default(),
     };
     log.lock().unwrap().push(asked.clone());
     Ok(answer(asked).await)
