@@ -38,7 +38,7 @@ async fn round_trip(address: SocketAddr, keeps_referrers: bool) {
     let hears = heard.clone();
     let pushed = one
         .push_blob(&descriptor(&layer), Arc::new(layer.clone()), &[], move |at| {
-            hears.store(at, Ordering::Relaxed)
+            hears.store(at, Ordering::Relaxed);
         })
         .await
         .unwrap();
