@@ -264,7 +264,7 @@ impl Shared {
         placed.keep();
         self.layers
             .stored(images.iter().flat_map(|image| &image.pins).map(|pin| &pin.layer));
-        index.relayer(images.iter().flat_map(|image| &image.pins));
+        index.relayer(images.iter().flat_map(|image| &image.pins).map(|pin| &pin.layer));
         index.relabel();
         let find = |(id, references): (Digest, _)| {
             index.images.get(&id).map(|image| Loaded {
@@ -371,8 +371,8 @@ impl Index {
     }
 
     /// Brings the blob of a shared layer, which may have become known only now, to every image with that layer.
-    fn relayer<'a>(&mut self, pins: impl Iterator<Item = &'a Pin>) {
-        let layers: HashMap<_, _> = pins.map(|pin| (&pin.layer.chain_id, &pin.layer)).collect();
+    pub(crate) fn relayer<'a>(&mut self, layers: impl Iterator<Item = &'a Layer>) {
+        let layers: HashMap<_, _> = layers.map(|layer| (&layer.chain_id, layer)).collect();
         let stale = |layer: &Layer| layers.get(&layer.chain_id).is_some_and(|new| *new != layer);
         for image in self.images.values_mut() {
             if image.layers.iter().any(stale) {

@@ -182,6 +182,11 @@ impl Layers {
         })
     }
 
+    /// Every layer that is there, or is coming or going.
+    pub fn all(&self) -> Vec<Digest> {
+        self.lock().keys().cloned().collect()
+    }
+
     /// Notes that the records of these layers are in the database.
     pub fn stored<'a>(&self, layers: impl Iterator<Item = &'a Layer>) {
         let mut known = self.lock();

@@ -19,6 +19,7 @@
 
 mod assembly;
 mod changes;
+mod check;
 mod commit;
 pub mod db;
 mod error;
@@ -29,8 +30,10 @@ mod layers;
 mod layout;
 mod load;
 mod names;
+mod outgoing;
 mod pull;
 mod reaper;
+mod remake;
 mod remove;
 mod save;
 mod single;
@@ -38,6 +41,7 @@ mod snapshots;
 mod store;
 mod stream;
 
+pub use check::{CheckOptions, Checked, Done, Finding};
 pub use commit::{CommitOptions, UpperOptions, apply_changes};
 pub use db::{Batch, Db, Document, Durability, Quarantined};
 pub use error::{Error, Result};
@@ -46,6 +50,7 @@ pub use images::{Image, Images, Loaded, Named};
 pub use import::ImportOptions;
 pub use layers::{Blob, Layer};
 pub use load::{LoadOptions, Progress};
+pub use outgoing::{Outgoing, Travelling};
 pub use pull::{NewPull, Pull, Remote};
 pub use remove::{RemoveOptions, Removed, User};
 pub use save::Save;

@@ -17,6 +17,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ferry_image::{Digest, Reference};
 use oci_spec::image::ImageConfiguration;
 
+use ferry_sys::Writeback;
+
 use crate::assembly::{Assembly, Lower};
 use crate::error::Context as _;
 use crate::images::{Images, Loaded, NewBlob, NewImage, diff_ids, is_sha256, layer_blob, parse_config};
@@ -127,6 +129,9 @@ impl Pull {
         progress: impl FnMut(u64) + Send,
     ) -> Result<()> {
         let outcome = self.obtain(at, open, progress);
+        if outcome.as_ref().is_ok_and(|pin| pin.new) {
+            self.shared.flush();
+        }
         self.assembly.settle(at, outcome)
     }
 
@@ -222,6 +227,7 @@ impl Pull {
             size: remote.size,
             progress,
             broken: false,
+            writeback: Writeback::default(),
         };
         let lower = Lower::new(&self.assembly, &self.shared.layers, at);
         let hashed = Hashed::with(arriving, remote.digest.algorithm());
@@ -329,6 +335,7 @@ struct Arriving<'a, R, P> {
     progress: &'a mut P,
     /// The source, or the file, failed.
     broken: bool,
+    writeback: Writeback,
 }
 
 impl<R: Read, P: FnMut(u64)> Arriving<'_, R, P> {
@@ -356,6 +363,7 @@ impl<R: Read, P: FnMut(u64)> Arriving<'_, R, P> {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
         }
         self.file.write_all(&buffer[..count])?;
+        self.writeback.wrote(&self.file, count as u64);
         Ok(count)
     }
 }

@@ -10,6 +10,7 @@ use ferry_image::{Digest, Reference};
 use crate::db::{Batch, Durability};
 use crate::images::{Image, Images, Index, Name, Record, blocking};
 use crate::layers;
+use crate::outgoing::Packed;
 use crate::store::Shared;
 use crate::{Error, Result, names};
 
@@ -80,6 +81,22 @@ impl Shared {
         self.carry_out(plan)
     }
 
+    /// Removes an image with all its names, whoever uses it.
+    pub(crate) fn remove_whole(&self, image: &Arc<Image>) -> Result<Vec<Removed>> {
+        let _changing = self.changing();
+        let mut index = Index::clone(&self.index());
+        let names: Vec<String> = image.references.iter().map(names::key).collect();
+        index.images.remove(&image.id);
+        index.references.retain(|key, _| !names.contains(key));
+        self.carry_out(Plan {
+            index,
+            users: &[],
+            removed: Vec::new(),
+            names,
+            images: vec![Arc::clone(image)],
+        })
+    }
+
     fn carry_out(&self, plan: Plan<'_>) -> Result<Vec<Removed>> {
         let Plan {
             mut index,
@@ -106,9 +123,10 @@ impl Shared {
             images
                 .iter()
                 .for_each(|image| batch.delete::<Record>(&image.id.to_string()));
-            layers
-                .iter()
-                .for_each(|layer| batch.delete::<layers::Record>(&layer.chain_id.to_string()));
+            layers.iter().for_each(|layer| {
+                batch.delete::<layers::Record>(&layer.chain_id.to_string());
+                batch.delete::<Packed>(&layer.diff_id.to_string());
+            });
             Ok(batch)
         };
         if let Err(error) = self.commit_removal(batch, Durability::Power) {

@@ -10,16 +10,13 @@
 mod documents;
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ferry_archive::{Entry, Kind, Time, Writer, decompress, rebuild};
-use ferry_image::{AnyReference, Hasher, Platform, Reference};
-use ferry_sys::Root;
+use ferry_archive::{Entry, Kind, Time, Writer};
+use ferry_image::{AnyReference, Platform, Reference};
 
-use crate::error::Context as _;
 use crate::images::{Image, Images};
 use crate::layers::{Layer, Pin};
 use crate::store::Shared;
@@ -194,63 +191,19 @@ impl Save {
 
     /// Bytes of the uncompressed tar.
     fn size(&self, layer: &Layer) -> Result<u64> {
-        if let Some(size) = layer.tar_size {
-            return Ok(size);
+        match layer.tar_size {
+            Some(size) => Ok(size),
+            None => self.shared.tar_of(layer, io::sink()),
         }
-        let mut counted = Checked::new(io::sink());
-        self.copy(layer, &mut counted)?;
-        Ok(counted.size)
     }
 
     fn layer(&self, layer: &Layer, size: u64, out: &mut Writer<impl Write>) -> Result<()> {
-        let mut checked = Checked::new(Data(out));
-        self.copy(layer, &mut checked)?;
-        let (digest, found) = (checked.hash.finish(), checked.size);
-        if digest != layer.diff_id || found != size {
-            return Err(Error::Invalid(format!(
-                "the layer {} comes out as {digest}: its files were changed on disk",
+        match self.shared.tar_of(layer, Data(out))? {
+            found if found == size => Ok(()),
+            found => Err(Error::Invalid(format!(
+                "the layer {} has a tar of {found} bytes, and {size} were written down",
                 layer.diff_id
-            )));
-        }
-        Ok(())
-    }
-
-    fn copy(&self, layer: &Layer, out: &mut impl Write) -> Result<()> {
-        let dir = self.shared.layout.layer(&layer.chain_id);
-        let what = format!("the layer {}", layer.diff_id);
-        let failed = |source| Error::archive(&what, &dir, source);
-        let blob = layer.blob.as_ref().map(|blob| self.shared.layout.blob(&blob.digest));
-        match blob.map(|path| (File::open(&path), path)) {
-            Some((Ok(file), _)) => {
-                let mut decoder = decompress(file).map_err(failed)?;
-                copy(&mut decoder, out).map_err(|source| failed(ferry_archive::Error::Read { source }))
-            }
-            Some((Err(error), path)) if error.kind() != io::ErrorKind::NotFound => Err(error).at("open", &path),
-            _ => {
-                if !dir.join("recipe").exists() {
-                    return Err(Error::Invalid(format!(
-                        "the layer {} was unpacked by a Ferry that could not make its archive again: load or pull the image \
-                         once more",
-                        layer.diff_id
-                    )));
-                }
-                let fs = dir.join("fs");
-                let root = Root::open(&fs).at("open", &fs)?;
-                rebuild(&dir, &root, out).map_err(failed)
-            }
-        }
-    }
-}
-
-/// `io::copy` with pieces larger than its 8 KiB.
-fn copy(from: &mut impl io::Read, to: &mut impl Write) -> io::Result<()> {
-    let mut buffer = vec![0; PIECE];
-    loop {
-        match from.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(count) => to.write_all(&buffer[..count])?,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            ))),
         }
     }
 }
@@ -277,36 +230,6 @@ fn header(writer: &mut Writer<impl Write>, name: &str, (kind, mode, secs, size):
         offset: 0,
     };
     writer.header(&entry).map_err(unwritable)
-}
-
-/// Hashes and counts what is written.
-struct Checked<W> {
-    inner: W,
-    hash: Hasher,
-    size: u64,
-}
-
-impl<W> Checked<W> {
-    fn new(inner: W) -> Self {
-        Self {
-            inner,
-            hash: Hasher::default(),
-            size: 0,
-        }
-    }
-}
-
-impl<W: Write> Write for Checked<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.inner.write_all(bytes)?;
-        self.hash.update(bytes);
-        self.size += bytes.len() as u64;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// The content of the current entry.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use ferry_image::Digest;
@@ -50,6 +51,8 @@ pub(crate) struct Shared {
     /// Held while the set of images changes: what is needed is decided and written as one.
     pub change: Mutex<()>,
     pub problems: Vec<Problem>,
+    /// Something brings what was written to disk.
+    flushing: Arc<AtomicBool>,
     /// Locked as long as this lives; after the database, which is closed first.
     _lock: File,
 }
@@ -114,6 +117,24 @@ impl Shared {
 
     pub fn publish(&self, index: Index) {
         *self.index.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(index);
+    }
+
+    /// Begins to bring to disk what was written, for a sync that comes later. Does not wait.
+    pub fn flush(&self) {
+        if self.flushing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (flushing, root) = (Arc::clone(&self.flushing), self.layout.root.clone());
+        let begun = std::thread::Builder::new().name("flush".to_owned()).spawn({
+            let flushing = Arc::clone(&flushing);
+            move || {
+                let _ = File::open(root).map(rustix::fs::syncfs);
+                flushing.store(false, Ordering::Release);
+            }
+        });
+        if begun.is_err() {
+            flushing.store(false, Ordering::Release);
+        }
     }
 
     pub fn changing(&self) -> std::sync::MutexGuard<'_, ()> {
@@ -230,6 +251,7 @@ fn open(root: &Path) -> Result<Shared> {
         ),
         change: Mutex::default(),
         problems,
+        flushing: Arc::default(),
         _lock: lock,
     };
     sweep(&shared, batch)?;
@@ -336,7 +358,7 @@ fn sweep(shared: &Shared, mut batch: Batch) -> Result<()> {
     }
 }
 
-fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(dir).at("read", dir)?;
     entries
         .map(|entry| entry.map(|entry| entry.path()).at("read", dir))
