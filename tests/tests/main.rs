@@ -39,5 +39,6 @@ mod registry_server;
 mod run;
 mod save;
 mod survive;
+mod transfers;
 mod tty;
 mod userns;

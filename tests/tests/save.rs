@@ -78,12 +78,18 @@ fn dockers_engine_and_this_one_give_each_other_their_images() {
         let saved = archive(from, &[name]);
         to.run(["load"]).input(saved.clone()).ok();
         assert_eq!(id(from, name), id(to, name));
-        assert!(archive(to, &[name]) == saved, "{name}: other bytes");
+        assert!(timeless(archive(to, &[name])) == timeless(saved), "{name}: other bytes");
         to.cli(["run", "--rm", name, "cat", "/data/two"]).ok();
     }
     for name in ["made:2", "there:2", "there:1"] {
         docker.cli(["rmi", "-f", name]).ok();
     }
+}
+
+/// Without the time of the second member, `blobs/sha256/`, and the sum over it: Docker's is the moment of saving.
+fn timeless(mut archive: Vec<u8>) -> Vec<u8> {
+    archive[512 + 136..512 + 156].fill(0);
+    archive
 }
 
 fn make_there(docker: &Engine) {

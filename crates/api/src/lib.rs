@@ -25,6 +25,7 @@ pub mod frame;
 pub mod image;
 pub mod json;
 pub mod network;
+pub mod registry;
 pub mod system;
 pub mod timestamp;
 pub mod version;

@@ -279,6 +279,29 @@ wire! {
         pub plugins: String,
     }
 
+    /// Ferry's own: the answer of `POST /system/check`.
+    #[serde(rename_all = "PascalCase")]
+    pub struct Check {
+        pub images: i64,
+        pub layers: i64,
+        /// Of layers, as they came.
+        pub blobs: i64,
+        /// That were read.
+        pub bytes: i64,
+        pub findings: Vec<Finding>,
+    }
+
+    /// Something that is not as it should be.
+    #[serde(rename_all = "PascalCase")]
+    pub struct Finding {
+        pub what: String,
+        pub why: String,
+        /// It is gone.
+        pub repaired: bool,
+        /// Why it is not, though it was to be.
+        pub left: String,
+    }
+
     /// `GET /system/df`.
     #[serde(rename_all = "PascalCase")]
     pub struct DiskUsage {

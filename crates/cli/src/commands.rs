@@ -2,8 +2,7 @@
 
 use std::ffi::OsString;
 
-use ferry_api::image::Message;
-use ferry_client::{Client, Host, Lines};
+use ferry_client::{Client, Host};
 
 use crate::{
     config::Config,
@@ -14,6 +13,7 @@ use crate::{
 };
 
 mod attach;
+mod check;
 mod commit;
 mod cp;
 mod create;
@@ -27,11 +27,14 @@ mod info;
 mod inspect;
 mod kill;
 mod load;
+mod login;
 mod logs;
 mod pause;
 mod port;
 mod prune;
 mod ps;
+mod pull;
+mod push;
 mod rename;
 mod restart;
 mod rm;
@@ -104,31 +107,6 @@ async fn each(call: &mut Call<'_>, request: impl AsyncFn(&Client, &str) -> ferry
     Ok(failed.into())
 }
 
-/// Prints a stream of messages as docker does where there is no terminal to draw on.
-async fn messages(ui: &mut Ui, mut lines: Lines) -> Result<u8> {
-    while let Some(message) = lines.json::<Message>().await? {
-        if let Some(error) = message.error {
-            return Err(Failure::new(error.message));
-        }
-        if !message.error_message.is_empty() {
-            return Err(Failure::new(message.error_message));
-        }
-        if !message.stream.is_empty() {
-            ui.print(&message.stream);
-        } else if !message.progress_message.is_empty() {
-            // Bars are for terminals.
-        } else if !message.status.is_empty() {
-            let id = if message.id.is_empty() {
-                String::new()
-            } else {
-                format!("{}: ", message.id)
-            };
-            ui.line(&format!("{id}{}", message.status));
-        }
-    }
-    Ok(0)
-}
-
 /// `linux/arm64/v8` as the API takes it.
 fn platform_json(text: &str) -> String {
     let mut parts = text.splitn(3, '/');
@@ -157,7 +135,7 @@ fn filters(matches: &Matches) -> String {
     }
 }
 
-const SPECS: [&Spec; 36] = [
+const SPECS: [&Spec; 41] = [
     &run::SPEC,
     &exec::SPEC,
     &ps::SPEC,
@@ -168,6 +146,7 @@ const SPECS: [&Spec; 36] = [
     &commit::SPEC,
     &cp::SPEC,
     &create::SPEC,
+    &check::SPEC,
     &df::SPEC,
     &events::SPEC,
     &history::SPEC,
@@ -177,10 +156,14 @@ const SPECS: [&Spec; 36] = [
     &inspect::IMAGE,
     &kill::SPEC,
     &load::SPEC,
+    &login::SPEC,
+    &login::LOGOUT,
     &logs::SPEC,
     &pause::SPEC,
     &pause::UNPAUSE,
     &port::SPEC,
+    &pull::SPEC,
+    &push::SPEC,
     &prune::IMAGE,
     &rename::SPEC,
     &restart::SPEC,
@@ -206,7 +189,7 @@ const GROUPS: [(&str, &str); 3] = [
 ];
 
 /// Docker's commands that are still to come, named so that nobody takes them for typing errors.
-const MISSING: [&str; 40] = [
+const MISSING: [&str; 34] = [
     "bake",
     "build",
     "builder",
@@ -220,16 +203,10 @@ const MISSING: [&str; 40] = [
     "context",
     "diff",
     "image build",
-    "image pull",
-    "image push",
-    "login",
-    "logout",
     "manifest",
     "network",
     "node",
     "plugin",
-    "pull",
-    "push",
     "search",
     "secret",
     "service",
@@ -286,10 +263,14 @@ async fn call(spec: &Spec, call: Call<'_>) -> Result<u8> {
         "inspect" | "container inspect" | "image inspect" => inspect::run(call, spec.name).await,
         "kill" => kill::run(call).await,
         "load" => load::run(call).await,
+        "login" => login::run(call).await,
+        "logout" => login::logout(call).await,
         "logs" => logs::run(call).await,
         "pause" | "unpause" => pause::run(call, spec.name).await,
         "port" => port::run(call).await,
         "ps" => ps::run(call).await,
+        "pull" => pull::run(call).await,
+        "push" => push::run(call).await,
         "rename" => rename::run(call).await,
         "restart" => restart::run(call).await,
         "rm" => rm::run(call).await,
@@ -298,6 +279,7 @@ async fn call(spec: &Spec, call: Call<'_>) -> Result<u8> {
         "save" => save::run(call).await,
         "start" => start::run(call).await,
         "stop" => stop::run(call).await,
+        "system check" => check::run(call).await,
         "system df" => df::run(call).await,
         "tag" => tag::run(call).await,
         "top" => top::run(call).await,

@@ -16,6 +16,7 @@ mod failure;
 mod flags;
 mod format;
 mod options;
+mod progress;
 mod reference;
 mod session;
 mod ui;

@@ -14,6 +14,23 @@ impl Reference {
         self.tag.as_deref().unwrap_or("latest")
     }
 
+    pub fn is_name_only(&self) -> bool {
+        self.tag.is_none() && self.digest.is_none()
+    }
+
+    /// With domain, tag and digest.
+    pub fn full(&self) -> String {
+        let mut text = self.name.clone();
+        text.extend(self.tag.iter().flat_map(|tag| [":", tag]));
+        text.extend(self.digest.iter().flat_map(|digest| ["@", digest]));
+        text
+    }
+
+    /// `docker.io`, or a host with its port.
+    pub fn domain(&self) -> &str {
+        self.name.split('/').next().unwrap_or_default()
+    }
+
     /// The name as people write it: without `docker.io/` and `library/`.
     pub fn familiar_name(&self) -> &str {
         let name = self.name.strip_prefix("docker.io/").unwrap_or(&self.name);

@@ -22,6 +22,7 @@ use crate::{
     ui::{Channel, Ui},
 };
 
+pub mod ask;
 mod escape;
 mod input;
 mod terminal;

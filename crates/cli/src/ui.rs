@@ -86,6 +86,32 @@ impl Ui {
         }
     }
 
+    /// Text on one of the two, as it is.
+    pub fn write(&mut self, channel: Channel, text: &str) {
+        let _ = self.channel(channel).write_all(text.as_bytes());
+    }
+
+    #[must_use]
+    pub fn is_terminal(&self, channel: Channel) -> bool {
+        match channel {
+            Channel::Stdout => self.stdout.is_terminal(),
+            Channel::Stderr => self.stderr.is_terminal(),
+        }
+    }
+
+    /// Rows and columns of the terminal there.
+    #[must_use]
+    pub fn size_of(&self, channel: Channel) -> Option<(u16, u16)> {
+        let output = match channel {
+            Channel::Stdout => &self.stdout,
+            Channel::Stderr => &self.stderr,
+        };
+        match output {
+            Output::Fd(fd) => size(*fd),
+            Output::Memory(_) => None,
+        }
+    }
+
     #[must_use]
     pub fn stdin_is_terminal(&self) -> bool {
         self.stdin.is_some_and(termios::isatty)
@@ -93,7 +119,7 @@ impl Ui {
 
     #[must_use]
     pub fn stdout_is_terminal(&self) -> bool {
-        self.stdout.is_terminal()
+        self.is_terminal(Channel::Stdout)
     }
 
     /// Columns of the terminal on stdin, as docker's help asks it; 80 elsewhere.
@@ -105,10 +131,7 @@ impl Ui {
     /// Rows and columns of the terminal on stdout.
     #[must_use]
     pub fn terminal_size(&self) -> Option<(u16, u16)> {
-        match &self.stdout {
-            Output::Fd(fd) => size(*fd),
-            Output::Memory(_) => None,
-        }
+        self.size_of(Channel::Stdout)
     }
 }
 

@@ -3,7 +3,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use http::{HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -110,7 +110,7 @@ impl Client {
 
     /// Asks the daemon for its API version and lowers this client's to it.
     pub async fn ping(&self) -> Result<Ping> {
-        let response = self.exchange(Method::HEAD, "/_ping", Body::Empty).await?;
+        let response = self.exchange(Method::HEAD, "/_ping", &[], Body::Empty).await?;
         let ping = Ping {
             api_version: response.header("api-version").to_owned(),
             os_type: response.header("ostype").to_owned(),
@@ -135,26 +135,37 @@ impl Client {
 
     /// One request; an answer of 400 and above is `Error::Api`. `path` starts with a slash and has no version.
     pub async fn request(&self, method: Method, path: &str, body: Body) -> Result<Response> {
+        self.request_with(method, path, &[], body).await
+    }
+
+    /// As [`request`](Self::request), with headers.
+    pub async fn request_with(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Body,
+    ) -> Result<Response> {
         let negotiated = self.shared.version.lock().unwrap_or_else(PoisonError::into_inner).fixed;
         let Some(again) = body.again() else {
             // What can be sent only once is not tried out.
             if !negotiated {
                 self.ping().await?;
             }
-            return self.versioned(method, path, body).await;
+            return self.versioned(method, path, headers, body).await;
         };
-        match self.versioned(method.clone(), path, body).await {
+        match self.versioned(method.clone(), path, headers, body).await {
             Err(Error::Api { status: 400, message }) if !negotiated && message.contains("is too new") => {
                 self.ping().await?;
-                self.versioned(method, path, again).await
+                self.versioned(method, path, headers, again).await
             }
             result => result,
         }
     }
 
-    async fn versioned(&self, method: Method, path: &str, body: Body) -> Result<Response> {
+    async fn versioned(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Body) -> Result<Response> {
         let path = format!("/v{}{path}", self.version());
-        check(self.exchange(method, &path, body).await?).await
+        check(self.exchange(method, &path, headers, body).await?).await
     }
 
     pub async fn get(&self, path: &str) -> Result<Response> {
@@ -229,8 +240,13 @@ impl Client {
         })
     }
 
-    async fn exchange(&self, method: Method, path: &str, body: Body) -> Result<Response> {
-        let request = self.build(&method, path, body)?;
+    async fn exchange(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Body) -> Result<Response> {
+        let mut request = self.build(&method, path, body)?;
+        for (name, value) in headers {
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(http::Error::from)?;
+            let value = HeaderValue::from_str(value).map_err(http::Error::from)?;
+            request.headers_mut().insert(name, value);
+        }
         let mut sender = self.sender().await?;
         let response = send(&mut sender, request).await?;
         let (parts, body) = response.into_parts();

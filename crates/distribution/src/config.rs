@@ -209,6 +209,11 @@ impl ConfigFile {
         Ok(!same.is_empty())
     }
 
+    /// Whether a secret for the registry lies in the file itself: no helper keeps it.
+    pub fn is_plain(&self, domain: &str) -> bool {
+        self.helper(key(domain)).is_none()
+    }
+
     /// Whether the file names the registry.
     pub fn knows(&self, domain: &str) -> bool {
         self.entry(key(domain)).is_some()

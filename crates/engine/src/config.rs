@@ -16,6 +16,17 @@ pub struct Config {
     pub debug: bool,
     /// Of the daemon, for `info`.
     pub labels: Vec<String>,
+    pub registries: Registries,
+}
+
+/// How registries are reached.
+#[derive(Debug, Clone)]
+pub struct Registries {
+    pub client: ferry_distribution::Options,
+    /// Layers that are fetched at a time, all pulls together; at least one.
+    pub downloads: usize,
+    /// Layers that are sent at a time, all pushes together; at least one.
+    pub uploads: usize,
 }
 
 /// The default bridge network.

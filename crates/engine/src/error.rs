@@ -104,6 +104,23 @@ impl From<ferry_supervise::Error> for Error {
     }
 }
 
+/// Docker's statuses: what is not there or may not be seen is 404, everything else 500.
+impl From<&ferry_distribution::Error> for Error {
+    fn from(error: &ferry_distribution::Error) -> Self {
+        let kind = match error {
+            error if error.is_not_found() || error.is_denied() => Kind::NotFound,
+            _ => Kind::Internal,
+        };
+        Self::new(kind, chain(error))
+    }
+}
+
+impl From<ferry_distribution::Error> for Error {
+    fn from(error: ferry_distribution::Error) -> Self {
+        Self::from(&error)
+    }
+}
+
 impl From<ferry_storage::Error> for Error {
     fn from(error: ferry_storage::Error) -> Self {
         use ferry_storage::Error as E;

@@ -3,6 +3,10 @@
 mod inspect;
 mod list;
 mod prune;
+mod pull;
+mod push;
+mod registries;
+mod transfer;
 
 use std::io::Read;
 use std::sync::Arc;
@@ -14,6 +18,12 @@ use ferry_storage::{Image, ImportOptions, LoadOptions, Loaded, RemoveOptions, Re
 use crate::error::{Error, Result};
 use crate::world::World;
 pub use list::ListImages;
+
+pub use ferry_distribution::Credentials;
+pub use ferry_distribution::config::registry_auth;
+pub use pull::PullRequest;
+pub use push::PushRequest;
+pub use transfer::{LayerState, Reporter, Step, Steps};
 
 /// All images. Clones are handles on the same ones.
 #[derive(Debug, Clone)]
@@ -199,6 +209,15 @@ pub(crate) async fn find_to_run(world: &World, name: &str) -> Result<Arc<Image>>
 pub(crate) fn parse_reference(text: &str) -> Result<Reference> {
     text.parse::<Reference>()
         .map_err(|error| Error::invalid(crate::error::chain(&error)))
+}
+
+pub(crate) fn platform(image: &Image) -> Platform {
+    let variant = image.config.variant().as_deref().unwrap_or_default();
+    Platform::new(
+        &image.config.os().to_string(),
+        &image.config.architecture().to_string(),
+        variant,
+    )
 }
 
 pub(crate) fn tags(image: &Image) -> Vec<String> {

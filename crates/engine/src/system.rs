@@ -1,5 +1,6 @@
 //! The machine and the engine as `info` and `version` show them.
 
+mod check;
 mod disk;
 mod info;
 

@@ -9,7 +9,7 @@ use ferry_cgroup::{Cgroup, Hierarchy};
 use ferry_storage::Store;
 use ferry_supervise::{Exit, Supervisor};
 use jiff::Timestamp;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -50,6 +50,12 @@ pub(crate) struct World {
     pub ids: Ids,
     pub seccomp: seccomp::Cache,
     pub events: Arc<Bus>,
+    /// The client of registries.
+    pub registries: ferry_distribution::Client,
+    /// One permit a layer that is being fetched.
+    pub downloads: Arc<Semaphore>,
+    /// One permit a layer that is being sent.
+    pub uploads: Arc<Semaphore>,
     pub tasks: TaskTracker,
     /// Removals of files that are under way.
     pub removals: AtomicUsize,
@@ -88,6 +94,9 @@ impl Engine {
             ids: Ids::default(),
             seccomp: seccomp::Cache::default(),
             events: Arc::clone(&events),
+            registries: ferry_distribution::Client::new(config.registries.client.clone())?,
+            downloads: Arc::new(Semaphore::new(config.registries.downloads)),
+            uploads: Arc::new(Semaphore::new(config.registries.uploads)),
             tasks: TaskTracker::new(),
             removals: AtomicUsize::new(0),
             closing: CancellationToken::new(),
@@ -126,6 +135,12 @@ impl Engine {
             let _ = self.world.hierarchy.remove_empty(&self.world.config.cgroup_parent);
         }
     }
+}
+
+/// Does on a thread of its own what blocks.
+pub(crate) async fn blocking<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Error::internal(what, &error))
 }
 
 /// A directory that only root may look into.

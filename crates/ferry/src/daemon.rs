@@ -7,6 +7,7 @@
 
 mod file;
 mod flags;
+mod registries;
 mod settings;
 
 use std::ffi::OsString;
@@ -51,7 +52,7 @@ pub fn main(args: &[OsString]) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let validate = flags.validate;
-    match Settings::merge(flags) {
+    match Settings::merge(flags, &|name| std::env::var(name).ok()) {
         Ok(_) if validate => {
             let _ = writeln!(std::io::stderr(), "configuration OK");
             ExitCode::SUCCESS

@@ -8,8 +8,10 @@ mod exec;
 mod images;
 mod logs;
 mod networks;
+mod registries;
 mod saves;
 mod system;
+mod transfers;
 mod uploads;
 
 use axum::Router;
@@ -47,6 +49,7 @@ fn system(identity: Identity) -> Router<App> {
         .route("/version", get(system::version))
         .route("/info", get(system::info))
         .route("/events", get(system::events))
+        .route("/system/check", post(system::check))
         .route("/system/df", get(system::disk_usage))
 }
 
@@ -84,6 +87,8 @@ fn containers() -> Router<App> {
 fn images() -> Router<App> {
     Router::new()
         .route("/images/json", get(images::list))
+        .route("/auth", post(registries::sign_in))
+        .route("/distribution/{*rest}", get(registries::distribution))
         .route("/images/load", post(uploads::load))
         .route("/images/create", post(uploads::create))
         .route("/images/get", get(saves::several))
@@ -117,7 +122,6 @@ fn networks() -> Router<App> {
 /// What Docker has and Ferry does not have yet: each is named in its answer.
 fn missing() -> Router<App> {
     let routes = [
-        ("/auth", post(missing_as("registries (login)"))),
         ("/build", post(missing_as("building images"))),
         ("/build/prune", post(missing_as("the build cache"))),
         ("/build/cancel", post(missing_as("building images"))),
@@ -154,9 +158,7 @@ fn missing() -> Router<App> {
             .route(path, get(no_swarm))
             .route(&format!("{path}/{{*rest}}"), any(no_swarm));
     }
-    router
-        .route("/distribution/{*rest}", get(missing_as("registries (distribution)")))
-        .route("/plugins/{*rest}", any(missing_as("plugins")).get(networks::plugin))
+    router.route("/plugins/{*rest}", any(missing_as("plugins")).get(networks::plugin))
 }
 
 fn missing_as(what: &'static str) -> impl Fn() -> std::future::Ready<Failure> + Clone + Send + Sync + 'static {

@@ -271,6 +271,14 @@ impl Output {
         self.stdout.trim_end().to_owned()
     }
 
+    /// Standard output without the white space at its end; panics unless it failed with this exit code.
+    #[track_caller]
+    pub fn says_and_fails(self, code: i32) -> String {
+        let said = self.stdout.trim_end().to_owned();
+        self.fails(code);
+        said
+    }
+
     /// Standard error without the white space at its end; panics unless it failed with this exit code.
     #[track_caller]
     pub fn fails(self, code: i32) -> String {

@@ -209,6 +209,14 @@ impl TestDaemon {
         args
     }
 
+    /// The daemon's network namespace, as a path that leads to it.
+    #[track_caller]
+    pub fn network(&self) -> PathBuf {
+        let namespace = self.namespace.as_ref();
+        let id = namespace.expect("not online: it has a namespace of its own").id();
+        PathBuf::from(format!("/proc/{id}/ns/net"))
+    }
+
     /// A program in the daemon's network namespace.
     #[track_caller]
     pub fn in_namespace(&self, line: &[&str]) -> Run {

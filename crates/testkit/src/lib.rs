@@ -33,6 +33,7 @@ mod machine;
 mod namespace;
 pub mod peer;
 mod pty;
+mod registry;
 pub mod tools;
 
 pub use bundle::Bundle;
@@ -43,6 +44,7 @@ pub use engine::{Engine, Kind};
 pub use engines::Engines;
 pub use machine::Machine;
 pub use pty::Pty;
+pub use registry::{Registry, Wire};
 
 use std::time::{Duration, Instant};
 

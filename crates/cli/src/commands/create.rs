@@ -4,10 +4,11 @@ use ferry_api::container::{Create, Created};
 use ferry_client::Query;
 
 use crate::{
-    commands::Call,
+    commands::{Call, pull},
     failure::{Failure, Result, describe, io_text},
     flags::{Arity, Spec},
-    options, reference,
+    options, progress, reference,
+    ui::Channel,
 };
 
 pub const SPEC: Spec = Spec {
@@ -69,33 +70,23 @@ pub async fn send(call: &mut Call<'_>, request: &Create) -> Result<String> {
     {
         return Err(Failure::new(reason.clone()).code(125));
     }
+    let named = named.ok();
     if call.matches.text("pull") == "always" {
-        return Err(Failure::new(
-            "pulling images is not there yet: load one with 'load', or leave out --pull=always",
-        ));
+        fetch(call, named.as_ref()).await?;
     }
-    let platform = call
-        .matches
-        .get("platform")
-        .or_else(|| call.env.variable("DOCKER_DEFAULT_PLATFORM"))
-        .unwrap_or_default();
     let path = Query::new()
         .text("name", call.matches.text("name"))
-        .text("platform", platform)
+        .text("platform", &pull::platform(call))
         .on("/containers/create");
     let created: Created = match call.client.post_json(&path, request).await {
         Ok(created) => created,
-        Err(error)
-            if error.is_not_found()
-                && call.matches.text("pull") != "never"
-                && describe(&error).contains("No such image") =>
-        {
+        Err(error) if error.is_not_found() && is_missing(call, &error) => {
             if !call.matches.switch("quiet") {
-                let shown = named.map_or(image, |named| named.familiar());
+                let shown = named.as_ref().map_or(image, reference::Reference::familiar);
                 call.ui.error_line(&format!("Unable to find image '{shown}' locally"));
             }
-            let hint = "pulling images from a registry is not there yet: load the image from an archive with 'load'";
-            return Err(Failure::new(format!("{}; {hint}", describe(&error))));
+            fetch(call, named.as_ref()).await?;
+            call.client.post_json(&path, request).await?
         }
         Err(error) => return Err(error.into()),
     };
@@ -103,6 +94,23 @@ pub async fn send(call: &mut Call<'_>, request: &Create) -> Result<String> {
         call.ui.error_line(&format!("WARNING: {warning}"));
     }
     Ok(created.id)
+}
+
+/// Whether the image is what is not there, and may be pulled.
+fn is_missing(call: &Call<'_>, error: &ferry_client::Error) -> bool {
+    call.matches.text("pull") != "never" && describe(error).contains("No such image")
+}
+
+/// What is seen of it goes to stderr: stdout is the container's.
+async fn fetch(call: &mut Call<'_>, image: Option<&reference::Reference>) -> Result<()> {
+    let Some(image) = image else { return Ok(()) };
+    let platform = pull::platform(call);
+    let lines = pull::request(call, image, false, &platform).await?;
+    match call.matches.switch("quiet") {
+        true => progress::hide(lines).await?,
+        false => progress::show(call.ui, Channel::Stderr, lines).await?,
+    };
+    Ok(())
 }
 
 pub async fn run(mut call: Call<'_>) -> Result<u8> {

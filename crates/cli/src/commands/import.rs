@@ -2,11 +2,12 @@ use ferry_client::Method;
 use ferry_client::{Body, Query};
 
 use crate::{
-    commands::{Call, messages},
+    commands::Call,
     failure::{Failure, Result, io_text},
     flags::{Arity, Spec},
-    reference,
+    progress, reference,
     session::Input,
+    ui::Channel,
 };
 
 pub const SPEC: Spec = Spec {
@@ -52,5 +53,5 @@ pub async fn run(call: Call<'_>) -> Result<u8> {
         .client
         .request(Method::POST, &query.on("/images/create"), body)
         .await?;
-    messages(call.ui, response.lines()).await
+    progress::show(call.ui, Channel::Stdout, response.lines()).await
 }

@@ -2,10 +2,12 @@ use ferry_client::Method;
 use ferry_client::{Body, Query};
 
 use crate::{
-    commands::{Call, messages, platform_json},
+    commands::{Call, platform_json},
     failure::{Failure, Result, io_text},
     flags::{Arity, Spec},
+    progress,
     session::Input,
+    ui::Channel,
 };
 
 pub const SPEC: Spec = Spec {
@@ -44,7 +46,7 @@ pub async fn run(call: Call<'_>) -> Result<u8> {
         .request(Method::POST, &query.on("/images/load"), body)
         .await?;
     if response.header("content-type").starts_with("application/json") {
-        return messages(call.ui, response.lines()).await;
+        return progress::show(call.ui, Channel::Stdout, response.lines()).await;
     }
     let text = response.bytes().await?;
     call.ui.print(&String::from_utf8_lossy(&text));

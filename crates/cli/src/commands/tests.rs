@@ -66,8 +66,8 @@ async fn mistakes_are_named_as_docker_names_them() {
             1,
             "docker: unknown command: docker container foo\n\nUsage:  docker container\n\nRun 'docker container --help' for more information\n",
         ),
-        ("pull x", 1, "docker: pull is not there yet\n"),
-        ("image push x", 1, "docker: image push is not there yet\n"),
+        ("build x", 1, "docker: build is not there yet\n"),
+        ("image build x", 1, "docker: image build is not there yet\n"),
         ("swarm init", 1, "docker: swarm is not there yet\n"),
         (
             "ps",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ferry_api::system::{Commit, Component, Info, Platform, Plugins, RegistryConfig, Runtime, Version};
+use ferry_api::system::{Commit, Component, Index, Info, Platform, Plugins, RegistryConfig, Runtime, Version};
 use ferry_api::{ApiVersion, Timestamp};
 
 use crate::container::Status;
@@ -71,7 +71,10 @@ pub(super) fn info(world: &World) -> Info {
         os_type: "linux".to_owned(),
         architecture: std::env::consts::ARCH.to_owned(),
         index_server_address: "https://index.docker.io/v1/".to_owned(),
-        registry_config: Some(RegistryConfig::default()),
+        registry_config: Some(registries(world)),
+        http_proxy: masked(&world.config.registries.client.proxies.http),
+        https_proxy: masked(&world.config.registries.client.proxies.https),
+        no_proxy: world.config.registries.client.proxies.none.clone(),
         n_cpu: count(world.host.cpus),
         mem_total: i64::try_from(world.host.memory).unwrap_or(i64::MAX),
         docker_root_dir: world.config.data_root.to_string_lossy().into_owned(),
@@ -112,6 +115,43 @@ fn driver_status() -> Vec<[String; 2]> {
         ["Overlay mounts".to_owned(), method.to_owned()],
         ["Mounted on the host".to_owned(), "never".to_owned()],
     ]
+}
+
+/// A proxy's URL without its user and password.
+fn masked(url: &str) -> String {
+    match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme < at => format!("{}xxxxx:xxxxx{}", &url[..scheme + 3], &url[at..]),
+        _ => url.to_owned(),
+    }
+}
+
+/// As dockerd shows it: docker.io, then what is insecure.
+fn registries(world: &World) -> RegistryConfig {
+    let options = &world.config.registries.client;
+    let (blocks, hosts): (Vec<String>, Vec<String>) =
+        options.insecure.iter().cloned().partition(|entry| entry.contains('/'));
+    let of = |domain: &str| {
+        let mirrors = options.mirrors.iter().filter(|mirror| mirror.domain == domain);
+        mirrors.map(|mirror| mirror.url.to_string()).collect::<Vec<_>>()
+    };
+    let index = |name: &str, official: bool| {
+        let index = Index {
+            mirrors: Some(of(name)),
+            name: name.to_owned(),
+            official,
+            secure: !hosts.iter().any(|host| host == name),
+        };
+        (name.to_owned(), index)
+    };
+    let mut indexes = BTreeMap::from([index("docker.io", true)]);
+    indexes.extend(hosts.iter().map(|host| index(host, false)));
+    let loopback = ["::1/128", "127.0.0.0/8"].map(str::to_owned);
+    let mirrors = of("docker.io");
+    RegistryConfig {
+        index_configs: Some(indexes),
+        insecure_registry_cidrs: Some(loopback.into_iter().chain(blocks).collect()),
+        mirrors: (!mirrors.is_empty()).then_some(mirrors),
+    }
 }
 
 fn plugins() -> Plugins {

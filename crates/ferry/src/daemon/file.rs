@@ -23,8 +23,23 @@ pub struct File {
     pub mtu: Option<u32>,
     pub log_driver: Option<String>,
     pub log_opts: Option<BTreeMap<String, String>>,
+    pub registry_mirrors: Option<Vec<String>>,
+    pub insecure_registries: Option<Vec<String>>,
+    pub max_concurrent_downloads: Option<usize>,
+    pub max_concurrent_uploads: Option<usize>,
+    pub proxies: Option<Proxies>,
+    /// Ferry's own: mirrors of any registry, by its host; `*` for all.
+    pub mirrors: Option<BTreeMap<String, Vec<String>>>,
     /// Ferry's own: seconds without containers and clients after which the engine ends itself; 0 for never.
     pub idle_exit: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Proxies {
+    pub http_proxy: Option<String>,
+    pub https_proxy: Option<String>,
+    pub no_proxy: Option<String>,
 }
 
 impl File {

@@ -41,6 +41,27 @@ pub struct Flags {
     /// Set the containers' network MTU
     #[arg(long, value_name = "int")]
     pub mtu: Option<u32>,
+    /// Preferred registry mirror, in place of docker.io; daemon.json has "mirrors" for any registry
+    #[arg(long = "registry-mirror", value_name = "list")]
+    pub registry_mirrors: Vec<String>,
+    /// Registry (host, host:port or CIDR block) that may have no valid certificate, or speak plain HTTP
+    #[arg(long = "insecure-registry", value_name = "list")]
+    pub insecure_registries: Vec<String>,
+    /// Set the max concurrent downloads of layers [default: 3]
+    #[arg(long, value_name = "int")]
+    pub max_concurrent_downloads: Option<usize>,
+    /// Set the max concurrent uploads of layers [default: 5]
+    #[arg(long, value_name = "int")]
+    pub max_concurrent_uploads: Option<usize>,
+    /// HTTP proxy URL to use for outgoing traffic [default: $HTTP_PROXY]
+    #[arg(long, value_name = "string")]
+    pub http_proxy: Option<String>,
+    /// HTTPS proxy URL to use for outgoing traffic [default: $HTTPS_PROXY]
+    #[arg(long, value_name = "string")]
+    pub https_proxy: Option<String>,
+    /// Comma-separated list of hosts or IP addresses for which the proxy is skipped [default: $NO_PROXY]
+    #[arg(long, value_name = "string")]
+    pub no_proxy: Option<String>,
     /// Set key=value labels to the daemon
     #[arg(long = "label", value_name = "list")]
     pub labels: Vec<String>,

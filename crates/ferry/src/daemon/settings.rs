@@ -11,6 +11,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::file::File;
 use super::flags::Flags;
+use super::registries::Registries;
 
 const CONFIG_FILE: &str = "/etc/ferry/daemon.json";
 const DATA_ROOT: &str = "/var/lib/ferry";
@@ -37,16 +38,17 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Reads the file the flags name, or the usual one.
-    pub fn merge(flags: Flags) -> Result<Self> {
+    /// Reads the file the flags name, or the usual one. `environment` gives a variable's value.
+    pub fn merge(flags: Flags, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
         let path = flags.config_file.clone();
         let file = File::read(path.as_deref().unwrap_or(Path::new(CONFIG_FILE)), path.is_some())?;
-        Self::of(flags, file)
+        Self::of(flags, file, environment)
     }
 
     /// A key given in both is an error, as in dockerd: none is silently the stronger one.
-    fn of(flags: Flags, file: File) -> Result<Self> {
+    fn of(flags: Flags, file: File, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
         let mut both = Both::default();
+        let proxies = file.proxies.unwrap_or_default();
         let list = |list: Vec<String>| (!list.is_empty()).then_some(list);
         let hosts = both.pick("hosts", list(flags.hosts), file.hosts);
         let data_root = both.pick("data-root", flags.data_root, file.data_root);
@@ -62,6 +64,32 @@ impl Settings {
         let bip = both.pick("bip", flags.bip, file.bip);
         let mtu = both.pick("mtu", flags.mtu, file.mtu);
         let idle_exit = both.pick("idle-exit", flags.idle_exit.flatten(), file.idle_exit);
+        let registries = Registries {
+            mirrors: both
+                .pick("registry-mirrors", list(flags.registry_mirrors), file.registry_mirrors)
+                .unwrap_or_default(),
+            mirrors_by_host: file.mirrors.unwrap_or_default(),
+            insecure: both
+                .pick(
+                    "insecure-registries",
+                    list(flags.insecure_registries),
+                    file.insecure_registries,
+                )
+                .unwrap_or_default(),
+            downloads: both.pick(
+                "max-concurrent-downloads",
+                flags.max_concurrent_downloads,
+                file.max_concurrent_downloads,
+            ),
+            uploads: both.pick(
+                "max-concurrent-uploads",
+                flags.max_concurrent_uploads,
+                file.max_concurrent_uploads,
+            ),
+            http_proxy: both.pick("http-proxy", flags.http_proxy, proxies.http_proxy),
+            https_proxy: both.pick("https-proxy", flags.https_proxy, proxies.https_proxy),
+            no_proxy: both.pick("no-proxy", flags.no_proxy, proxies.no_proxy),
+        };
         both.check()?;
 
         if let Some(driver) = file.log_driver.filter(|driver| driver != "json-file") {
@@ -100,6 +128,7 @@ impl Settings {
                 bridge: self::bridge(bridge, bip, mtu)?,
                 debug,
                 labels,
+                registries: registries.settings(environment)?,
             },
         })
     }
@@ -184,7 +213,7 @@ mod tests {
         let directory = tempfile::tempdir()?;
         let path = directory.path().join("daemon.json");
         std::fs::write(&path, file)?;
-        Settings::of(flags, File::read(&path, true)?)
+        Settings::of(flags, File::read(&path, true)?, &|_| None)
     }
 
     fn refusal(line: &str, file: &str) -> String {

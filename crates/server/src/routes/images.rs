@@ -3,12 +3,13 @@
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
 use ferry_api::ApiVersion;
-use ferry_engine::images::ListImages;
-use http::StatusCode;
+use ferry_engine::images::{ListImages, PushRequest};
+use ferry_image::{Platform, Reference};
+use http::{HeaderMap, StatusCode};
 
 use crate::failure::{Failure, Result};
 use crate::query::{Query, Version};
-use crate::routes::saves;
+use crate::routes::{registries, saves, transfers};
 use crate::{App, body};
 
 /// Before this version nothing was said of shared sizes.
@@ -66,7 +67,12 @@ pub async fn get(
     }
 }
 
-pub async fn post(State(app): State<App>, Path(rest): Path<String>, query: Query) -> Result<Response> {
+pub async fn post(
+    State(app): State<App>,
+    Path(rest): Path<String>,
+    query: Query,
+    headers: HeaderMap,
+) -> Result<Response> {
     match rest.rsplit_once('/') {
         Some((name, "tag")) => {
             app.engine
@@ -75,9 +81,34 @@ pub async fn post(State(app): State<App>, Path(rest): Path<String>, query: Query
                 .await?;
             Ok(StatusCode::CREATED.into_response())
         }
-        Some((_, "push")) => Err(Failure::missing("registries (push)")),
+        Some((name, "push")) => push(app, name, &query, &headers).await,
         _ => Err(Failure::no_page()),
     }
+}
+
+async fn push(app: App, name: &str, query: &Query, headers: &HeaderMap) -> Result<Response> {
+    let invalid = |error: ferry_image::Error| Failure::invalid(error.to_string());
+    let mut reference = Reference::parse_named(name).map_err(invalid)?;
+    if let Some(tag) = query.given("tag") {
+        reference = reference.without_tag_and_digest().with_tag(tag).map_err(invalid)?;
+    }
+    if reference.digest().is_some() {
+        return Err(Failure::invalid("cannot push a digest reference"));
+    }
+    // As JSON, unlike a pull's.
+    let platform = match query.given("platform") {
+        Some(text) => {
+            let platform = body::parse::<ferry_api::image::Platform>(text.as_bytes())?;
+            Some(Platform::new(&platform.os, &platform.architecture, &platform.variant))
+        }
+        None => None,
+    };
+    let request = PushRequest {
+        reference,
+        platform,
+        credentials: registries::credentials(headers),
+    };
+    transfers::answer(move |reporter| async move { app.engine.images.push(request, &reporter).await }).await
 }
 
 /// Without a filter only what has no name goes.

@@ -55,6 +55,12 @@ pub async fn disk_usage(State(app): State<App>, Version(version): Version, query
     body::ok(&usage)
 }
 
+/// Ferry's own: whether the store is what it should be.
+pub async fn check(State(app): State<App>, query: Query) -> Result<Response> {
+    let check = app.engine.system.check(query.flag("contents"), query.flag("repair"));
+    body::ok(&check.await?)
+}
+
 pub async fn version(State(app): State<App>) -> Result<Response> {
     body::ok(&app.engine.system.version())
 }

@@ -7,14 +7,16 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use ferry_api::image::{Message, Progress as Shown};
-use ferry_image::Reference;
-use ferry_kit::units;
+use ferry_engine::images::PullRequest;
+use ferry_image::{Digest, Platform, Reference};
 use ferry_storage::{ImportOptions, Loaded, Progress};
-use http::{Request, StatusCode};
+use http::{HeaderMap, Request};
 
 use crate::body::{Lines, Upload};
 use crate::failure::{Failure, Result};
 use crate::query::Query;
+use crate::routes::transfers::{bar, signed};
+use crate::routes::{registries, transfers};
 use crate::{App, body};
 
 /// A layer's progress is told each time this much more of it is unpacked.
@@ -84,22 +86,6 @@ fn shown(progress: &Progress, told: &mut HashMap<String, u64>) -> Option<Message
     })
 }
 
-fn signed(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
-}
-
-/// `[==>   ]  1.2MB/3.4MB`, 50 wide (moby `jsonmessage`).
-fn bar(current: u64, total: u64) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "sizes for people")]
-    let size = |bytes: u64| units::human_size(bytes as f64);
-    if total == 0 || current > total {
-        return format!("{:>8}", size(current));
-    }
-    let done = usize::try_from(u128::from(current) * 50 / u128::from(total)).unwrap_or(50);
-    let arrow = format!("{}>", "=".repeat(done));
-    format!("[{arrow:<51}] {:>8}/{}", size(current), size(total))
-}
-
 fn announce(image: &Loaded, lines: &Lines) {
     for name in &image.references {
         if let Some(replaced) = &name.replaced {
@@ -121,13 +107,7 @@ fn announce(image: &Loaded, lines: &Lines) {
 /// Import, when `fromSrc` says that the body is a root file system; pull otherwise.
 pub async fn create(State(app): State<App>, query: Query, request: Request<Body>) -> Result<Response> {
     if let Some(name) = query.given("fromImage") {
-        return Err(Failure::new(
-            StatusCode::NOT_IMPLEMENTED,
-            format!(
-                "cannot pull {name}: this version of ferry has no registry client yet; bring the image with \"docker load\" \
-                 or \"docker import\""
-            ),
-        ));
+        return pull(app, name, &query, request.headers()).await;
     }
     match query.text("fromSrc") {
         "-" => {}
@@ -138,10 +118,7 @@ pub async fn create(State(app): State<App>, query: Query, request: Request<Body>
         reference: reference(query.text("repo"), query.text("tag"))?,
         message: query.given("message").map(str::to_owned),
         changes: query.all("changes"),
-        platform: match query.given("platform") {
-            Some(text) => Some(text.parse().map_err(|error| Failure::invalid(format!("{error}")))?),
-            None => None,
-        },
+        platform: platform(&query)?,
         engine_version: app.engine.system.version().version,
         ..ImportOptions::default()
     };
@@ -157,6 +134,33 @@ pub async fn create(State(app): State<App>, query: Query, request: Request<Body>
     Ok(body::stream(output))
 }
 
+async fn pull(app: App, name: &str, query: &Query, headers: &HeaderMap) -> Result<Response> {
+    let mut reference = Reference::parse_named(name).map_err(|error| Failure::invalid(error.to_string()))?;
+    match query.given("tag") {
+        None => {}
+        Some(digest) if digest.contains(':') => {
+            let digest = digest.parse::<Digest>();
+            let digest = digest.map_err(|error| Failure::invalid(error.to_string()))?;
+            reference = reference.without_tag_and_digest().with_digest(digest);
+        }
+        Some(tag) => {
+            let tagged = reference.without_tag_and_digest().with_tag(tag);
+            reference = tagged.map_err(|error| Failure::invalid(error.to_string()))?;
+        }
+    }
+    let request = PullRequest {
+        reference,
+        platform: platform(query)?,
+        credentials: registries::credentials(headers),
+    };
+    transfers::answer(move |reporter| async move { app.engine.images.pull(request, &reporter).await }).await
+}
+
+fn platform(query: &Query) -> Result<Option<Platform>> {
+    let parsed = query.given("platform").map(str::parse::<Platform>);
+    parsed.transpose().map_err(|error| Failure::invalid(error.to_string()))
+}
+
 /// The name that a new image gets, if any; errors in Docker's words.
 pub fn reference(repository: &str, tag: &str) -> Result<Option<Reference>> {
     let name = match (repository, tag) {
@@ -169,21 +173,5 @@ pub fn reference(repository: &str, tag: &str) -> Result<Option<Reference>> {
         Ok(reference) if reference.digest().is_some() => Err(Failure::invalid("cannot import digest reference")),
         Ok(reference) => Ok(Some(reference)),
         Err(error) => Err(Failure::invalid(error.to_string())),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn progress_is_drawn_as_docker_draws_it() {
-        assert_eq!(bar(0, 100), format!("[>{}]       0B/100B", " ".repeat(50)));
-        assert_eq!(
-            bar(50, 100),
-            format!("[{}>{}]      50B/100B", "=".repeat(25), " ".repeat(25))
-        );
-        assert_eq!(bar(100, 100), format!("[{}>]     100B/100B", "=".repeat(50)));
-        assert_eq!(bar(3, 0), "      3B");
     }
 }

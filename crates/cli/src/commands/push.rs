@@ -1,0 +1,64 @@
+use ferry_client::{Body, Client, Method, Query};
+
+use crate::{
+    commands::{Call, login::registry_auth, platform_json},
+    failure::{Failure, Result},
+    flags::{Arity, Spec},
+    progress, reference,
+    ui::Channel,
+};
+
+pub const SPEC: Spec = Spec {
+    name: "push",
+    aliases: "image push, push",
+    synopsis: "[OPTIONS] NAME[:TAG]",
+    about: "Upload an image to a registry",
+    arity: Arity::Exactly(1),
+    flags: "\
+-a, --all-tags | Push all tags of an image to the repository
+--disable-content-trust | Skip image signing (default true)
+--platform string | Push a platform-specific manifest as a single-platform image to the registry. Image index won't be pushed, \
+meaning that other manifests, including attestations won't be preserved.
+ 'os[/arch[/variant]]': Explicit platform (eg. linux/amd64)
+-q, --quiet | Suppress verbose output",
+    ..Spec::EMPTY
+};
+
+pub async fn run(mut call: Call<'_>) -> Result<u8> {
+    let mut image = reference::parse(&call.matches.arguments[0]).map_err(Failure::new)?;
+    let (all, quiet) = (call.matches.switch("all-tags"), call.matches.switch("quiet"));
+    if all && !image.is_name_only() {
+        return Err(Failure::new("tag can't be used with --all-tags/-a"));
+    }
+    if image.digest.is_some() {
+        return Err(Failure::new("cannot push a digest reference"));
+    }
+    if !all && image.is_name_only() {
+        let tag = image.tag_or_latest().to_owned();
+        if !quiet {
+            call.ui.line(&format!("Using default tag: {tag}"));
+        }
+        image.tag = Some(tag);
+    }
+    let auth = registry_auth(&mut call, image.domain()).await?;
+    let platform = call.matches.text("platform");
+    let platform = match platform {
+        "" => String::new(),
+        platform => platform_json(platform),
+    };
+    let path = Query::new()
+        .text("platform", &platform)
+        .text("tag", image.tag.as_deref().unwrap_or_default())
+        .on(&format!("/images/{}/push", Client::escape(&image.name)));
+    let headers = [("X-Registry-Auth", auth.as_str())];
+    let response = call
+        .client
+        .request_with(Method::POST, &path, &headers, Body::Empty)
+        .await?;
+    if !quiet {
+        return progress::show(call.ui, Channel::Stdout, response.lines()).await;
+    }
+    progress::hide(response.lines()).await?;
+    call.ui.line(&image.full());
+    Ok(0)
+}
