@@ -133,7 +133,8 @@ impl Check<'_> {
             };
             let dir = self.shared.layout.layer(&chain);
             let why = match std::fs::symlink_metadata(dir.join("fs")) {
-                Ok(data) if data.is_dir() => match self.options.contents {
+                // What an older Ferry unpacked has no recipe, so nothing can be said of it.
+                Ok(data) if data.is_dir() => match self.options.contents && layer.tar_size.is_some() {
                     true => self.content(&layer)?,
                     false => None,
                 },
