@@ -69,6 +69,9 @@ impl Wire {
         let wire = Self {
             bytes: Arc::clone(&bytes),
         };
+        // What was sent and not yet taken is lost when an engine dies: a network holds little, loopback megabytes.
+        let window = "echo 4096 65536 262144 >/proc/sys/net/ipv4/tcp_rmem";
+        daemon.in_namespace(&["sh", "-c", window]).ok();
         let network = std::fs::File::open(daemon.network()).unwrap();
         let (ready, is_ready) = std::sync::mpsc::channel();
         thread::spawn(move || {
@@ -95,7 +98,6 @@ impl Wire {
 }
 
 fn pass(client: &TcpStream, server: &TcpStream, cut: u64, bytes: &AtomicU64) {
-    // What was read and not yet taken is lost with a connection: a network holds little.
     let _ = sockopt::set_socket_send_buffer_size(client, 64 << 10);
     thread::scope(|scope| {
         scope.spawn(|| {
