@@ -383,6 +383,30 @@ fn a_container_that_fills_the_disk_is_its_own_problem() {
     let output = daemon.try_sh(&[], "dd if=/dev/zero of=/big bs=64k");
     assert!(output.stderr.contains("No space left on device"), "{output:?}");
     assert_eq!(daemon.sh(&[], "echo alive"), "alive");
+    assert!(!daemon.log().contains("ERROR"), "{}", daemon.log());
+}
+
+#[test]
+fn containers_are_removed_from_a_disk_that_another_one_keeps_full() {
+    let mut daemon = TestDaemon::builder().disk(64).start();
+    daemon.busybox();
+    for number in 0..40 {
+        let name = format!("old{number}");
+        daemon.cli(["create", "--name", &name, "busybox", "true"]).ok();
+    }
+    daemon.sleeper("hog", &[]);
+    let fill = "dd if=/dev/zero of=/big bs=64k; dd if=/dev/zero of=/rest bs=1";
+    let output = daemon.cli(["exec", "hog", "sh", "-c", fill]);
+    assert!(output.stderr.contains("No space left on device"), "{output:?}");
+    for number in 0..40 {
+        daemon.cli(["rm", &format!("old{number}")]).ok();
+    }
+    daemon.kill9();
+    daemon.start_again();
+    assert_eq!(daemon.cli(["ps", "-a", "--format", "{{.Names}}"]).ok(), "hog");
+    assert!(!daemon.log().contains("ERROR"), "{}", daemon.log());
+    daemon.cli(["rm", "-f", "hog"]).ok();
+    assert_eq!(daemon.sh(&[], "echo alive"), "alive");
 }
 
 #[test]

@@ -24,6 +24,10 @@ use crate::system::{Host, System};
 
 /// How long the engine's own tasks may take to end.
 const CLOSING: Duration = Duration::from_secs(10);
+/// Free bytes below which a new container waits for old ones to be gone; how often, and how long at a time.
+const SPACE_WANTED: u64 = 4 << 20;
+const SPACE_TRIES: u32 = 100;
+const SPACE_PAUSE: Duration = Duration::from_millis(50);
 
 /// The engine: one value a daemon has. Clones are handles on the same one.
 #[derive(Debug, Clone)]
@@ -159,8 +163,19 @@ impl World {
         self.store.root().join("containers").join(id)
     }
 
-    /// Whether removed files are still being deleted.
-    pub fn is_freeing_space(&self) -> bool {
+    /// On a disk that is all but full: waits a while for what has been removed and is still being deleted.
+    pub async fn wait_for_space(&self) {
+        for _ in 0..SPACE_TRIES {
+            let full = rustix::fs::statvfs(self.store.root())
+                .is_ok_and(|disk| disk.f_bfree.saturating_mul(disk.f_frsize) < SPACE_WANTED);
+            if !full || !self.is_freeing_space() {
+                return;
+            }
+            tokio::time::sleep(SPACE_PAUSE).await;
+        }
+    }
+
+    fn is_freeing_space(&self) -> bool {
         let deleting = || std::fs::read_dir(self.store.root().join("tmp"));
         self.removals.load(Ordering::Relaxed) > 0 || deleting().is_ok_and(|mut entries| entries.next().is_some())
     }

@@ -7,6 +7,8 @@
 //! WAL keeps a commit to one write. [`Durability::Process`] survives the death of the engine (the page cache has it),
 //! [`Durability::Power`] a power cut as well (one fsync); a later commit of the second kind covers all earlier ones.
 //!
+//! A commit that deletes something succeeds on a full disk too: it gets room of the file `reserve` beside the database.
+//!
 //! A document that does not parse is moved to the table `quarantine` and named in [`Db::quarantined`]; the others are not
 //! touched. A document, or a database, of a version this build does not know is an error and nothing is changed.
 
@@ -19,6 +21,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::reserve::Reserve;
 use crate::{Error, Result};
 
 /// The layout of the tables, in `PRAGMA user_version`.
@@ -143,18 +146,31 @@ impl Batch {
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
     }
+
+    /// Whether the disk is emptier afterwards.
+    fn frees(&self) -> bool {
+        self.changes
+            .iter()
+            .any(|change| matches!(change, Change::Delete { .. }))
+    }
 }
 
 impl Db {
     /// Opens or creates the database and starts its thread. Blocks.
     pub fn open(path: &Path) -> Result<Self> {
-        let failed = |source| failed(path, source);
-        let connection = Connection::open(path).map_err(failed)?;
-        prepare(&connection, path)?;
+        let mut reserve = Reserve::new(path.with_file_name("reserve"));
+        // Even opening takes some room for the log.
+        let connection = loop {
+            match connect(path) {
+                Err(Error::NoSpace { .. }) if reserve.give() => {}
+                connected => break connected?,
+            }
+        };
+        reserve.fill();
         let (jobs, queue) = mpsc::channel(QUEUE);
         let thread = std::thread::Builder::new()
             .name("ferry-db".to_owned())
-            .spawn(move || serve(connection, queue))
+            .spawn(move || serve(connection, reserve, queue))
             .map_err(|source| Error::io("start the thread of", path, source))?;
         let inner = Inner {
             path: path.to_owned(),
@@ -290,8 +306,9 @@ impl Drop for Inner {
     }
 }
 
-fn prepare(connection: &Connection, path: &Path) -> Result<()> {
+fn connect(path: &Path) -> Result<Connection> {
     let failed = |source| failed(path, source);
+    let connection = Connection::open(path).map_err(failed)?;
     connection
         .busy_timeout(std::time::Duration::from_millis(BUSY_MS.into()))
         .map_err(failed)?;
@@ -318,7 +335,7 @@ fn prepare(connection: &Connection, path: &Path) -> Result<()> {
         .pragma_update(None, "synchronous", "NORMAL")
         .map_err(failed)?;
     if found == SCHEMA {
-        return Ok(());
+        return Ok(connection);
     }
     connection
         .execute_batch(&format!(
@@ -333,15 +350,26 @@ fn prepare(connection: &Connection, path: &Path) -> Result<()> {
              PRAGMA user_version = {SCHEMA};
              COMMIT;"
         ))
-        .map_err(failed)
+        .map_err(failed)?;
+    Ok(connection)
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "the thread owns both")]
-fn serve(mut connection: Connection, mut queue: mpsc::Receiver<Job>) {
+fn serve(mut connection: Connection, mut reserve: Reserve, mut queue: mpsc::Receiver<Job>) {
     let mut current = Durability::Process;
     while let Some(Job { work, reply }) = queue.blocking_recv() {
         let answer = match work {
-            Work::Commit { batch, durability } => commit(&mut connection, batch, durability, &mut current),
+            Work::Commit { batch, durability } => loop {
+                match commit(&mut connection, &batch, durability, &mut current) {
+                    Err(error) if is_full(&error) && batch.frees() && reserve.give() => {}
+                    done => {
+                        if done.is_ok() {
+                            reserve.fill();
+                        }
+                        break done;
+                    }
+                }
+            },
             Work::All { kind } => all(&connection, kind),
             Work::Quarantine { kind, key, why } => quarantine(&mut connection, kind, &key, &why),
         };
@@ -353,7 +381,7 @@ fn serve(mut connection: Connection, mut queue: mpsc::Receiver<Job>) {
 
 fn commit(
     connection: &mut Connection,
-    batch: Batch,
+    batch: &Batch,
     durability: Durability,
     current: &mut Durability,
 ) -> rusqlite::Result<Vec<Row>> {
@@ -367,7 +395,7 @@ fn commit(
         *current = durability;
     }
     let transaction = connection.transaction()?;
-    for change in batch.changes {
+    for change in &batch.changes {
         match change {
             Change::Put {
                 kind,
@@ -449,8 +477,12 @@ fn parse<T: Document>(rows: Vec<Row>) -> Result<(Vec<T>, Bad)> {
     Ok((documents, bad))
 }
 
+fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+}
+
 fn failed(path: &Path, source: rusqlite::Error) -> Error {
-    if source.sqlite_error_code() == Some(ErrorCode::DiskFull) {
+    if is_full(&source) {
         let source = rustix::io::Errno::NOSPC.into();
         return Error::NoSpace {
             path: path.to_owned(),

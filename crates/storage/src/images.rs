@@ -161,12 +161,9 @@ impl Images {
                 reference: names::familiar(&reference),
             };
             index.references.remove(&key).ok_or_else(missing)?;
-            let batch = || {
-                let mut batch = Batch::default();
-                batch.delete::<Name>(&key);
-                Ok(batch)
-            };
-            shared.commit_removal(batch, Durability::Power)?;
+            let mut batch = Batch::default();
+            batch.delete::<Name>(&key);
+            shared.db.commit_blocking(batch, Durability::Power)?;
             index.relabel();
             shared.publish(index);
             Ok(())

@@ -1,6 +1,6 @@
 //! Where things lie below the data root, and who may look at them.
 
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{DirBuilder, File, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -96,17 +96,6 @@ impl Layout {
 
     pub fn tmp(&self) -> PathBuf {
         self.root.join("tmp")
-    }
-
-    /// Space that is set aside for removing things from a full disk.
-    pub fn reserve(&self) -> PathBuf {
-        self.root.join("reserve")
-    }
-
-    pub fn release_reserve(&self) {
-        if let Ok(file) = OpenOptions::new().write(true).open(self.reserve()) {
-            let _ = file.set_len(0);
-        }
     }
 
     /// A name in `tmp/` that nobody uses.

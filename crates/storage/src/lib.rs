@@ -35,6 +35,7 @@ mod pull;
 mod reaper;
 mod remake;
 mod remove;
+mod reserve;
 mod save;
 mod single;
 mod snapshots;

@@ -117,19 +117,16 @@ impl Shared {
         };
         let candidates: Vec<Digest> = images.iter().flat_map(chains).collect();
         let layers = self.layers.take(&candidates, &self.needed(&index));
-        let batch = || {
-            let mut batch = Batch::default();
-            names.iter().for_each(|name| batch.delete::<Name>(name));
-            images
-                .iter()
-                .for_each(|image| batch.delete::<Record>(&image.id.to_string()));
-            layers.iter().for_each(|layer| {
-                batch.delete::<layers::Record>(&layer.chain_id.to_string());
-                batch.delete::<Packed>(&layer.diff_id.to_string());
-            });
-            Ok(batch)
-        };
-        if let Err(error) = self.commit_removal(batch, Durability::Power) {
+        let mut batch = Batch::default();
+        names.iter().for_each(|name| batch.delete::<Name>(name));
+        images
+            .iter()
+            .for_each(|image| batch.delete::<Record>(&image.id.to_string()));
+        layers.iter().for_each(|layer| {
+            batch.delete::<layers::Record>(&layer.chain_id.to_string());
+            batch.delete::<Packed>(&layer.diff_id.to_string());
+        });
+        if let Err(error) = self.db.commit_blocking(batch, Durability::Power) {
             self.layers.keep(layers);
             return Err(error);
         }

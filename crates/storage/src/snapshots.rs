@@ -245,13 +245,13 @@ impl Shared {
             layers
                 .iter()
                 .for_each(|layer| batch.delete::<layers::Record>(&layer.chain_id.to_string()));
-            Ok(batch)
+            batch
         };
-        let mut committed = self.commit_removal(batch, Durability::Process);
+        let mut committed = self.db.commit_blocking(batch(), Durability::Process);
         if let (Err(Error::NoSpace { .. }), Some(hidden)) = (&committed, &hidden) {
             // Not even the reserve was enough: this container's own files make the room.
             let _ = remove_all(hidden);
-            committed = self.commit_removal(batch, Durability::Process);
+            committed = self.db.commit_blocking(batch(), Durability::Process);
         }
         if let Some(hidden) = hidden {
             self.reaper.delete(hidden);

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use ferry_image::Digest;
-use rustix::fs::{FallocateFlags, FlockOperation};
+use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 use crate::db::{Batch, Db, Durability};
@@ -56,9 +56,6 @@ pub(crate) struct Shared {
     /// Locked as long as this lives; after the database, which is closed first.
     _lock: File,
 }
-
-/// Space that is given up when a full disk would keep us from removing things.
-const RESERVE: u64 = 4 << 20;
 
 impl Store {
     /// Opens or creates a data root and clears away what a crash left. Blocks for a moment.
@@ -141,17 +138,6 @@ impl Shared {
         self.change.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Commits what frees space, giving up the reserve if the disk is too full even for that.
-    pub fn commit_removal(&self, batch: impl Fn() -> Result<Batch>, durability: Durability) -> Result<()> {
-        match self.db.commit_blocking(batch()?, durability) {
-            Err(Error::NoSpace { .. }) => {
-                self.layout.release_reserve();
-                self.db.commit_blocking(batch()?, durability)
-            }
-            done => done,
-        }
-    }
-
     /// The layers that images or containers need, given an index.
     pub fn needed(&self, index: &Index) -> HashSet<Digest> {
         let held = self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -184,14 +170,7 @@ fn open(root: &Path) -> Result<Shared> {
     let layout = Layout { root: root.to_owned() };
     layout.create()?;
     let lock = lock(&layout)?;
-    let db = match Db::open(&layout.db()) {
-        // Even opening takes some room for the log.
-        Err(Error::NoSpace { .. }) => {
-            layout.release_reserve();
-            Db::open(&layout.db())
-        }
-        opened => opened,
-    }?;
+    let db = Db::open(&layout.db())?;
     let reaper = Reaper::start(&layout)?;
     let layer_records = db.all_blocking::<layers::Record>()?;
     let image_records = db.all_blocking::<images::Record>()?;
@@ -255,7 +234,6 @@ fn open(root: &Path) -> Result<Shared> {
         _lock: lock,
     };
     sweep(&shared, batch)?;
-    reserve(&shared.layout);
     Ok(shared)
 }
 
@@ -274,20 +252,6 @@ fn lock(layout: &Layout) -> Result<File> {
             root: layout.root.clone(),
         }),
         locked => locked.at("lock", &path).map(|()| file),
-    }
-}
-
-/// Sets a few megabytes aside; a disk too full for that has other worries.
-fn reserve(layout: &Layout) {
-    let mut options = OpenOptions::new();
-    let file = options
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(layout.reserve());
-    if let Ok(file) = file {
-        let _ = rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, RESERVE);
     }
 }
 

@@ -98,15 +98,8 @@ pub(super) async fn create(
     } else {
         Durability::Power
     };
-    let mut tries = 0;
-    while let Err(error) = keep(world, &record, &image, owner, durability).await {
-        // What an earlier container filled is on its way out, in the background.
-        if !error.is_no_space() || !world.is_freeing_space() || tries == TRIES {
-            return Err(error.into());
-        }
-        tries += 1;
-        tokio::time::sleep(PAUSE).await;
-    }
+    world.wait_for_space().await;
+    keep(world, &record, &image, owner, durability).await?;
     world.events.container(&record, "create", &[]);
     world.containers.insert(actor::spawn(world, record, None));
     undo.done = true;
@@ -130,10 +123,6 @@ fn without_effect(config: &Config) -> Vec<String> {
     }
     warnings
 }
-
-/// How often, and after what pause, a create is tried again while removed files are still being deleted.
-const TRIES: u32 = 100;
-const PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// Makes the container's directories and writes its record.
 async fn keep(

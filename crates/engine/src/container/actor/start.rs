@@ -73,6 +73,7 @@ impl Actor {
     async fn launch(&mut self) -> Result<()> {
         self.wait_for_old_shim().await?;
         let world = Arc::clone(&self.world);
+        world.wait_for_space().await;
         let plan = plan::build(&self.record, &world)?;
         let filter = crate::seccomp::filter(&self.record, &world)?;
         let dir = world.container_dir(&self.record.id);
