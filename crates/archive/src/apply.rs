@@ -18,9 +18,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
+use ferry_sys::Root;
 use ferry_sys::handle::path_of;
 use ferry_sys::root::remove_tree;
-use ferry_sys::{Root, Writeback};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
@@ -328,7 +328,6 @@ impl Applier<'_> {
     }
 
     fn copy<R: Read>(&mut self, path: &Path, reader: &mut Reader<R>, file: &mut File, mut left: u64) -> Result<()> {
-        let mut writeback = Writeback::default();
         while left > 0 {
             let most = usize::try_from(left).unwrap_or(usize::MAX).min(self.buffer.len());
             let count = match reader.read(&mut self.buffer[..most]) {
@@ -340,7 +339,6 @@ impl Applier<'_> {
             file.write_all(&self.buffer[..count])
                 .map_err(|source| write_error(path, "write", source))?;
             left -= count as u64;
-            writeback.wrote(&*file, count as u64);
         }
         Ok(())
     }

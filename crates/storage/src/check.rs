@@ -16,6 +16,7 @@ use crate::error::Context as _;
 use crate::images::{self, Image, Images, Index};
 use crate::layers::{self, Layer};
 use crate::remake::Hashing;
+use crate::settling::Unsynced;
 use crate::store::Shared;
 use crate::{Error, Result};
 
@@ -294,6 +295,34 @@ fn digest_of(path: &PathBuf) -> Result<Digest> {
 }
 
 impl Shared {
+    /// After a power cut: images that may not have reached the disk are read, and removed if they are not whole.
+    pub fn read_through(&self, suspects: &[Unsynced]) -> Result<()> {
+        let mut index = Index::clone(&self.index());
+        index
+            .images
+            .retain(|id, _| suspects.iter().any(|suspect| suspect.key == id.to_string()));
+        let options = CheckOptions {
+            contents: true,
+            repair: true,
+        };
+        let mut check = Check {
+            shared: self,
+            options,
+            found: Checked::default(),
+        };
+        let bad = check.layers(&index)?;
+        check.blobs(&index)?;
+        check.images(&index, &bad)?;
+        for Finding { what, why, done } in check.found.findings {
+            tracing::warn!(what, why, ?done, "the power was cut before all of a pull was on disk");
+        }
+        let mut batch = Batch::default();
+        for suspect in suspects {
+            batch.delete::<Unsynced>(&suspect.key);
+        }
+        self.db.commit_blocking(batch, Durability::Power)
+    }
+
     /// Layers lose the blob they came as.
     fn forget_blob(&self, layers: &[Layer]) -> Result<()> {
         let _changing = self.changing();

@@ -88,6 +88,25 @@ pub struct Db {
     inner: Arc<Inner>,
 }
 
+/// A handle that keeps the database from being closed only while it is used.
+#[derive(Clone, Debug)]
+pub(crate) struct WeakDb {
+    path: PathBuf,
+    jobs: Option<mpsc::WeakSender<Job>>,
+}
+
+impl WeakDb {
+    /// [`Db::commit_blocking`]. Fails with [`Error::Closed`] once the database is closed.
+    pub fn commit_blocking(&self, batch: Batch, durability: Durability) -> Result<()> {
+        let jobs = self
+            .jobs
+            .as_ref()
+            .and_then(mpsc::WeakSender::upgrade)
+            .ok_or(Error::Closed)?;
+        ask_blocking(&jobs, &self.path, Work::Commit { batch, durability }).map(drop)
+    }
+}
+
 #[derive(Debug)]
 struct Inner {
     path: PathBuf,
@@ -96,11 +115,13 @@ struct Inner {
     quarantined: Mutex<Vec<Quarantined>>,
 }
 
+#[derive(Debug)]
 struct Job {
     work: Work,
     reply: oneshot::Sender<std::result::Result<Vec<Row>, rusqlite::Error>>,
 }
 
+#[derive(Debug)]
 enum Work {
     Commit {
         batch: Batch,
@@ -116,6 +137,7 @@ enum Work {
     },
 }
 
+#[derive(Debug)]
 struct Row {
     key: String,
     version: u32,
@@ -253,6 +275,13 @@ impl Db {
         Ok(documents)
     }
 
+    pub(crate) fn downgrade(&self) -> WeakDb {
+        WeakDb {
+            path: self.inner.path.clone(),
+            jobs: self.inner.jobs.as_ref().map(mpsc::Sender::downgrade),
+        }
+    }
+
     /// What has been put aside since this database was opened.
     pub fn quarantined(&self) -> Vec<Quarantined> {
         self.inner
@@ -286,14 +315,16 @@ impl Db {
     }
 
     fn ask_blocking(&self, work: Work) -> Result<Vec<Row>> {
-        let (reply, answer) = oneshot::channel();
         let jobs = self.inner.jobs.as_ref().ok_or(Error::Closed)?;
-        jobs.blocking_send(Job { work, reply }).map_err(|_| Error::Closed)?;
-        answer
-            .blocking_recv()
-            .map_err(|_| Error::Closed)?
-            .map_err(|source| failed(&self.inner.path, source))
+        ask_blocking(jobs, &self.inner.path, work)
     }
+}
+
+fn ask_blocking(jobs: &mpsc::Sender<Job>, path: &Path, work: Work) -> Result<Vec<Row>> {
+    let (reply, answer) = oneshot::channel();
+    jobs.blocking_send(Job { work, reply }).map_err(|_| Error::Closed)?;
+    let answer = answer.blocking_recv().map_err(|_| Error::Closed)?;
+    answer.map_err(|source| failed(path, source))
 }
 
 impl Drop for Inner {

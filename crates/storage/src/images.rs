@@ -16,6 +16,7 @@ use crate::db::{Batch, Document, Durability};
 use crate::error::Context as _;
 use crate::layers::{self, Blob, Layer, Pin};
 use crate::layout::{Layout, sync_dir};
+use crate::settling::Unsynced;
 use crate::store::Shared;
 use crate::{Error, Result, names};
 
@@ -207,9 +208,14 @@ impl Shared {
         Ok(named)
     }
 
-    /// Records images with their layers, names and blobs, all in one commit that survives a power cut. Blocks.
-    pub fn record(&self, images: &[NewImage], blobs: &[NewBlob]) -> Result<Vec<Loaded>> {
-        if images.iter().flat_map(|image| &image.pins).any(|pin| pin.new) {
+    /// Records images with their layers, names and blobs, all in one commit. Blocks.
+    ///
+    /// With [`Durability::Process`] new layers are brought to disk afterwards: until then a power cut takes the images away
+    /// again, whole.
+    pub fn record(&self, images: &[NewImage], blobs: &[NewBlob], durability: Durability) -> Result<Vec<Loaded>> {
+        let unsynced = images.iter().flat_map(|image| &image.pins).any(|pin| pin.new) || self.settling.is_busy();
+        let later = unsynced && durability == Durability::Process;
+        if unsynced && !later {
             // One sync for all of it: file by file would take minutes for a large image.
             let dir = std::fs::File::open(&self.layout.root).at("open", &self.layout.root)?;
             rustix::fs::syncfs(&dir).at("sync", &self.layout.root)?;
@@ -217,10 +223,12 @@ impl Shared {
         let _changing = self.changing();
         let mut placed = Placed::default();
         for blob in blobs {
-            placed.place(&self.layout, blob)?;
+            placed.place(&self.layout, blob, !later)?;
         }
-        sync_dir(&self.layout.blobs())?;
-        sync_dir(&self.layout.layers())?;
+        if !later {
+            sync_dir(&self.layout.blobs())?;
+            sync_dir(&self.layout.layers())?;
+        }
         let mut index = Index::clone(&self.index());
         let mut batch = Batch::default();
         let now = Timestamp::now();
@@ -244,6 +252,9 @@ impl Shared {
                 last_tagged: tagged.or(old.and_then(|old| old.last_tagged)),
             };
             batch.put(&record)?;
+            if later {
+                batch.put(&Unsynced::new(record.key.clone()))?;
+            }
             let layers = new.pins.iter().map(|pin| pin.layer.clone()).collect();
             let image = Image::new(&record, new.raw_config.clone(), new.config.clone(), layers);
             index.images.insert(id.clone(), Arc::new(image));
@@ -257,8 +268,12 @@ impl Shared {
             }
             all_named.push((id, named));
         }
-        self.db.commit_blocking(batch, Durability::Power)?;
+        let durability = if later { Durability::Process } else { Durability::Power };
+        self.db.commit_blocking(batch, durability)?;
         placed.keep();
+        if later {
+            self.settling.add(all_named.iter().map(|(id, _)| id.to_string()));
+        }
         self.layers
             .stored(images.iter().flat_map(|image| &image.pins).map(|pin| &pin.layer));
         index.relayer(images.iter().flat_map(|image| &image.pins).map(|pin| &pin.layer));
@@ -280,13 +295,15 @@ impl Shared {
 struct Placed(Vec<PathBuf>);
 
 impl Placed {
-    fn place(&mut self, layout: &Layout, blob: &NewBlob) -> Result<()> {
+    fn place(&mut self, layout: &Layout, blob: &NewBlob, sync: bool) -> Result<()> {
         let path = layout.blob(&blob.digest);
         if path.exists() {
             return Ok(());
         }
-        let file = std::fs::File::open(&blob.path).at("open", &blob.path)?;
-        file.sync_all().at("sync", &blob.path)?;
+        if sync {
+            let file = std::fs::File::open(&blob.path).at("open", &blob.path)?;
+            file.sync_all().at("sync", &blob.path)?;
+        }
         std::fs::rename(&blob.path, &path).at("move the blob to", &path)?;
         self.0.push(path);
         Ok(())

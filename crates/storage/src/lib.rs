@@ -37,6 +37,7 @@ mod remake;
 mod remove;
 mod reserve;
 mod save;
+mod settling;
 mod single;
 mod snapshots;
 mod store;

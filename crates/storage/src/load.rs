@@ -21,6 +21,7 @@ use ferry_archive::{Limits, decompress};
 use ferry_image::{Digest, Platform, Reference, chain_ids};
 use oci_spec::image::ImageConfiguration;
 
+use crate::db::Durability;
 use crate::images::{Images, Loaded, NewBlob, NewImage, layer_blob};
 use crate::layers::Pin;
 use crate::stream::{Bounded, Counted, Expansion, piped};
@@ -106,7 +107,7 @@ impl Images {
         for planned in planned {
             images.push(self.build(&spool, planned, options, &mut blobs, &mut progress)?);
         }
-        shared.record(&images, &blobs)
+        shared.record(&images, &blobs, Durability::Process)
     }
 
     fn build(

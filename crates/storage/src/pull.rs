@@ -17,9 +17,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ferry_image::{Digest, Reference};
 use oci_spec::image::ImageConfiguration;
 
-use ferry_sys::Writeback;
-
 use crate::assembly::{Assembly, Lower};
+use crate::db::Durability;
 use crate::error::Context as _;
 use crate::images::{Images, Loaded, NewBlob, NewImage, diff_ids, is_sha256, layer_blob, parse_config};
 use crate::ingest::Ingest;
@@ -102,6 +101,11 @@ impl Images {
         })
     }
 
+    /// Whether what was pulled is still on its way to the disk.
+    pub fn is_settling(&self) -> bool {
+        self.shared.settling.is_busy()
+    }
+
     /// Removes parts of blobs that no transfer is writing. Returns the bytes freed. Blocks.
     pub fn collect_parts(&self) -> Result<u64> {
         self.shared.ingests.collect(true)
@@ -129,9 +133,6 @@ impl Pull {
         progress: impl FnMut(u64) + Send,
     ) -> Result<()> {
         let outcome = self.obtain(at, open, progress);
-        if outcome.as_ref().is_ok_and(|pin| pin.new) {
-            self.shared.flush();
-        }
         self.assembly.settle(at, outcome)
     }
 
@@ -227,7 +228,6 @@ impl Pull {
             size: remote.size,
             progress,
             broken: false,
-            writeback: Writeback::default(),
         };
         let lower = Lower::new(&self.assembly, &self.shared.layers, at);
         let hashed = Hashed::with(arriving, remote.digest.algorithm());
@@ -271,7 +271,8 @@ impl Pull {
         })
     }
 
-    /// Records the image, once every layer is there. Blocks.
+    /// Records the image, once every layer is there. Blocks, but not for the disk: a power cut before everything is on it takes
+    /// the image away again.
     pub fn finish(self) -> Result<Loaded> {
         let staging = Staging::new(&self.shared.layout)?;
         let write = |name: &str, bytes: &[u8]| -> Result<NewBlob> {
@@ -299,7 +300,7 @@ impl Pull {
             parent: None,
             references: self.references,
         };
-        let loaded = self.shared.record(&[image], &blobs)?;
+        let loaded = self.shared.record(&[image], &blobs, Durability::Process)?;
         for blob in &arrived {
             // A link, or a tar that is not kept; what stays is collected.
             let _ = blob.ingest.discard();
@@ -335,7 +336,6 @@ struct Arriving<'a, R, P> {
     progress: &'a mut P,
     /// The source, or the file, failed.
     broken: bool,
-    writeback: Writeback,
 }
 
 impl<R: Read, P: FnMut(u64)> Arriving<'_, R, P> {
@@ -363,7 +363,6 @@ impl<R: Read, P: FnMut(u64)> Arriving<'_, R, P> {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
         }
         self.file.write_all(&buffer[..count])?;
-        self.writeback.wrote(&self.file, count as u64);
         Ok(count)
     }
 }

@@ -12,6 +12,7 @@ use ferry_image::{Digest, Hasher, Reference};
 use ferry_sys::Root;
 use rustix::fs::{Timespec, Timestamps};
 
+use crate::db::Durability;
 use crate::error::Context as _;
 use crate::images::{Image, Images, NewBlob, NewImage, parse_config};
 use crate::layers::Layer;
@@ -88,7 +89,9 @@ impl Images {
         let path = staging.path.join("config");
         std::fs::write(&path, &new.raw_config).at("write", &path)?;
         let digest = Digest::of(&new.raw_config);
-        let loaded = self.shared.record(&[new], &[NewBlob { digest, path }])?;
+        let loaded = self
+            .shared
+            .record(&[new], &[NewBlob { digest, path }], Durability::Power)?;
         loaded
             .into_iter()
             .next()

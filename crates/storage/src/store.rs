@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use ferry_image::Digest;
@@ -18,6 +17,7 @@ use crate::ingest::Ingests;
 use crate::layers::{self, Layers};
 use crate::layout::Layout;
 use crate::reaper::Reaper;
+use crate::settling::{Settling, Unsynced};
 use crate::snapshots::{self, Snapshots};
 use crate::{Error, Result, names};
 
@@ -51,8 +51,7 @@ pub(crate) struct Shared {
     /// Held while the set of images changes: what is needed is decided and written as one.
     pub change: Mutex<()>,
     pub problems: Vec<Problem>,
-    /// Something brings what was written to disk.
-    flushing: Arc<AtomicBool>,
+    pub settling: Arc<Settling>,
     /// Locked as long as this lives; after the database, which is closed first.
     _lock: File,
 }
@@ -116,24 +115,6 @@ impl Shared {
         *self.index.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(index);
     }
 
-    /// Begins to bring to disk what was written, for a sync that comes later. Does not wait.
-    pub fn flush(&self) {
-        if self.flushing.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let (flushing, root) = (Arc::clone(&self.flushing), self.layout.root.clone());
-        let begun = std::thread::Builder::new().name("flush".to_owned()).spawn({
-            let flushing = Arc::clone(&flushing);
-            move || {
-                let _ = File::open(root).map(rustix::fs::syncfs);
-                flushing.store(false, Ordering::Release);
-            }
-        });
-        if begun.is_err() {
-            flushing.store(false, Ordering::Release);
-        }
-    }
-
     pub fn changing(&self) -> std::sync::MutexGuard<'_, ()> {
         self.change.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -176,6 +157,8 @@ fn open(root: &Path) -> Result<Shared> {
     let image_records = db.all_blocking::<images::Record>()?;
     let names = db.all_blocking::<images::Name>()?;
     let held = db.all_blocking::<snapshots::Record>()?;
+    let unsynced = db.all_blocking::<Unsynced>()?;
+    let (lost, unsynced): (Vec<_>, Vec<_>) = unsynced.into_iter().partition(Unsynced::is_of_another_boot);
 
     let known: HashMap<_, _> = layer_records
         .into_iter()
@@ -183,10 +166,15 @@ fn open(root: &Path) -> Result<Shared> {
         .collect();
     let mut index = Index::default();
     let mut problems = Vec::new();
+    let mut batch = Batch::default();
     for record in image_records {
         match Image::from_record(&layout, &record, &known) {
             Ok(image) => {
                 index.images.insert(image.id.clone(), Arc::new(image));
+            }
+            Err(error) if lost.iter().any(|lost| lost.key == record.key) => {
+                tracing::warn!(image = record.key, %error, "an image is gone that was pulled right before a power cut");
+                batch.delete::<images::Record>(&record.key);
             }
             Err(error) => {
                 problems.push(Problem {
@@ -198,7 +186,6 @@ fn open(root: &Path) -> Result<Shared> {
             }
         }
     }
-    let mut batch = Batch::default();
     let mut references = BTreeMap::new();
     for name in names {
         match names::parse(&name.key) {
@@ -212,6 +199,7 @@ fn open(root: &Path) -> Result<Shared> {
     index.references = references;
     index.relabel();
 
+    let settling = Arc::new(Settling::new(&layout.root, &db));
     let shared = Shared {
         layers: Arc::new(Layers::new(
             layout.clone(),
@@ -230,10 +218,14 @@ fn open(root: &Path) -> Result<Shared> {
         ),
         change: Mutex::default(),
         problems,
-        flushing: Arc::default(),
+        settling,
         _lock: lock,
     };
     sweep(&shared, batch)?;
+    if !lost.is_empty() {
+        shared.read_through(&lost)?;
+    }
+    shared.settling.add(unsynced.into_iter().map(|unsynced| unsynced.key));
     Ok(shared)
 }
 

@@ -19,9 +19,7 @@ pub mod probe;
 pub mod process;
 pub mod root;
 pub mod seccomp;
-pub mod writeback;
 
 pub use clone::{Child, Exit, SingleThreaded};
 pub use mount::Mount;
 pub use root::Root;
-pub use writeback::Writeback;
