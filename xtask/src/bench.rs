@@ -4,6 +4,7 @@
 
 mod engine;
 mod memory;
+pub mod registry;
 mod runtime;
 mod table;
 
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::peer::Peer;
+use crate::peer::{self, Peer};
 use crate::shell;
 use crate::workspace::{Workspace, mebibytes};
 use engine::{Engine, IMAGE};
@@ -54,6 +55,24 @@ pub fn run(workspace: &Workspace, quick: bool, only_runtimes: bool, write: bool)
     let page = page?;
     if write {
         table::write(&document, "bench", &page)?;
+    }
+    Ok(true)
+}
+
+/// The registries' table.
+pub fn registries(workspace: &Workspace, quick: bool, write: bool) -> Result<bool> {
+    let binary = workspace.build_dist()?;
+    let Some(peer) = Peer::start(workspace, PEER)? else {
+        println!("nothing to compare with: the peers are not set up");
+        return Ok(false);
+    };
+    let rounds = if quick { 1 } else { 5 };
+    let page = registry::page(&binary, &peer::share(), &peer, rounds, &heading()?);
+    peer.stop()?;
+    let page = page?;
+    println!("\n{page}");
+    if write {
+        table::write(&workspace.root.join("docs/benchmarks.md"), "bench:registry", &page)?;
     }
     Ok(true)
 }

@@ -25,9 +25,9 @@ cargo xtask TASK
   vm [FILTER...]            the tests that are about cgroup v2 and older kernels (or those that match) in an emulated
                             machine with Debian 12's kernel
   tidy                      the repository's rules: layers, unsafe, file lengths, links, the binary's shape
-  bench [--quick] [--runtime] [--write]
-                            measure beside Docker Engine and the OCI runtimes (or only these); --write puts the tables into
-                            docs/benchmarks.md
+  bench [--quick] [--runtime | --registry] [--write]
+                            measure beside Docker Engine and the OCI runtimes (or only these, or the registry beside the
+                            CNCF's); --write puts the tables into docs/benchmarks.md
   soak [CYCLES [EXECS [AT-ONCE]]]
                             containers and execs of the OCI runtime (100000 each, 16 at a time), half of them killed
                             at a random moment: nothing may be left
@@ -62,6 +62,9 @@ fn run(task: &str, rest: &[String]) -> anyhow::Result<bool> {
         // In that machine: never called by hand.
         "vm-guest" => vm::run_guest(),
         "tidy" => tidy::run(&Workspace::find()?),
+        // In a peer's network: never called by hand.
+        "load" => bench::registry::load::run(rest).map(|()| true),
+        "bench" if flag("--registry") => bench::registries(&Workspace::find()?, flag("--quick"), flag("--write")),
         "bench" => bench::run(&Workspace::find()?, flag("--quick"), flag("--runtime"), flag("--write")),
         "soak" => {
             let arguments = [

@@ -14,6 +14,14 @@ use crate::workspace::Workspace;
 /// The peer that tests share: testkit starts it, the end of a test run stops it.
 pub const SHARED_PEER: &str = "ferry-e2e";
 
+/// What is `/host` in every peer.
+pub fn share() -> PathBuf {
+    std::env::var_os("PEERS_SHARE").map_or_else(
+        || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/ferry-peers/host"),
+        PathBuf::from,
+    )
+}
+
 pub struct Peer {
     script: PathBuf,
     run_dir: PathBuf,
@@ -59,6 +67,13 @@ impl Peer {
         let mut command = Command::new("nsenter");
         let holder = self.holder().unwrap_or_default();
         command.args(["-t", &holder, "-m", "-n", "-i", "-u", "-r", "-w", "--"]);
+        command
+    }
+
+    /// A command of this host in the peer's network.
+    pub fn on_its_network(&self) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &self.holder().unwrap_or_default(), "-n", "--"]);
         command
     }
 

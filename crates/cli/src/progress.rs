@@ -1,7 +1,11 @@
-//! The message streams that pull, push, load and import answer with, drawn as Docker draws them (moby `jsonmessage`).
+//! The message streams that pull, push, load and import answer with, drawn as Docker draws them (moby `jsonmessage`). A terminal
+//! sees the rate and the time left beside each bar, and a summary at the end.
+
+mod pace;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::time::Instant;
 
 use ferry_api::image::{Message, Progress};
 use ferry_client::Lines;
@@ -9,9 +13,12 @@ use ferry_kit::units;
 
 use crate::failure::{Failure, Result};
 use crate::ui::{Channel, Ui};
+use pace::Pace;
 
 /// Columns from which on there is room for a bar.
 const BARS_FROM: usize = 111;
+/// Columns of the longest line besides its bar, and from which on there is room for the rate.
+const REST: usize = 80;
 /// What Docker takes for the width of what is no terminal.
 const NO_TERMINAL: usize = 200;
 
@@ -33,6 +40,9 @@ pub async fn show(ui: &mut Ui, channel: Channel, mut lines: Lines) -> Result<u8>
         let text = screen.draw(&message);
         ui.write(channel, &text);
     }
+    if let Some(summary) = screen.pace.summary(Instant::now()).filter(|_| screen.terminal) {
+        ui.write(channel, &format!("{summary}\n"));
+    }
     Ok(0)
 }
 
@@ -52,6 +62,7 @@ struct Screen {
     width: usize,
     /// The lines that can still be reached, by id, from the top.
     lines: HashMap<String, usize>,
+    pace: Pace,
 }
 
 impl Screen {
@@ -60,6 +71,7 @@ impl Screen {
             terminal: ui.is_terminal(channel),
             width: NO_TERMINAL,
             lines: HashMap::new(),
+            pace: Pace::default(),
         }
     }
 
@@ -86,7 +98,9 @@ impl Screen {
         text
     }
 
-    fn line(&self, message: &Message, text: &mut String) {
+    fn line(&mut self, message: &Message, text: &mut String) {
+        let pace = self.pace.note(message, Instant::now());
+        let pace = pace.filter(|_| self.width >= REST).map(|pace| format!("  {pace}"));
         let bar = message.progress.as_ref().map(|progress| bar(progress, self.width));
         let in_place = self.terminal && message.stream.is_empty() && bar.is_some();
         if in_place {
@@ -99,7 +113,7 @@ impl Screen {
         }
         let end = if in_place { "\r" } else { "" };
         let _ = match (bar, self.terminal) {
-            (Some(bar), true) => write!(text, "{} {bar}{end}", message.status),
+            (Some(bar), true) => write!(text, "{} {bar}{}{end}", message.status, pace.unwrap_or_default()),
             _ if !message.progress_message.is_empty() => {
                 write!(text, "{} {}{end}", message.status, message.progress_message)
             }
@@ -128,11 +142,12 @@ fn bar(progress: &Progress, width: usize) -> String {
             units => format!("{current} {units}"),
         };
     }
-    let done = usize::try_from(i128::from(current) * 50 / i128::from(total))
+    let cells = 50.min(width.saturating_sub(REST));
+    let done = usize::try_from(i128::from(current) * cells as i128 / i128::from(total))
         .unwrap_or(0)
-        .min(50);
+        .min(cells);
     let drawn = match width >= BARS_FROM {
-        true => format!("[{}>{}] ", "=".repeat(done), " ".repeat(50 - done)),
+        true => format!("[{}>{}] ", "=".repeat(done), " ".repeat(cells - done)),
         false => String::new(),
     };
     if progress.hide_counts {
@@ -155,6 +170,7 @@ mod tests {
             terminal,
             width,
             lines: HashMap::new(),
+            pace: Pace::default(),
         }
     }
 
@@ -191,7 +207,7 @@ mod tests {
             screen.draw(&message("aa", "Downloading", Some((50, 100)))),
             "\x1b[2A\x1b[2K\raa: Downloading      50B/100B\r\x1b[2B"
         );
-        screen.width = 120;
+        screen.width = 130;
         assert!(
             screen
                 .draw(&message("aa", "Downloading", Some((50, 100))))

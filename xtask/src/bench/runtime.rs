@@ -1,12 +1,12 @@
 //! `ferry runtime` beside runc and crun: the same bundle, in turns, inside the peers' root, where those two are at home.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use crate::peer::Peer;
+use crate::peer::{self, Peer};
 use crate::shell;
 use crate::workspace::Workspace;
 
@@ -37,10 +37,7 @@ const CROWD: u32 = 1000;
 
 /// The tables in Markdown.
 pub fn page(workspace: &Workspace, binary: &Path, peer: &Peer, rounds: usize, heading: &str) -> Result<String> {
-    let share = std::env::var_os("PEERS_SHARE").map_or_else(
-        || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/ferry-peers/host"),
-        PathBuf::from,
-    );
+    let share = peer::share();
     shell::run(shell::cargo().args(["build", "--release", "--package", "ferry-e2e", "--example", "floor"]))?;
     std::fs::copy(binary, share.join("ferry-bench")).context("copy the binary to the peers")?;
     let floor = workspace.binary("release").with_file_name("examples/floor");

@@ -19,6 +19,7 @@ pub enum Bar {
 #[derive(Clone, Copy)]
 pub enum Unit {
     Milliseconds,
+    Microseconds,
     MiB,
     MB,
 }
@@ -87,6 +88,7 @@ impl Row {
     fn unit(&self) -> &'static str {
         match self.unit {
             Unit::Milliseconds => "ms",
+            Unit::Microseconds => "µs",
             Unit::MiB => "MiB",
             Unit::MB => "MB",
         }
@@ -107,8 +109,16 @@ fn median(sorted: &[f64]) -> f64 {
 }
 
 pub fn page(rows: &[Row], heading: &str) -> String {
+    page_beside(rows, heading, "Docker Engine")
+}
+
+pub fn page_beside(rows: &[Row], heading: &str, other: &str) -> String {
+    let first = other.split_whitespace().next().unwrap_or_default();
     let mut page = format!("Measured {heading}. Median (least–most).\n\n");
-    page += "| what | Ferry | Docker Engine | Docker ÷ Ferry | asked for | |\n|---|---|---|---|---|---|\n";
+    let _ = writeln!(
+        page,
+        "| what | Ferry | {other} | {first} ÷ Ferry | asked for | |\n|---|---|---|---|---|---|"
+    );
     for row in rows {
         let _ = writeln!(page, "{}", row.line());
     }
