@@ -27,6 +27,15 @@ struct Layer {
 impl Pace {
     /// Takes a count in; gives `45.2MB/s 3s` once that can be said.
     pub fn note(&mut self, message: &Message, now: Instant) -> Option<String> {
+        if matches!(&message.status[..], "Download complete" | "Pushed") && !message.id.is_empty() {
+            // It may be too small for a count.
+            self.layers.entry(message.id.clone()).or_insert_with(|| Layer {
+                step: String::new(),
+                since: now,
+                from: 0,
+                total: 0,
+            });
+        }
         let progress = message.progress.as_ref()?;
         if message.id.is_empty() || progress.total <= 0 || !progress.units.is_empty() {
             return None;
@@ -113,8 +122,14 @@ mod tests {
         assert_eq!(note("a", "Extracting", 1_000_000, 2000), None);
         assert_eq!(note("a", "Extracting", 51_000_000, 2500).unwrap(), "100MB/s 1s");
         assert_eq!(note("a", "Extracting", 100_000_000, 3000), None);
+        let small = Message {
+            id: "c".to_owned(),
+            status: "Download complete".to_owned(),
+            ..Message::default()
+        };
+        assert_eq!(pace.note(&small, start), None);
         let summary = pace.summary(start + Duration::from_secs(4));
-        assert_eq!(summary.unwrap(), "2 layers, 200MB in 4.0s, 50MB/s");
+        assert_eq!(summary.unwrap(), "3 layers, 200MB in 4.0s, 50MB/s");
         assert_eq!(Pace::default().summary(start), None);
     }
 }
