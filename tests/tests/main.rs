@@ -35,6 +35,7 @@ mod oci_selinux;
 mod oci_spec;
 mod ondemand;
 mod readme;
+mod registry_access;
 mod registry_server;
 mod run;
 mod save;

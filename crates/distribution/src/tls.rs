@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -35,6 +36,27 @@ pub(crate) struct Trust {
     /// Directories that may have a `*.cert` and the `*.key` that belongs to it: shown to this host.
     pub(crate) identities: Vec<PathBuf>,
     pub(crate) skip_verify: bool,
+}
+
+/// The files of a [`Trust`], with their sizes and times.
+pub(crate) type Stamp = Vec<(PathBuf, u64, Option<SystemTime>)>;
+
+impl Trust {
+    /// Differs once a file has come, gone or changed. Of hosts without files it costs a failing open a directory.
+    pub(crate) fn stamp(&self) -> Stamp {
+        let directories = self.authorities.iter().chain(&self.identities);
+        let entries = directories.filter_map(|directory| std::fs::read_dir(directory).ok());
+        let mut stamp: Stamp = entries
+            .flat_map(|entries| entries.flatten())
+            .map(|entry| {
+                let data = std::fs::metadata(entry.path()).ok();
+                let size = data.as_ref().map_or(0, std::fs::Metadata::len);
+                (entry.path(), size, data.and_then(|data| data.modified().ok()))
+            })
+            .collect();
+        stamp.sort();
+        stamp
+    }
 }
 
 /// Certificates of authorities. Reads files. A machine without any bundle has none.
@@ -336,9 +358,21 @@ pub(crate) fn explain(error: &rustls::Error) -> String {
         rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => {
             "http: server gave HTTP response to HTTPS client".to_owned()
         }
-        rustls::Error::AlertReceived(alert) => format!("remote error: tls: {alert:?}"),
+        rustls::Error::AlertReceived(alert) => format!("remote error: tls: {}", words(&format!("{alert:?}"))),
         other => format!("tls: {other}"),
     }
+}
+
+/// `CertificateRequired` as `certificate required`: what Go says of most alerts.
+fn words(name: &str) -> String {
+    let mut words = String::new();
+    for letter in name.chars() {
+        if letter.is_uppercase() && !words.is_empty() && !words.ends_with(|last: char| last.is_uppercase()) {
+            words.push(' ');
+        }
+        words.push(letter.to_ascii_lowercase());
+    }
+    words
 }
 
 /// `presented` as webpki prints names: `DnsName("a")`, `IpAddress(127.0.0.1)`.

@@ -18,7 +18,7 @@ use crate::error::Answer;
 use crate::options::{Insecure, Options};
 use crate::proxy::Chosen;
 use crate::retry::{Retry, is_passing, retry_after};
-use crate::tls::{self, Trust};
+use crate::tls::{self, Stamp, Trust};
 use crate::{Error, Result};
 
 const REDIRECTS: usize = 10;
@@ -74,7 +74,14 @@ pub(crate) struct Transport {
     pub(crate) insecure: Insecure,
     proxies: Chosen,
     roots: OnceLock<RootCertStore>,
-    clients: Mutex<HashMap<(String, String), reqwest::Client>>,
+    clients: Mutex<HashMap<(String, String), Known>>,
+}
+
+/// A client, and what the files were that it was made of.
+#[derive(Debug)]
+struct Known {
+    client: reqwest::Client,
+    stamp: Stamp,
 }
 
 impl Transport {
@@ -299,16 +306,6 @@ impl Transport {
     async fn client(&self, url: &Url, endpoint: &Endpoint) -> Result<reqwest::Client> {
         let host = authority(url);
         let key = (url.origin().ascii_serialization(), endpoint.origin());
-        let known = |clients: &Mutex<HashMap<_, reqwest::Client>>| {
-            clients
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .get(&key)
-                .cloned()
-        };
-        if let Some(client) = known(&self.clients) {
-            return Ok(client);
-        }
         let is_own = endpoint.is_own(url);
         let directories = |names: &[&str]| {
             let places = self.options.certificates.iter();
@@ -335,6 +332,16 @@ impl Transport {
                 self.insecure.contains(&host)
             },
         };
+        // What an administrator puts there counts from the next request on.
+        let stamp = trust.stamp();
+        let known = || {
+            let clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = clients.get(&key).filter(|known| known.stamp == stamp)?;
+            Some(known.client.clone())
+        };
+        if let Some(client) = known() {
+            return Ok(client);
+        }
         let mut builder = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
@@ -374,7 +381,12 @@ impl Transport {
         if clients.len() >= HOSTS {
             clients.clear();
         }
-        Ok(clients.entry(key).or_insert(client).clone())
+        let known = Known {
+            client: client.clone(),
+            stamp,
+        };
+        clients.insert(key, known);
+        Ok(client)
     }
 }
 

@@ -23,6 +23,7 @@ const STOP: Duration = Duration::from_secs(15);
 pub struct Builder {
     args: Vec<String>,
     disk_mebibytes: Option<u64>,
+    set_up: Option<String>,
     online: bool,
     as_dockerd: bool,
 }
@@ -39,6 +40,13 @@ impl Builder {
     #[must_use]
     pub fn disk(mut self, mebibytes: u64) -> Self {
         self.disk_mebibytes = Some(mebibytes);
+        self
+    }
+
+    /// In a mount namespace of its own, in which this shell script runs first; `$DIR` is the test's directory.
+    #[must_use]
+    pub fn set_up(mut self, script: &str) -> Self {
+        self.set_up = Some(script.to_owned());
         self
     }
 
@@ -70,9 +78,16 @@ impl Builder {
             binary = link;
         }
         fs::create_dir_all(dir.join("run")).unwrap();
-        let namespace = (!self.online).then(|| match self.disk_mebibytes {
-            Some(size) => namespace_with_disk(&dir, size),
-            None => Namespace::new(&dir, Kinds::default(), ""),
+        let namespace = (!self.online).then(|| match (self.disk_mebibytes, &self.set_up) {
+            (Some(size), _) => namespace_with_disk(&dir, size),
+            (None, Some(script)) => {
+                let kinds = Kinds {
+                    mount: true,
+                    ..Kinds::default()
+                };
+                Namespace::new(&dir, kinds, &format!("DIR={}\n{script}", dir.display()))
+            }
+            (None, None) => Namespace::new(&dir, Kinds::default(), ""),
         });
         let mut args = self.args;
         if self.online {

@@ -19,6 +19,15 @@ pub(super) fn network(method: &Method, url: &Url, error: &reqwest::Error) -> Err
     }
 }
 
+/// What TLS said, in however many wraps: `source` does not lead to it.
+fn of_tls(error: &io::Error) -> Option<&rustls::Error> {
+    let inner = error.get_ref()?;
+    match inner.downcast_ref::<io::Error>() {
+        Some(error) => of_tls(error),
+        None => inner.downcast_ref(),
+    }
+}
+
 fn text(url: &Url, error: &reqwest::Error) -> String {
     let host = url.host_str().unwrap_or_default();
     let address = match url.port_or_known_default() {
@@ -35,8 +44,7 @@ fn text(url: &Url, error: &reqwest::Error) -> String {
             return tls::explain(error);
         }
         if let Some(error) = source.downcast_ref::<io::Error>() {
-            let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-            if let Some(error) = inner {
+            if let Some(error) = of_tls(error) {
                 return tls::explain(error);
             }
             match error.kind() {
@@ -58,6 +66,10 @@ fn text(url: &Url, error: &reqwest::Error) -> String {
     }
     if innermost.contains("connection closed before message completed") {
         return "EOF".to_owned();
+    }
+    if innermost == "connection closed" && url.scheme() == "https" {
+        // Its reason, which comes after the handshake, was lost on the way up.
+        return "connection closed by the server, which may require a client certificate".to_owned();
     }
     innermost
 }
