@@ -167,7 +167,7 @@ impl World {
     pub async fn wait_for_space(&self) {
         for _ in 0..SPACE_TRIES {
             let full = rustix::fs::statvfs(self.store.root())
-                .is_ok_and(|disk| disk.f_bfree.saturating_mul(disk.f_frsize) < SPACE_WANTED);
+                .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < SPACE_WANTED);
             if !full || !self.is_freeing_space() {
                 return;
             }

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use bytes::{Buf as _, Bytes};
+use ferry_api::image::Message;
 use ferry_api::json;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
@@ -167,13 +168,18 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// One message, ending as docker ends those of load and import. A client that has gone misses it.
-    pub fn send(&self, message: &ferry_api::image::Message) {
-        let Ok(mut line) = json::message(message) else { return };
-        line.pop();
-        line.extend_from_slice(b"\r\n");
-        let _ = self.sender.blocking_send(line.into());
+    /// A client that has gone misses it.
+    pub fn send(&self, message: &Message) {
+        let _ = self.sender.blocking_send(line(message).into());
     }
+}
+
+/// A message as docker ends it.
+pub fn line(message: &Message) -> Vec<u8> {
+    let mut line = json::message(message).unwrap_or_default();
+    line.pop();
+    line.extend_from_slice(b"\r\n");
+    line
 }
 
 /// Pieces that may wait for a client that reads slowly.

@@ -300,7 +300,7 @@ impl Shared {
         let mut index = Index::clone(&self.index());
         index
             .images
-            .retain(|id, _| suspects.iter().any(|suspect| suspect.key == id.to_string()));
+            .retain(|id, _| suspects.iter().any(|suspect| suspect.image == id.to_string()));
         let options = CheckOptions {
             contents: true,
             repair: true,

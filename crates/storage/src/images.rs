@@ -213,9 +213,9 @@ impl Shared {
     /// With [`Durability::Process`] new layers are brought to disk afterwards: until then a power cut takes the images away
     /// again, whole.
     pub fn record(&self, images: &[NewImage], blobs: &[NewBlob], durability: Durability) -> Result<Vec<Loaded>> {
-        let unsynced = images.iter().flat_map(|image| &image.pins).any(|pin| pin.new) || self.settling.is_busy();
-        let later = unsynced && durability == Durability::Process;
-        if unsynced && !later {
+        let unwritten = images.iter().flat_map(|image| &image.pins).any(|pin| pin.new) || self.settling.is_busy();
+        let later = unwritten && durability == Durability::Process;
+        if unwritten && !later {
             // One sync for all of it: file by file would take minutes for a large image.
             let dir = std::fs::File::open(&self.layout.root).at("open", &self.layout.root)?;
             rustix::fs::syncfs(&dir).at("sync", &self.layout.root)?;
@@ -233,6 +233,7 @@ impl Shared {
         let mut batch = Batch::default();
         let now = Timestamp::now();
         let mut all_named = Vec::new();
+        let mut unsynced = Vec::new();
         for new in images {
             let id = Digest::of(&new.raw_config);
             for pin in &new.pins {
@@ -253,7 +254,9 @@ impl Shared {
             };
             batch.put(&record)?;
             if later {
-                batch.put(&Unsynced::new(record.key.clone()))?;
+                let record = Unsynced::new(record.key.clone());
+                batch.put(&record)?;
+                unsynced.push(record.key);
             }
             let layers = new.pins.iter().map(|pin| pin.layer.clone()).collect();
             let image = Image::new(&record, new.raw_config.clone(), new.config.clone(), layers);
@@ -271,9 +274,7 @@ impl Shared {
         let durability = if later { Durability::Process } else { Durability::Power };
         self.db.commit_blocking(batch, durability)?;
         placed.keep();
-        if later {
-            self.settling.add(all_named.iter().map(|(id, _)| id.to_string()));
-        }
+        self.settling.add(unsynced);
         self.layers
             .stored(images.iter().flat_map(|image| &image.pins).map(|pin| &pin.layer));
         index.relayer(images.iter().flat_map(|image| &image.pins).map(|pin| &pin.layer));

@@ -17,8 +17,9 @@ const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 /// An image that the disk may not have yet.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Unsynced {
-    /// The image's.
+    /// One's own: an image may go and come again before the first sync is through.
     pub key: String,
+    pub image: String,
     boot: String,
 }
 
@@ -34,7 +35,8 @@ impl Document for Unsynced {
 impl Unsynced {
     pub fn new(image: String) -> Self {
         Self {
-            key: image,
+            key: format!("{image} {}", jiff::Timestamp::now().as_nanosecond()),
+            image,
             boot: boot().unwrap_or_default(),
         }
     }
@@ -79,21 +81,21 @@ impl Settling {
         queue.running || !queue.waiting.is_empty()
     }
 
-    /// Begins to bring images to disk that are recorded as [`Unsynced`]. Does not wait.
-    pub fn add(self: &Arc<Self>, images: impl IntoIterator<Item = String>) {
+    /// Begins to bring images to disk that are recorded as [`Unsynced`], by their keys. Does not wait.
+    pub fn add(self: &Arc<Self>, keys: impl IntoIterator<Item = String>) {
         let mut queue = self.queue();
-        queue.waiting.extend(images);
+        queue.waiting.extend(keys);
         if queue.running || queue.waiting.is_empty() {
             return;
         }
         let this = Arc::clone(self);
         let work = move || {
-            while let Some(images) = this.next() {
-                if !this.sync(&images) {
+            while let Some(keys) = this.next() {
+                if !this.sync(&keys) {
                     // They stay recorded, and wait for the next one that comes.
                     let mut queue = this.queue();
                     queue.running = false;
-                    queue.waiting.extend(images);
+                    queue.waiting.extend(keys);
                     break;
                 }
             }
@@ -112,16 +114,16 @@ impl Settling {
     }
 
     /// False if the disk did not take them.
-    fn sync(&self, images: &[String]) -> bool {
+    fn sync(&self, keys: &[String]) -> bool {
         let synced = File::open(&self.root).and_then(|root| rustix::fs::syncfs(root).map_err(Into::into));
         if let Err(error) = synced {
-            tracing::error!(root = %self.root.display(), %error, ?images, "cannot bring images to disk");
+            tracing::error!(root = %self.root.display(), %error, ?keys, "cannot bring images to disk");
             return false;
         }
         let mut batch = Batch::default();
-        images.iter().for_each(|image| batch.delete::<Unsynced>(image));
+        keys.iter().for_each(|key| batch.delete::<Unsynced>(key));
         if let Err(error) = self.db.commit_blocking(batch, Durability::Process) {
-            tracing::warn!(%error, ?images, "cannot note that images are on disk");
+            tracing::warn!(%error, ?keys, "cannot note that images are on disk");
         }
         true
     }

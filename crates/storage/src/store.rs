@@ -172,7 +172,7 @@ fn open(root: &Path) -> Result<Shared> {
             Ok(image) => {
                 index.images.insert(image.id.clone(), Arc::new(image));
             }
-            Err(error) if lost.iter().any(|lost| lost.key == record.key) => {
+            Err(error) if lost.iter().any(|lost| lost.image == record.key) => {
                 tracing::warn!(image = record.key, %error, "an image is gone that was pulled right before a power cut");
                 batch.delete::<images::Record>(&record.key);
             }

@@ -200,7 +200,7 @@ async fn child() {
         "python3 -c 'import json, sqlite3, sys
 c = sqlite3.connect(sys.argv[1])
 for (key,) in c.execute(\"SELECT key FROM documents WHERE kind = \\\"image\\\"\").fetchall():
-    body = json.dumps({\"key\": key, \"boot\": \"boot 0\"}).encode()
+    body = json.dumps({\"key\": key, \"image\": key, \"boot\": \"boot 0\"}).encode()
     c.execute(\"INSERT INTO documents VALUES (\\\"unsynced\\\", ?, 1, ?)\", (key, body))
 c.commit()' \"$1\"",
         &[&root.join("ferry.db")],

@@ -7,7 +7,6 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use ferry_api::image::{Aux, Message, Progress};
-use ferry_api::json;
 use ferry_engine::images::{LayerState, Reporter, Step, Steps};
 use ferry_kit::units;
 use tokio_util::task::AbortOnDropHandle;
@@ -57,7 +56,7 @@ impl Running {
         }
         match outcome(self.task.take()?.await) {
             Ok(()) => None,
-            Err(failure) => Some(line(&Message::error(failure.message)).into()),
+            Err(failure) => Some(body::line(&Message::error(failure.message)).into()),
         }
     }
 }
@@ -72,15 +71,8 @@ fn outcome(done: std::result::Result<ferry_engine::Result<()>, tokio::task::Join
     }
 }
 
-fn line(message: &Message) -> Vec<u8> {
-    let mut line = json::message(message).unwrap_or_default();
-    line.pop();
-    line.extend_from_slice(b"\r\n");
-    line
-}
-
 fn lines(step: Step) -> Vec<u8> {
-    messages(step).iter().flat_map(line).collect()
+    messages(step).iter().flat_map(body::line).collect()
 }
 
 /// Docker's words (moby 28.5 `distribution`).
