@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use ferry_api::image::{Message, Progress};
+use ferry_api::image::{Aux, Message, Progress};
 use ferry_client::Lines;
 use ferry_kit::units;
 
@@ -24,7 +24,12 @@ const NO_TERMINAL: usize = 200;
 
 /// Prints a stream to its end. On a terminal the lines with an id are drawn in place; elsewhere bars are left out. An error
 /// in the stream is the command's.
-pub async fn show(ui: &mut Ui, channel: Channel, mut lines: Lines) -> Result<u8> {
+pub async fn show(ui: &mut Ui, channel: Channel, lines: Lines) -> Result<u8> {
+    watch(ui, channel, lines, |_| {}).await
+}
+
+/// As [`show`]; `result` gets what is meant for programs.
+pub async fn watch(ui: &mut Ui, channel: Channel, mut lines: Lines, mut result: impl FnMut(&Aux)) -> Result<u8> {
     let mut screen = Screen::new(ui, channel);
     while let Some(message) = lines.json::<Message>().await? {
         if let Some(error) = &message.error {
@@ -36,6 +41,7 @@ pub async fn show(ui: &mut Ui, channel: Channel, mut lines: Lines) -> Result<u8>
         if !message.error_message.is_empty() {
             return Err(Failure::new(message.error_message));
         }
+        message.aux.iter().for_each(&mut result);
         screen.width = ui.size_of(channel).map_or(screen.width, |(_, columns)| columns.into());
         let text = screen.draw(&message);
         ui.write(channel, &text);
@@ -47,8 +53,9 @@ pub async fn show(ui: &mut Ui, channel: Channel, mut lines: Lines) -> Result<u8>
 }
 
 /// Reads a stream to its end and shows nothing but its error: `--quiet`.
-pub async fn hide(mut lines: Lines) -> Result<u8> {
+pub async fn hide(mut lines: Lines, mut result: impl FnMut(&Aux)) -> Result<u8> {
     while let Some(message) = lines.json::<Message>().await? {
+        message.aux.iter().for_each(&mut result);
         if let Some(error) = message.error {
             return Err(Failure::new(error.message));
         }

@@ -75,6 +75,23 @@ impl Ui {
         self.print(&format!("{text}\n"));
     }
 
+    /// A remark beside the output, marked as Docker marks it (docker/cli `internal/tui`).
+    pub fn note(&mut self, text: &str) {
+        let terminal = self.stdout_is_terminal();
+        let (head, indent) = match terminal {
+            true => ("\x1b[1;106;30mi\x1b[0m \x1b[96mInfo → \x1b[0m", "i Info → ".len()),
+            false => (" Info -> ", " Info -> ".len()),
+        };
+        self.print(head);
+        for (at, line) in text.lines().enumerate() {
+            let indent = if at > 0 { " ".repeat(indent) } else { String::new() };
+            self.line(&match terminal {
+                true => format!("{indent}\x1b[3m{line}\x1b[0m"),
+                false => format!("{indent}{line}"),
+            });
+        }
+    }
+
     pub fn error_line(&mut self, text: &str) {
         let _ = self.stderr.write_all(format!("{text}\n").as_bytes());
     }

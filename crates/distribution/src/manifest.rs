@@ -127,6 +127,16 @@ impl Content {
         Ok((content, media_type))
     }
 
+    /// What the bytes of a manifest or index are, whose media type is not known otherwise.
+    pub fn of(bytes: &[u8]) -> Option<Self> {
+        Self::read(bytes).map(|(content, _)| content)
+    }
+
+    /// With the media type that its bytes say, or that such a document has.
+    pub fn read(bytes: &[u8]) -> Option<(Self, String)> {
+        Self::parse(bytes, "").ok()
+    }
+
     /// Everything it names.
     pub fn descriptors(&self) -> impl Iterator<Item = &Descriptor> {
         let (config, rest) = match self {
@@ -209,6 +219,23 @@ impl Repository {
         };
         let wrong = asked.is_some_and(|asked| *asked != digest);
         Ok((!wrong).then(|| Descriptor::new(content_type(headers), digest, size)))
+    }
+
+    /// Whether the registry itself has a manifest or index in this repository. Asks by HEAD.
+    pub async fn has_manifest(&self, digest: &Digest) -> Result<bool> {
+        let mut tries = self.tries(self.own());
+        loop {
+            let endpoint = tries.next()?;
+            let outcome = async {
+                let call = self.call(&endpoint, Method::HEAD, &format!("manifests/{digest}"), &[])?;
+                let scope = self.scope("pull,push");
+                self.ask(&endpoint, &scope, &accepting(call), &[200, 404]).await
+            };
+            let outcome = outcome.await;
+            if let Some(done) = tries.settle(&endpoint, outcome) {
+                return Ok(done?.status() == http::StatusCode::OK);
+            }
+        }
     }
 
     /// The manifest or index with this digest and size.

@@ -19,8 +19,8 @@ use crate::error::{Error, Result};
 use crate::world::World;
 pub use list::ListImages;
 
-pub use ferry_distribution::Credentials;
 pub use ferry_distribution::config::registry_auth;
+pub use ferry_distribution::{Credentials, Descriptor};
 pub use pull::PullRequest;
 pub use push::PushRequest;
 pub use transfer::{LayerState, Reporter, Step, Steps};

@@ -25,6 +25,13 @@ pub const DOCKER_FOREIGN_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs
 pub const DOCKER_MANIFEST_V1: &str = "application/vnd.docker.distribution.manifest.v1+json";
 pub const DOCKER_MANIFEST_V1_SIGNED: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
 
+/// An annotation of BuildKit's: this entry of an index is no image, but about one.
+pub const ATTESTATION_TYPE: &str = "vnd.docker.reference.type";
+/// What it says of attestations.
+pub const ATTESTATION: &str = "attestation-manifest";
+/// The digest of the manifest that it is about.
+pub const ATTESTATION_SUBJECT: &str = "vnd.docker.reference.digest";
+
 /// What a client asks a registry for, best first.
 pub const ACCEPT_MANIFESTS: [&str; 4] = [OCI_INDEX, DOCKER_INDEX, OCI_MANIFEST, DOCKER_MANIFEST];
 

@@ -175,6 +175,21 @@ impl Check<'_> {
             }
         }
         self.found.blobs = of_layers.len();
+        for image in index.images.values() {
+            let Some(origin) = &image.origin else { continue };
+            let mut why = None;
+            for digest in origin.blobs() {
+                self.found.blobs += 1;
+                why = why.or(self.document(digest)?);
+            }
+            let Some(why) = why else { continue };
+            let why = format!("{why}; the image can do without, and is pushed without its index");
+            let shared = self.shared;
+            self.add(format!("the index of the image {}", called(image)), why, || {
+                shared.forget_origin(&image.id)?;
+                Ok(Done::Removed)
+            });
+        }
         for (digest, (size, layers)) in of_layers {
             let path = self.shared.layout.blob(&digest);
             let why = match std::fs::metadata(&path) {
@@ -212,10 +227,7 @@ impl Check<'_> {
                 why = why.or(self.document(digest)?);
             }
             let Some(why) = why else { continue };
-            let name = image
-                .references
-                .first()
-                .map_or_else(|| image.id.to_string(), ferry_image::Reference::familiar);
+            let name = called(image);
             let why = format!("{why}; remove it and pull or load it again");
             let shared = self.shared;
             self.add(format!("the image {name}"), why, || shared.drop_damaged(image));
@@ -226,10 +238,10 @@ impl Check<'_> {
     /// Why a configuration or manifest is not right.
     fn document(&mut self, digest: &Digest) -> Result<Option<String>> {
         let path = self.shared.layout.blob(digest);
-        match std::fs::read(&path) {
-            Ok(bytes) => {
-                self.found.bytes += bytes.len() as u64;
-                Ok((Digest::of(&bytes) != *digest).then(|| format!("its blob {digest} is damaged")))
+        match std::fs::metadata(&path) {
+            Ok(data) => {
+                self.found.bytes += data.len();
+                Ok((digest_of(&path)? != *digest).then(|| format!("its blob {digest} is damaged")))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Ok(Some(format!("its blob {digest} is not there")))
@@ -269,6 +281,11 @@ impl Check<'_> {
         }
         Ok(())
     }
+}
+
+fn called(image: &Image) -> String {
+    let name = image.references.first();
+    name.map_or_else(|| image.id.to_string(), ferry_image::Reference::familiar)
 }
 
 /// Made within the last minute: a container's directory comes before its record.
@@ -342,6 +359,24 @@ impl Shared {
         let mut index = Index::clone(&self.index());
         index.relayer(layers.iter());
         index.relabel();
+        self.publish(index);
+        Ok(())
+    }
+
+    /// An image loses the index it came by.
+    fn forget_origin(&self, id: &Digest) -> Result<()> {
+        let _changing = self.changing();
+        let mut index = Index::clone(&self.index());
+        let Some(image) = index.images.get_mut(id) else {
+            return Ok(());
+        };
+        let mut changed = image.copy();
+        let parts: Vec<Digest> = changed.origin.take().iter().flat_map(|o| o.blobs().cloned()).collect();
+        let mut batch = Batch::default();
+        batch.put(&changed.record())?;
+        self.db.commit_blocking(batch, Durability::Power)?;
+        *image = Arc::new(changed);
+        self.forget(&index, parts);
         self.publish(index);
         Ok(())
     }

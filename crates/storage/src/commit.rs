@@ -171,6 +171,7 @@ impl Images {
             raw_config,
             pins,
             manifest: None,
+            origin: None,
             parent: Some(parent.id.clone()),
             references: options.reference.iter().cloned().collect(),
         })

@@ -16,6 +16,7 @@ use crate::db::{Batch, Document, Durability};
 use crate::error::Context as _;
 use crate::layers::{self, Blob, Layer, Pin};
 use crate::layout::{Layout, sync_dir};
+use crate::origin::Origin;
 use crate::settling::Unsynced;
 use crate::store::Shared;
 use crate::{Error, Result, names};
@@ -33,6 +34,8 @@ pub struct Image {
     pub layers: Vec<Layer>,
     /// The manifest it came with, which is in the blobs.
     pub manifest: Option<Digest>,
+    /// The index that named this manifest, and what came along.
+    pub origin: Option<Origin>,
     /// The image this one was built or committed from, here.
     pub parent: Option<Digest>,
     /// In the order of their text.
@@ -71,6 +74,8 @@ pub(crate) struct Record {
     /// Chain ids, lowest first.
     pub layers: Vec<Digest>,
     pub manifest: Option<Digest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
     pub parent: Option<Digest>,
     pub last_tagged: Option<Timestamp>,
 }
@@ -118,6 +123,8 @@ pub(crate) struct NewImage {
     /// Lowest first.
     pub pins: Vec<Pin>,
     pub manifest: Option<Digest>,
+    /// Goes with the manifest.
+    pub origin: Option<Origin>,
     pub parent: Option<Digest>,
     pub references: Vec<Reference>,
 }
@@ -232,8 +239,7 @@ impl Shared {
         let mut index = Index::clone(&self.index());
         let mut batch = Batch::default();
         let now = Timestamp::now();
-        let mut all_named = Vec::new();
-        let mut unsynced = Vec::new();
+        let (mut all_named, mut replaced, mut unsynced) = (Vec::new(), Vec::new(), Vec::new());
         for new in images {
             let id = Digest::of(&new.raw_config);
             for pin in &new.pins {
@@ -241,14 +247,18 @@ impl Shared {
             }
             let old = index.images.get(&id).cloned();
             let tagged = (!new.references.is_empty()).then_some(now);
+            // The way it came by last counts, and a manifest goes with its index.
+            let (manifest, origin) = match &old {
+                Some(old) if new.manifest.is_none() => (old.manifest.clone(), old.origin.clone()),
+                _ => (new.manifest.clone(), new.origin.clone()),
+            };
+            replaced.extend(old.iter().flat_map(|old| old.documents().cloned()));
             let record = Record {
                 key: id.to_string(),
                 id: id.clone(),
                 layers: new.pins.iter().map(|pin| pin.layer.chain_id.clone()).collect(),
-                manifest: new
-                    .manifest
-                    .clone()
-                    .or(old.as_ref().and_then(|old| old.manifest.clone())),
+                manifest,
+                origin,
                 parent: new.parent.clone().or(old.as_ref().and_then(|old| old.parent.clone())),
                 last_tagged: tagged.or(old.and_then(|old| old.last_tagged)),
             };
@@ -286,6 +296,7 @@ impl Shared {
             })
         };
         let loaded = all_named.into_iter().filter_map(find).collect();
+        self.forget(&index, replaced);
         self.publish(index);
         Ok(loaded)
     }
@@ -429,6 +440,7 @@ impl Image {
             raw_config,
             layers,
             manifest: record.manifest.clone(),
+            origin: record.origin.clone(),
             parent: record.parent.clone(),
             references: Vec::new(),
             last_tagged: record.last_tagged,
@@ -459,18 +471,20 @@ impl Image {
             id: self.id.clone(),
             layers: self.layers.iter().map(|layer| layer.chain_id.clone()).collect(),
             manifest: self.manifest.clone(),
+            origin: self.origin.clone(),
             parent: self.parent.clone(),
             last_tagged: self.last_tagged,
         }
     }
 
-    fn copy(&self) -> Self {
+    pub(crate) fn copy(&self) -> Self {
         Self {
             id: self.id.clone(),
             config: self.config.clone(),
             raw_config: self.raw_config.clone(),
             layers: self.layers.clone(),
             manifest: self.manifest.clone(),
+            origin: self.origin.clone(),
             parent: self.parent.clone(),
             references: self.references.clone(),
             created: self.created,

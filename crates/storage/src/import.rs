@@ -89,6 +89,7 @@ impl Images {
             raw_config,
             pins: vec![pin],
             manifest: None,
+            origin: None,
             parent: None,
             references: options.reference.iter().cloned().collect(),
         })

@@ -24,6 +24,7 @@ use oci_spec::image::ImageConfiguration;
 use crate::db::Durability;
 use crate::images::{Images, Loaded, NewBlob, NewImage, layer_blob};
 use crate::layers::Pin;
+use crate::origin::Origin;
 use crate::stream::{Bounded, Counted, Expansion, piped};
 use crate::{Error, Result};
 use spool::{Spool, Spooled};
@@ -57,6 +58,8 @@ struct Planned {
     layers: Vec<PlannedLayer>,
     /// A manifest and its bytes.
     manifest: Option<(Digest, Spooled)>,
+    /// The index, and the files of all that came along.
+    origin: Option<(Origin, Vec<Spooled>)>,
     /// The image it was made from, if that is in the archive.
     parent: Option<Digest>,
     references: Vec<Reference>,
@@ -156,11 +159,19 @@ impl Images {
                 path: file.path.clone(),
             });
         }
+        let origin = planned.origin.map(|(origin, files)| {
+            blobs.extend(files.into_iter().map(|file| NewBlob {
+                digest: file.digest,
+                path: file.path,
+            }));
+            origin
+        });
         Ok(NewImage {
             raw_config: planned.raw_config,
             config: planned.config,
             pins,
             manifest: planned.manifest.map(|(digest, _)| digest),
+            origin,
             parent: planned.parent,
             references: planned.references,
         })

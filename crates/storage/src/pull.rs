@@ -25,6 +25,7 @@ use crate::ingest::Ingest;
 use crate::layers::{Layer, Pin};
 use crate::layout::Staging;
 use crate::load::LoadOptions;
+use crate::origin::{self, Gathered};
 use crate::store::Shared;
 use crate::stream::{Hashed, piped};
 use crate::{Error, Result};
@@ -64,6 +65,7 @@ pub struct Pull {
     assembly: Assembly,
     /// Blobs of layers that were brought in by this pull, as far as they are to be kept.
     arrived: Mutex<Vec<Arrived>>,
+    gathered: Mutex<Vec<Gathered>>,
 }
 
 #[derive(Debug)]
@@ -98,6 +100,7 @@ impl Images {
             options: new.options,
             assembly,
             arrived: Mutex::default(),
+            gathered: Mutex::default(),
         })
     }
 
@@ -116,6 +119,14 @@ impl Pull {
     /// The layers that are not there, lowest first: the order in which to begin them.
     pub fn missing(&self) -> Vec<usize> {
         self.assembly.awaited()
+    }
+
+    /// What the image comes along with: its index, or more of its parts. Without an index the parts are not kept.
+    pub fn along(&self, gathered: Gathered) {
+        self.gathered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(gathered);
     }
 
     pub fn remote(&self, at: usize) -> Option<&Remote> {
@@ -292,11 +303,15 @@ impl Pull {
             digest: blob.digest.clone(),
             path: blob.ingest.path.clone(),
         }));
+        let gathered = self.gathered.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let (origin, along) = origin::origin(&gathered);
+        blobs.extend(along);
         let image = NewImage {
             raw_config: self.raw_config,
             config: self.config,
             pins: self.assembly.finish()?,
             manifest: Some(manifest.digest),
+            origin,
             parent: None,
             references: self.references,
         };
@@ -385,7 +400,7 @@ impl<R: Read, P: FnMut(u64)> Read for Arriving<'_, R, P> {
 
 impl Error {
     /// A failure to get at a blob's bytes.
-    fn from_source(what: &str, path: &std::path::Path, source: io::Error) -> Self {
+    pub(crate) fn from_source(what: &str, path: &std::path::Path, source: io::Error) -> Self {
         Self::archive(what, path, ferry_archive::Error::Read { source })
     }
 }

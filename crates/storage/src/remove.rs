@@ -3,6 +3,7 @@
 //! A hard conflict (a child image, a running container) stands whatever is said; a soft one (more than one repository, a
 //! stopped container) yields to `force`. A container that is left keeps its layers: it holds them itself.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use ferry_image::{Digest, Reference};
@@ -146,20 +147,27 @@ impl Shared {
             removed.splice(at..at, lines);
         }
         self.layers.gone(&layers);
-        let needed = self.needed_blobs(&index);
         let layer_blobs = layers
             .iter()
             .filter_map(|layer| layer.blob.as_ref())
             .map(|blob| blob.digest.clone());
-        let own_blobs = images
-            .iter()
-            .flat_map(|image| [image.id.clone()].into_iter().chain(image.manifest.clone()));
-        for blob in layer_blobs.chain(own_blobs).filter(|blob| !needed.contains(blob)) {
-            // The records are gone: what cannot be removed now is swept at the next start.
-            let _ = self.reaper.remove(&self.layout.blob(&blob));
-        }
+        let own_blobs = images.iter().flat_map(|image| image.documents().cloned());
+        self.forget(&index, layer_blobs.chain(own_blobs));
         self.publish(index);
         Ok(removed)
+    }
+
+    /// Removes the blobs that nothing in the index needs any more; their records are gone.
+    pub(crate) fn forget(&self, index: &Index, blobs: impl IntoIterator<Item = Digest>) {
+        let blobs: HashSet<Digest> = blobs.into_iter().collect();
+        if blobs.is_empty() {
+            return;
+        }
+        let needed = self.needed_blobs(index);
+        for blob in blobs.difference(&needed) {
+            // What cannot be removed now is swept at the next start.
+            let _ = self.reaper.remove(&self.layout.blob(blob));
+        }
     }
 }
 

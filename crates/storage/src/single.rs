@@ -77,6 +77,7 @@ impl Images {
             raw_config,
             pins: vec![pin],
             manifest: None,
+            origin: None,
             parent: None,
             references: vec![single.reference.clone()],
         };

@@ -16,6 +16,7 @@ use crate::images::{self, Image, Images, Index};
 use crate::ingest::Ingests;
 use crate::layers::{self, Layers};
 use crate::layout::Layout;
+use crate::origin::Origin;
 use crate::reaper::Reaper;
 use crate::settling::{Settling, Unsynced};
 use crate::snapshots::{self, Snapshots};
@@ -141,7 +142,7 @@ impl Shared {
                 .iter()
                 .filter_map(|layer| layer.blob.as_ref())
                 .map(|blob| blob.digest.clone());
-            layers.chain([image.id.clone()]).chain(image.manifest.clone())
+            layers.chain(image.documents().cloned())
         });
         images.chain(index.kept_blobs.iter().cloned()).collect()
     }
@@ -182,7 +183,10 @@ fn open(root: &Path) -> Result<Shared> {
                     why: error.to_string(),
                 });
                 index.kept_layers.extend(record.layers);
-                index.kept_blobs.extend(record.manifest.into_iter().chain([record.id]));
+                let origin = record.origin.iter().flat_map(Origin::blobs).cloned();
+                index
+                    .kept_blobs
+                    .extend(origin.chain(record.manifest).chain([record.id]));
             }
         }
     }

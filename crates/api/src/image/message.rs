@@ -1,6 +1,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::Descriptor;
 use crate::wire::{omit, plain, wire};
 
 wire! {
@@ -71,6 +72,14 @@ pub enum Aux {
         /// Bytes of the manifest.
         #[serde(rename = "Size")]
         size: i64,
+    },
+    /// Of a push that sent the manifest for one platform where the image came by an index (`auxprogress`).
+    #[serde(rename_all = "camelCase")]
+    OnlyPlatform {
+        /// True.
+        manifest_pushed_instead_of_index: bool,
+        original_index: Box<Descriptor>,
+        selected_manifest: Box<Descriptor>,
     },
     /// After a classic build.
     Built {

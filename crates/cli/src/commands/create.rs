@@ -107,7 +107,7 @@ async fn fetch(call: &mut Call<'_>, image: Option<&reference::Reference>) -> Res
     let platform = pull::platform(call);
     let lines = pull::request(call, image, false, &platform).await?;
     match call.matches.switch("quiet") {
-        true => progress::hide(lines).await?,
+        true => progress::hide(lines, |_| {}).await?,
         false => progress::show(call.ui, Channel::Stderr, lines).await?,
     };
     Ok(())

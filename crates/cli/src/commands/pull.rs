@@ -38,7 +38,7 @@ pub async fn run(mut call: Call<'_>) -> Result<u8> {
     let platform = platform(&call);
     let lines = request(&mut call, &image, all, &platform).await?;
     match quiet {
-        true => progress::hide(lines).await?,
+        true => progress::hide(lines, |_| {}).await?,
         false => progress::show(call.ui, Channel::Stdout, lines).await?,
     };
     call.ui.line(&image.full());

@@ -1,3 +1,4 @@
+use ferry_api::image::Aux;
 use ferry_client::{Body, Client, Method, Query};
 
 use crate::{
@@ -55,10 +56,40 @@ pub async fn run(mut call: Call<'_>) -> Result<u8> {
         .client
         .request_with(Method::POST, &path, &headers, Body::Empty)
         .await?;
-    if !quiet {
-        return progress::show(call.ui, Channel::Stdout, response.lines()).await;
+    let mut notes = Vec::new();
+    let colours = call.ui.is_terminal(Channel::Stdout);
+    let result = |aux: &Aux| notes.extend(note(aux, colours));
+    let outcome = match quiet {
+        false => progress::watch(call.ui, Channel::Stdout, response.lines(), result).await,
+        true => progress::hide(response.lines(), result).await,
+    };
+    if quiet && outcome.is_ok() {
+        call.ui.line(&image.full());
     }
-    progress::hide(response.lines()).await?;
-    call.ui.line(&image.full());
-    Ok(0)
+    for note in notes {
+        call.ui.line("");
+        call.ui.note(&note);
+    }
+    outcome
+}
+
+/// What a result has to say to people (docker/cli `command/image/push.go`, 28.5).
+fn note(aux: &Aux, colours: bool) -> Option<String> {
+    let Aux::OnlyPlatform {
+        manifest_pushed_instead_of_index: true,
+        original_index,
+        selected_manifest,
+    } = aux
+    else {
+        return None;
+    };
+    let painted = |colour: &str, text: &str| match colours {
+        true => format!("\x1b[{colour}m{text}\x1b[0m"),
+        false => text.to_owned(),
+    };
+    Some(format!(
+        "Not all multiplatform-content is present and only the available single-platform image was pushed\n{} -> {}",
+        painted("31", &original_index.digest),
+        painted("32", &selected_manifest.digest)
+    ))
 }

@@ -12,6 +12,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+mod along;
+
 use super::Images;
 use super::transfer::{LayerState, Reporter, Step};
 use crate::error::{Error, Kind, Result};
@@ -86,7 +88,7 @@ impl Images {
             Some(_) => vec![by_digest],
             None => vec![reference.clone(), by_digest],
         };
-        let (manifest, config, layers) = source.choose(reference, top).await?;
+        let (indexes, manifest, config, layers) = source.choose(reference, top).await?;
         let newer = !references.iter().all(|reference| {
             let image = images.resolve(&reference.familiar());
             image.is_ok_and(|image| image.id == config.digest)
@@ -104,7 +106,9 @@ impl Images {
         if images.resolve(&config.digest.to_string()).is_err() {
             tell_layers(source.reporter, &pull, &layers);
         }
+        let along = along::begin(images, source, &pull, indexes, &manifest).await?;
         let pull = self.layers(source, pull, &layers).await?;
+        along.end(&pull).await;
         source.reporter.tell(Step::Digest(digest));
         let loaded = blocking("record the image", move || pull.finish()).await??;
         Ok(Pulled {
@@ -189,12 +193,14 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// The manifest, configuration and layers for the platform: of the document itself, or of one that an index names.
+    /// The manifest, configuration and layers for the platform: of the document itself, or of one that an index names. The
+    /// indexes come first, outermost first.
     async fn choose(
         &self,
         reference: &Reference,
         mut document: Manifest,
-    ) -> Result<(Manifest, Descriptor, Vec<Descriptor>)> {
+    ) -> Result<(Vec<Manifest>, Manifest, Descriptor, Vec<Descriptor>)> {
+        let mut indexes = Vec::new();
         let platform = self.platform.clone().unwrap_or_else(Platform::host);
         for _ in 0..=INDEXES {
             let chosen = match &document.content {
@@ -207,7 +213,7 @@ impl Source<'_> {
                 }
                 Content::Image { config, layers } => {
                     let (config, layers) = (config.clone(), layers.clone());
-                    return Ok((document, *config, layers));
+                    return Ok((indexes, document, *config, layers));
                 }
                 Content::Index { manifests } => {
                     // What names no platform runs on any.
@@ -224,7 +230,8 @@ impl Source<'_> {
                     manifests[at].clone()
                 }
             };
-            document = self.repository.manifest(&chosen).await?;
+            let inner = self.repository.manifest(&chosen).await?;
+            indexes.push(std::mem::replace(&mut document, inner));
         }
         Err(Error::invalid(format!(
             "{}: more than {INDEXES} indexes in each other",

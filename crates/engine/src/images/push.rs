@@ -12,6 +12,8 @@ use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::{JoinError, JoinSet};
 
+mod index;
+
 use super::Images;
 use super::transfer::{LayerState, Reporter, Step};
 use crate::error::{Error, Result};
@@ -41,7 +43,9 @@ impl Images {
         let repository = self.world.registries.repository(name, &request.credentials)?;
         for (reference, image) in images {
             check_platform(&reference, &image, request.platform.as_ref())?;
-            self.push_one(&repository, &reference, &image, reporter).await?;
+            // A platform that is asked for goes alone.
+            let alone = request.platform.is_some();
+            self.push_one(&repository, &reference, &image, alone, reporter).await?;
         }
         Ok(())
     }
@@ -73,6 +77,7 @@ impl Images {
         repository: &Repository,
         reference: &Reference,
         image: &Arc<Image>,
+        alone: bool,
         reporter: &Reporter,
     ) -> Result<()> {
         for layer in image.layers.iter().rev() {
@@ -122,19 +127,35 @@ impl Images {
         let config = Descriptor::of(&manifest.config_type, &image.raw_config);
         let bytes = Bytes::copy_from_slice(&image.raw_config);
         repository.push_blob(&config, Arc::new(bytes), &[], |_| {}).await?;
-        let published = repository
-            .push_manifest(reference, &manifest.media_type, &manifest.bytes)
-            .await?;
+        let found = match alone {
+            true => index::Found::None,
+            false => index::find(&self.world, repository, image, &Digest::of(&manifest.bytes)).await?,
+        };
+        let (digest, size) = match found {
+            index::Found::Whole(whole) => {
+                let size = whole.bytes.len();
+                (whole.send(&self.world, repository, reference, &manifest).await?, size)
+            }
+            found => {
+                if let index::Found::Partial { index, selected } = found {
+                    reporter.tell(Step::OnlyPlatform { index, selected });
+                }
+                let published = repository
+                    .push_manifest(reference, &manifest.media_type, &manifest.bytes)
+                    .await?;
+                (published.digest, manifest.bytes.len())
+            }
+        };
         let by_digest = reference.clone().without_tag_and_digest();
-        let by_digest = by_digest.with_digest(published.digest.clone());
+        let by_digest = by_digest.with_digest(digest.clone());
         self.world.store.images.tag(&image.id, &by_digest).await?;
         self.world
             .events
             .image(&reference.familiar(), "push", &reference.familiar_name());
         reporter.tell(Step::Pushed {
             tag: reference.tag().unwrap_or_default().to_owned(),
-            digest: published.digest,
-            size: manifest.bytes.len() as u64,
+            digest,
+            size: size as u64,
         });
         Ok(())
     }

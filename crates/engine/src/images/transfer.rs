@@ -3,6 +3,7 @@
 use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant};
 
+use ferry_distribution::Descriptor;
 use ferry_image::{Digest, Platform};
 
 /// How many steps may wait for somebody who reads slowly.
@@ -33,6 +34,11 @@ pub enum Step {
     Pulled {
         reference: String,
         newer: bool,
+    },
+    /// The index of the image cannot be complete there: only the manifest is sent.
+    OnlyPlatform {
+        index: Descriptor,
+        selected: Descriptor,
     },
     Pushed {
         tag: String,

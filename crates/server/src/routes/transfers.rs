@@ -6,7 +6,7 @@ use std::io;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use ferry_api::image::{Aux, Message, Progress};
+use ferry_api::image::{Aux, Descriptor, Message, Platform, Progress};
 use ferry_engine::images::{LayerState, Reporter, Step, Steps};
 use ferry_kit::units;
 use tokio_util::task::AbortOnDropHandle;
@@ -106,6 +106,15 @@ fn messages(step: Step) -> Vec<Message> {
                 },
             ]
         }
+        Step::OnlyPlatform { index, selected } => vec![Message {
+            progress: Some(Progress::default()),
+            aux: Some(Aux::OnlyPlatform {
+                manifest_pushed_instead_of_index: true,
+                original_index: Box::new(shown(index)),
+                selected_manifest: Box::new(shown(selected)),
+            }),
+            ..Message::default()
+        }],
         Step::OtherPlatform {
             reference,
             found,
@@ -114,6 +123,26 @@ fn messages(step: Step) -> Vec<Message> {
             "WARNING: image with reference {reference} was found but its platform ({found}) does not match the specified \
              platform ({wanted})"
         )),
+    }
+}
+
+fn shown(descriptor: ferry_engine::images::Descriptor) -> Descriptor {
+    let platform = descriptor.platform.map(|platform| Platform {
+        architecture: platform.architecture,
+        os: platform.os,
+        os_version: platform.os_version.unwrap_or_default(),
+        os_features: platform.os_features.unwrap_or_default(),
+        variant: platform.variant.unwrap_or_default(),
+    });
+    Descriptor {
+        media_type: descriptor.media_type,
+        digest: descriptor.digest.to_string(),
+        size: signed(descriptor.size),
+        urls: descriptor.urls,
+        annotations: descriptor.annotations,
+        platform,
+        artifact_type: descriptor.artifact_type.unwrap_or_default(),
+        ..Descriptor::default()
     }
 }
 

@@ -91,6 +91,7 @@ fn image(spool: &Spool, item: Item) -> Result<Planned> {
         config,
         layers: layers.collect::<Result<_>>()?,
         manifest: None,
+        origin: None,
         parent: item.parent.and_then(|parent| parent.parse().ok()),
         references: tags.collect::<Result<_>>()?,
     })

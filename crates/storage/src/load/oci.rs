@@ -6,8 +6,11 @@ use ferry_image::{Digest, Platform, Reference};
 use serde::Deserialize;
 
 use super::docker::MANIFEST_LIMIT;
+use ferry_image::media::{ATTESTATION, ATTESTATION_SUBJECT, ATTESTATION_TYPE};
+
 use super::{Planned, PlannedLayer, Spool, Spooled};
 use crate::images::{CONFIG_LIMIT, diff_ids, is_sha256, parse_config};
+use crate::origin::{ATTESTATION_PARTS, ATTESTATIONS_LIMIT, Origin};
 use crate::{Error, Result, images, names};
 
 /// Indexes inside indexes.
@@ -24,6 +27,12 @@ struct Descriptor {
     annotations: Option<BTreeMap<String, String>>,
     #[serde(default)]
     platform: Option<Platform>,
+}
+
+/// An index on the way to an image, and what is no image in it.
+struct Index {
+    file: Spooled,
+    beside: Vec<Descriptor>,
 }
 
 /// An index or a manifest: what it is shows in what it has.
@@ -59,7 +68,14 @@ pub fn plan(spool: &Spool, platform: Option<&Platform>) -> Result<Vec<Planned>> 
     for (name, group) in groups {
         let references = name.as_deref().map(reference).transpose()?.flatten();
         let entry = choose(&group, &wanted, platform.is_some())?;
-        images.push(image(spool, &entry, &wanted, platform.is_some(), references, DEPTH)?);
+        images.push(image(
+            spool,
+            &entry,
+            &wanted,
+            platform.is_some(),
+            references,
+            &mut Vec::new(),
+        )?);
     }
     if images.is_empty() {
         return Err(Error::Invalid("index.json names no image".to_owned()));
@@ -73,18 +89,19 @@ fn image(
     wanted: &Platform,
     strict: bool,
     reference: Option<Reference>,
-    depth: usize,
+    indexes: &mut Vec<Index>,
 ) -> Result<Planned> {
     let (digest, file) = blob(spool, entry)?;
     let file = file.ok_or_else(|| Error::Invalid(format!("the archive lacks the manifest {digest}")))?;
     let document = parse(&images::read(&file.path, "manifest", MANIFEST_LIMIT)?, &entry.digest)?;
     if let Some(manifests) = document.manifests {
-        if depth == 0 {
+        if indexes.len() == DEPTH {
             return Err(Error::Invalid("the indexes are nested too deep".to_owned()));
         }
-        let manifests: Vec<_> = manifests.into_iter().filter(is_image).collect();
+        let (manifests, beside): (Vec<_>, Vec<_>) = manifests.into_iter().partition(is_image);
         let entry = choose(&manifests, wanted, strict)?;
-        return image(spool, &entry, wanted, strict, reference, depth - 1);
+        indexes.push(Index { file, beside });
+        return image(spool, &entry, wanted, strict, reference, indexes);
     }
     let (Some(config), Some(layers)) = (document.config, document.layers) else {
         return Err(Error::Invalid(format!("{digest} is neither a manifest nor an index")));
@@ -116,10 +133,49 @@ fn image(
         raw_config,
         config: parsed,
         layers: layers.collect::<Result<_>>()?,
+        origin: origin(spool, indexes, &digest)?,
         manifest: Some((digest, file)),
         parent: None,
         references: reference.into_iter().collect(),
     })
+}
+
+/// The indexes that lead to a manifest, outermost first, and what the innermost knows about it. What the archive lacks, and
+/// attestations that are no manifests or too large, stay out.
+fn origin(spool: &Spool, indexes: &[Index], manifest: &Digest) -> Result<Option<(Origin, Vec<Spooled>)>> {
+    let (Some(first), Some(last)) = (indexes.first(), indexes.last()) else {
+        return Ok(None);
+    };
+    let mut files: Vec<Spooled> = indexes.iter().map(|index| index.file.clone()).collect();
+    let mut left = ATTESTATIONS_LIMIT;
+    for entry in last.beside.iter().filter(|entry| is_about(entry, manifest)) {
+        let Ok((_, Some(file))) = blob(spool, entry) else {
+            continue;
+        };
+        let Some(document) = images::read(&file.path, "attestation", MANIFEST_LIMIT)
+            .and_then(|bytes| parse(&bytes, &entry.digest))
+            .ok()
+        else {
+            continue;
+        };
+        let named = document.config.iter().chain(document.layers.iter().flatten());
+        let named: Vec<Spooled> = named.filter_map(|named| blob(spool, named).ok()?.1).collect();
+        let size = named
+            .iter()
+            .fold(file.size, |sum, named| sum.saturating_add(named.size));
+        if size > left || files.len() + named.len() >= ATTESTATION_PARTS {
+            break;
+        }
+        left -= size;
+        files.push(file);
+        files.extend(named);
+    }
+    let index = first.file.digest.clone();
+    let mut parts: Vec<Digest> = files.iter().map(|file| file.digest.clone()).collect();
+    parts.retain(|digest| *digest != index);
+    parts.sort();
+    parts.dedup();
+    Ok(Some((Origin { index, parts }, files)))
 }
 
 fn parse(bytes: &[u8], what: &str) -> Result<Document> {
@@ -170,12 +226,17 @@ fn is_image(descriptor: &Descriptor) -> bool {
     let attestation = descriptor
         .annotations
         .as_ref()
-        .is_some_and(|a| a.contains_key("vnd.docker.reference.type"));
+        .is_some_and(|a| a.contains_key(ATTESTATION_TYPE));
     let unknown = descriptor
         .platform
         .as_ref()
         .is_some_and(|platform| platform.os == "unknown");
     !attestation && !unknown
+}
+
+fn is_about(descriptor: &Descriptor, manifest: &Digest) -> bool {
+    let says = |key: &str| Some(descriptor.annotations.as_ref()?.get(key)?.as_str());
+    says(ATTESTATION_TYPE) == Some(ATTESTATION) && says(ATTESTATION_SUBJECT) == Some(&manifest.to_string())
 }
 
 fn name(descriptor: &Descriptor) -> Option<String> {
