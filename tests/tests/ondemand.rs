@@ -56,6 +56,17 @@ fn an_engine_on_demand_stays_while_a_container_runs_and_comes_back_to_it() {
 }
 
 #[test]
+fn a_file_called_docker_starts_an_engine_and_not_itself_again() {
+    let machine = machine();
+    let ferry = ferry_testkit::tools::ferry().display().to_string();
+    machine.sh(&format!("cp {ferry} /run/docker"));
+    let first = machine.run("/run/docker").args(["ps", "-aq"]).output();
+    assert_eq!((first.code, first.stderr.trim_end()), (0, STARTED), "{first:?}");
+    assert_eq!(machine.engines().len(), 1);
+    machine.wait_for_end(END);
+}
+
+#[test]
 fn commands_at_the_same_time_start_one_engine() {
     let machine = machine();
     let commands: Vec<_> = (0..8).map(|_| machine.ferry().args(["ps", "-q"]).spawn()).collect();

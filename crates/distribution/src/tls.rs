@@ -47,7 +47,7 @@ impl Trust {
         let directories = self.authorities.iter().chain(&self.identities);
         let entries = directories.filter_map(|directory| std::fs::read_dir(directory).ok());
         let mut stamp: Stamp = entries
-            .flat_map(|entries| entries.flatten())
+            .flat_map(Iterator::flatten)
             .map(|entry| {
                 let data = std::fs::metadata(entry.path()).ok();
                 let size = data.as_ref().map_or(0, std::fs::Metadata::len);

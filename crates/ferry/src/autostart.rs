@@ -7,6 +7,7 @@ use std::fs::OpenOptions;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -56,7 +57,7 @@ fn asks_the_engine(args: &[OsString]) -> bool {
     let help = words
         .take_while(|word| word.starts_with('-'))
         .any(|word| word == "--help");
-    !help && !matches!(command, "help" | "completion" | "__complete")
+    !help && !matches!(command, "help" | "completion" | "__complete" | "daemon")
 }
 
 /// Makes sure that an engine of this build, or one that somebody else takes care of, answers.
@@ -143,6 +144,8 @@ fn start() -> Result<Child> {
         .context("open its log")?;
     let exe = std::env::current_exe().context("find this program")?;
     let mut command = Command::new(exe);
+    // Whatever the file is called: under the name docker this would be the command line, which starts an engine.
+    command.arg0("ferry");
     // It leaves the terminal's session itself, first thing.
     command
         .args(["daemon", "--idle-exit"])
@@ -215,6 +218,7 @@ mod tests {
             "--host=x ps",
             "-c y ps",
             "help run",
+            "daemon --idle-exit",
         ] {
             assert!(!asks(line), "{line}");
         }
