@@ -3,6 +3,7 @@
 //! machine hits both.
 
 mod engine;
+pub mod images;
 mod memory;
 pub mod registry;
 mod runtime;
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::peer::{self, Peer};
+use crate::peer::Peer;
 use crate::shell;
 use crate::workspace::{Workspace, mebibytes};
 use engine::{Engine, IMAGE};
@@ -67,7 +68,7 @@ pub fn registries(workspace: &Workspace, quick: bool, write: bool) -> Result<boo
         return Ok(false);
     };
     let rounds = if quick { 1 } else { 5 };
-    let page = registry::page(&binary, &peer::share(), &peer, rounds, &heading()?);
+    let page = registry::page(&binary, &peer.share, &peer, rounds, &heading()?);
     peer.stop()?;
     let page = page?;
     println!("\n{page}");

@@ -28,6 +28,8 @@ cargo xtask TASK
   bench [--quick] [--runtime | --registry] [--write]
                             measure beside Docker Engine and the OCI runtimes (or only these, or the registry beside the
                             CNCF's); --write puts the tables into docs/benchmarks.md
+  bench --images [a,b,c] [--ops pull,again,push,save,load,rmi] [--engines ferry,ctr,podman,docker] [--rounds N] [--write]
+                            measure images beside containerd, podman and Docker Engine (all, or these alone)
   soak [CYCLES [EXECS [AT-ONCE]]]
                             containers and execs of the OCI runtime (100000 each, 16 at a time), half of them killed
                             at a random moment: nothing may be left
@@ -65,6 +67,7 @@ fn run(task: &str, rest: &[String]) -> anyhow::Result<bool> {
         // In a peer's network: never called by hand.
         "load" => bench::registry::load::run(rest).map(|()| true),
         "bench" if flag("--registry") => bench::registries(&Workspace::find()?, flag("--quick"), flag("--write")),
+        "bench" if flag("--images") => bench::images::run(&Workspace::find()?, rest),
         "bench" => bench::run(&Workspace::find()?, flag("--quick"), flag("--runtime"), flag("--write")),
         "soak" => {
             let arguments = [

@@ -14,18 +14,14 @@ use crate::workspace::Workspace;
 /// The peer that tests share: testkit starts it, the end of a test run stops it.
 pub const SHARED_PEER: &str = "ferry-e2e";
 
-/// What is `/host` in every peer.
-pub fn share() -> PathBuf {
-    std::env::var_os("PEERS_SHARE").map_or_else(
-        || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/ferry-peers/host"),
-        PathBuf::from,
-    )
-}
-
 pub struct Peer {
     script: PathBuf,
     run_dir: PathBuf,
     name: String,
+    /// Its Debian, as the host sees it.
+    pub root: PathBuf,
+    /// The host's side of `/host`.
+    pub share: PathBuf,
 }
 
 impl Peer {
@@ -34,12 +30,15 @@ impl Peer {
         let script = variable("FERRY_PEERS").unwrap_or_else(|| workspace.root.join("../shared/peers/peers"));
         let home = variable("HOME").unwrap_or_default();
         let root = variable("PEERS_ROOT").unwrap_or_else(|| home.join(".cache/ferry-peers/root"));
+        let share = variable("PEERS_SHARE").unwrap_or_else(|| home.join(".cache/ferry-peers/host"));
         let run_dir = variable("PEERS_RUN").unwrap_or_else(|| PathBuf::from("/run/ferry-peers"));
         let ready = script.is_file() && root.join("usr/sbin/dockerd").is_file();
         ready.then(|| Self {
             script,
             run_dir,
             name: name.to_owned(),
+            root,
+            share,
         })
     }
 
@@ -54,6 +53,15 @@ impl Peer {
             return Ok(None);
         };
         shell::run(Command::new(&peer.script).args(["up", name, "dockerd"]))?;
+        Ok(Some(peer))
+    }
+
+    /// Opens the namespaces and starts nothing in them; `None` where the peers are not set up.
+    pub fn open(workspace: &Workspace, name: &str) -> Result<Option<Self>> {
+        let Some(peer) = Self::find(workspace, name) else {
+            return Ok(None);
+        };
+        shell::run(Command::new(&peer.script).args(["up", name]))?;
         Ok(Some(peer))
     }
 

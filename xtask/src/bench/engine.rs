@@ -220,7 +220,7 @@ impl Engine {
     }
 }
 
-fn parent(pid: &str) -> Option<u32> {
+pub fn parent(pid: &str) -> Option<u32> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     status
         .lines()

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use crate::peer::{self, Peer};
+use crate::peer::Peer;
 use crate::shell;
 use crate::workspace::Workspace;
 
@@ -37,7 +37,7 @@ const CROWD: u32 = 1000;
 
 /// The tables in Markdown.
 pub fn page(workspace: &Workspace, binary: &Path, peer: &Peer, rounds: usize, heading: &str) -> Result<String> {
-    let share = peer::share();
+    let share = &peer.share;
     shell::run(shell::cargo().args(["build", "--release", "--package", "ferry-e2e", "--example", "floor"]))?;
     std::fs::copy(binary, share.join("ferry-bench")).context("copy the binary to the peers")?;
     let floor = workspace.binary("release").with_file_name("examples/floor");
