@@ -13,7 +13,7 @@ mod walk;
 
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::table;
 use crate::workspace::Workspace;
@@ -22,7 +22,7 @@ use make::Image;
 use options::{Op, Options};
 use process::Daemon;
 use results::{Results, Sample};
-use stage::{HERE, MEMORY, STORE, Stage};
+use stage::{HERE, MEMORY, STORE, Stage, Usage};
 
 /// Files that an engine may still have of an image that was removed: its own records.
 const RECORDS: u64 = 100;
@@ -53,21 +53,23 @@ pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<bool> {
 fn measure(workspace: &Workspace, stage: &mut Stage, options: &Options) -> Result<String> {
     let source = stage.registry("source", SOURCE)?;
     stage.keep(source);
-    let mut made = Vec::new();
+    let mut all = Vec::new();
     for &image in &options.images {
         let layout = make::image(workspace, &stage.peer()?.root, image, options.scale)?;
         println!("{}", layout.line(image));
         offer(stage, options, image, &layout)?;
-        made.push(layout.line(image));
+        all.push((image, layout));
     }
     let mut results = Results::new(&options.engines);
     for round in 0..options.rounds {
-        for &image in &options.images {
+        for (image, made) in &all {
             for &engine in &options.engines {
+                let image = *image;
                 let mut turn = Turn {
                     stage,
                     engine,
                     image,
+                    bytes: made.gzip,
                     round,
                     results: &mut results,
                 };
@@ -80,8 +82,11 @@ fn measure(workspace: &Workspace, stage: &mut Stage, options: &Options) -> Resul
     let heading = super::heading()?;
     let rounds = options.rounds;
     Ok(format!(
-        "Measured {heading}: Ferry, {versions}; {rounds} rounds. Images: {}.\n\n{}",
-        made.join("; "),
+        "Measured {heading}: Ferry, {versions}. Median of {rounds} (least–most).\n\nThe images: {}.\n\n{}",
+        all.iter()
+            .map(|(image, made)| made.line(*image))
+            .collect::<Vec<_>>()
+            .join("; "),
         results.table()
     ))
 }
@@ -112,6 +117,8 @@ struct Turn<'a> {
     stage: &'a Stage,
     engine: Engine,
     image: Image,
+    /// What its layers take compressed: no engine can have it in less.
+    bytes: u64,
     round: usize,
     results: &'a mut Results,
 }
@@ -127,9 +134,10 @@ impl Turn<'_> {
         }
         if load {
             self.live(|turn, daemon| {
+                let empty = turn.stage.usage()?;
                 let command = turn.engine.load(&archive(turn.image));
                 turn.time(daemon, Op::Load, &command, None)?;
-                turn.must_have()
+                turn.must_have(&empty)
             })?;
         }
         Ok(())
@@ -138,15 +146,21 @@ impl Turn<'_> {
     /// From an empty disk to the end of the engine.
     fn live(&mut self, work: impl FnOnce(&mut Self, Option<&Daemon>) -> Result<()>) -> Result<()> {
         self.stage.fresh_disk()?;
-        let daemon = self.engine.start(self.stage)?;
+        let mut daemon = self.engine.start(self.stage)?;
         self.stage.sync()?;
-        work(self, daemon.as_ref())
+        work(self, daemon.as_ref())?;
+        if let Some(daemon) = &mut daemon
+            && !daemon.alive()?
+        {
+            bail!("the daemon did not survive it");
+        }
+        Ok(())
     }
 
     /// The pull, which what follows needs, and what follows.
     fn pull_and(&mut self, daemon: Option<&Daemon>, record: bool, after: &[Op]) -> Result<()> {
         let image = reference(SOURCE, self.image);
-        let empty = self.stage.inodes()?;
+        let empty = self.stage.usage()?;
         let pull = self.engine.pull(&image);
         if record {
             self.time(daemon, Op::Pull, &pull, None)?;
@@ -154,7 +168,7 @@ impl Turn<'_> {
             self.stage.spend(&pull)?;
             self.stage.sync()?;
         }
-        self.must_have()?;
+        self.must_have(&empty)?;
         for op in after {
             match op {
                 Op::Again => self.time(daemon, Op::Again, &pull, None)?,
@@ -167,7 +181,7 @@ impl Turn<'_> {
                 }
                 Op::Remove => {
                     let command = self.engine.remove(&image);
-                    self.time(daemon, Op::Remove, &command, Some(empty + RECORDS))?;
+                    self.time(daemon, Op::Remove, &command, Some(empty.files + RECORDS))?;
                 }
                 Op::Pull | Op::Load => {}
             }
@@ -193,9 +207,15 @@ impl Turn<'_> {
         self.stage.shell(&format!("rm -rf {MEMORY}/target")).map(drop)
     }
 
-    fn must_have(&self) -> Result<()> {
+    /// The engine says that it has the image, and the disk is as full as it must be then.
+    fn must_have(&self, empty: &Usage) -> Result<()> {
         let check = self.engine.has(&reference(SOURCE, self.image));
-        self.stage.shell(&check).map(drop).context("the image is not there")
+        self.stage.shell(&check).context("the image is not there")?;
+        let (bytes, least) = (self.stage.usage()?.bytes.saturating_sub(empty.bytes), self.bytes);
+        if bytes < least {
+            bail!("the disk holds {bytes} bytes more than before, and the image has {least}");
+        }
+        Ok(())
     }
 
     /// Runs a command of the engine and keeps what it took. With `files`, it is settled when no more than these are left.
@@ -206,7 +226,7 @@ impl Turn<'_> {
         let (wall, spent) = self.stage.spend(command)?;
         let between = started.elapsed() - wall;
         if let Some(most) = files {
-            self.stage.wait_for_inodes(most)?;
+            self.stage.wait_for_files(most)?;
         }
         self.stage.sync()?;
         let settled = started.elapsed() - between;

@@ -69,6 +69,11 @@ impl Measure {
         }
     }
 
+    /// Whether Ferry's part is large enough to be divided by: processor time is counted in hundredths of a second.
+    fn tells(self, ferry: &[Sample]) -> bool {
+        self != Self::Cpu || ferry.iter().all(|sample| sample.cpu >= 0.05)
+    }
+
     fn show(self, value: f64) -> String {
         if self == Self::Peak {
             format!("{value:.0}")
@@ -131,11 +136,10 @@ impl Results {
                 let _ = write!(table, "| {what} | {} ", measure.name(*op));
                 for (at, samples) in rounds.iter().enumerate() {
                     let _ = write!(table, "| {}", cell(measure, samples));
-                    if at > 0 {
-                        let _ = write!(table, ", {:.1} × ", ratio(measure, &rounds[0], samples));
-                    } else {
-                        table.push(' ');
+                    if at > 0 && measure.tells(&rounds[0]) {
+                        let _ = write!(table, ", {:.1} ×", ratio(measure, &rounds[0], samples));
                     }
+                    table.push(' ');
                 }
                 let (asked, verdict) = self.judge(*image, *op, measure, rounds);
                 let _ = writeln!(table, "| {asked} | {verdict} |");

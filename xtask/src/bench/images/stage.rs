@@ -2,7 +2,7 @@
 //! that keep what they have in memory. All of it goes when the stage is dropped, also after a failure.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -26,6 +26,12 @@ pub const HERE: &str = "/host/ferry-bench-images";
 const DISK_SIZE: u64 = 12 << 30;
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Inodes and bytes that a file system has given away.
+pub struct Usage {
+    pub files: u64,
+    pub bytes: u64,
+}
+
 pub struct Stage {
     /// `None` once it is taken down.
     peer: Option<Peer>,
@@ -41,10 +47,10 @@ pub struct Stage {
 impl Stage {
     /// `None` where the peers are not set up.
     pub fn set_up(workspace: &Workspace) -> Result<Option<Self>> {
-        let lock = workspace.target.join(format!("{NAME}.lock"));
+        let lock = Path::new("/run").join(format!("{NAME}.lock"));
         let lock = File::create(&lock).with_context(|| format!("create {}", lock.display()))?;
         if lock.try_lock().is_err() {
-            bail!("another `bench --images` runs in this checkout");
+            bail!("another `bench --images` runs on this machine");
         }
         if let Some(left) = Peer::running(workspace, NAME) {
             println!("a peer {NAME} is there: of a run that was killed");
@@ -61,6 +67,7 @@ impl Stage {
             registries: Vec::new(),
             _lock: lock,
         };
+        let _ = fs::remove_dir_all(&stage.share);
         fs::create_dir_all(&stage.share).with_context(|| format!("create {}", stage.share.display()))?;
         stage.shell(&format!("mkdir -p {STORE} {RUN} {MEMORY}"))?;
         Ok(Some(stage))
@@ -71,7 +78,7 @@ impl Stage {
     }
 
     /// Puts a file or directory of the host's where the peer sees it: below [`HERE`], without a copy where one disk holds both.
-    pub fn show(&self, from: &std::path::Path, name: &str) -> Result<()> {
+    pub fn show(&self, from: &Path, name: &str) -> Result<()> {
         let copy = |how: &str| {
             let _ = fs::remove_dir_all(self.share.join(name)).or_else(|_| fs::remove_file(self.share.join(name)));
             let mut command = Command::new("cp");
@@ -102,18 +109,26 @@ impl Stage {
     pub fn start(&self, name: &str, program: &str, ready: &str) -> Result<Daemon> {
         let log = self.share.join(format!("{name}.log"));
         let file = File::create(&log).with_context(|| format!("create {}", log.display()))?;
-        let mut command = self.command(&["sh", "-c", &format!("exec {program}")])?;
+        let inside = self.command(&["sh", "-c", &format!("exec {program}")])?;
+        // It shall not outlive this program, however that ends.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "TERM", "--"]).arg(inside.get_program());
+        command.args(inside.get_args()).stdin(Stdio::null());
         let child = command.stdout(file.try_clone()?).stderr(file).spawn()?;
         let mut daemon = Daemon::new(child);
         let end = Instant::now() + PATIENCE;
-        while !self.succeeds(ready)? {
-            if !daemon.alive()? || Instant::now() > end {
+        loop {
+            let ready = self.succeeds(ready)?;
+            let alive = daemon.alive()?;
+            if ready && alive {
+                return Ok(daemon);
+            }
+            if !alive || Instant::now() > end {
                 let log = fs::read_to_string(&log).unwrap_or_default();
                 bail!("{name} does not come up: {}", tail(&log));
             }
             thread::sleep(Duration::from_millis(50));
         }
-        Ok(daemon)
     }
 
     /// A command of an engine, and what its processes took.
@@ -187,26 +202,32 @@ impl Stage {
         self.shell(&format!("sync -f {STORE}")).map(drop)
     }
 
-    /// Files and directories in the file system.
-    pub fn inodes(&self) -> Result<u64> {
-        let text = self.shell(&format!("stat -f -c '%c %d' {STORE}"))?;
+    /// What the file system holds.
+    pub fn usage(&self) -> Result<Usage> {
+        let text = self.shell(&format!("stat -f -c '%c %d %b %f %S' {STORE}"))?;
         let numbers: Vec<u64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
         match numbers[..] {
-            [all, free] => Ok(all - free),
+            [files, files_free, blocks, blocks_free, size] => Ok(Usage {
+                files: files - files_free,
+                bytes: (blocks - blocks_free) * size,
+            }),
             _ => bail!("`stat -f` says {text:?}"),
         }
     }
 
     /// Waits until no more than so many files are left.
-    pub fn wait_for_inodes(&self, most: u64) -> Result<()> {
+    pub fn wait_for_files(&self, most: u64) -> Result<()> {
         let end = Instant::now() + PATIENCE;
-        while self.inodes()? > most {
+        loop {
+            let files = self.usage()?.files;
+            if files <= most {
+                return Ok(());
+            }
             if Instant::now() > end {
-                bail!("{} files are left where {most} may be", self.inodes()?);
+                bail!("{files} files are left where {most} may be");
             }
             thread::sleep(Duration::from_millis(20));
         }
-        Ok(())
     }
 
     /// Takes everything down; a second time it has nothing to do.
