@@ -1,6 +1,7 @@
 //! `cargo xtask bench --images`: images moved by Ferry, containerd's `ctr`, podman and Docker Engine. Every engine begins with
 //! an empty store on a file system that was made for it; the engines take turns, so that a noisy moment hits all.
 
+mod blob;
 mod content;
 mod engines;
 mod layer;
@@ -34,8 +35,7 @@ pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<bool> {
         None => workspace.build_dist()?,
     };
     let Some(mut stage) = Stage::set_up(workspace)? else {
-        println!("nothing to compare with: the peers are not set up");
-        return Ok(true);
+        bail!("nothing to compare with: the peers are not set up (FERRY_PEERS names their script)");
     };
     let page = stage
         .show(&binary, "ferry")

@@ -54,22 +54,23 @@ pub fn many(debian: &Path, scale: f64, layer: NextLayer) -> Result<()> {
         (debian.join("usr/lib"), "usr/lib"),
     ]);
     layer(6, &mut |layer| base.fill(layer, &Budget::new(scale, 9_500, 195)))?;
-    layer(6, &mut |layer| sources().fill(layer, &Budget::new(scale, 17_000, 162)))?;
+    layer(6, &mut |layer| {
+        sources().fill(layer, &Budget::new(scale, 17_000, 162).short(128))
+    })?;
     let mut pages = Walk::new(&[
         (toolchain.join("share/doc"), "opt/doc"),
         (PathBuf::from("/usr/share"), "opt/share"),
     ]);
-    layer(6, &mut |layer| pages.fill(layer, &Budget::new(scale, 13_000, 123)))?;
+    layer(6, &mut |layer| {
+        pages.fill(layer, &Budget::new(scale, 17_000, 123).short(32))
+    })?;
     let mut programs = Walk::new(&[
         (toolchain.join("lib"), "opt/toolchain/lib"),
         (toolchain.join("bin"), "opt/toolchain/bin"),
     ]);
     layer(6, &mut |layer| programs.fill(layer, &Budget::new(scale, 640, 360)))?;
     let mut headers = Walk::new(&[(PathBuf::from("/usr/include"), "usr/include")]);
-    let short = Budget {
-        largest: 32 << 10,
-        ..Budget::new(scale, 10_000, 60)
-    };
+    let short = Budget::new(scale, 10_000, 60).short(16);
     layer(6, &mut |layer| {
         headers.fill(layer, &short)?;
         pages.fill(layer, &short)
@@ -86,11 +87,7 @@ pub fn many(debian: &Path, scale: f64, layer: NextLayer) -> Result<()> {
     layer(6, &mut |layer| change(layer, debian, scale, directories))?;
     layer(6, &mut |layer| odd(layer, scaled(scale, 100_000_000)))?;
     layer(6, &mut |layer| {
-        let other_owner = Budget {
-            owner: Some(33),
-            ..Budget::new(scale, 1_900, 20)
-        };
-        sources().fill(layer, &other_owner)?;
+        sources().fill(layer, &Budget::new(scale, 1_900, 20).owned_by(33))?;
         for directory in 0..directories.min(100) {
             let whiteout = format!("srv/small/{:03}/.wh.f1", (directory + 150) % directories);
             layer.add(whiteout.as_bytes(), &Meta::default(), Kind::File(b""))?;

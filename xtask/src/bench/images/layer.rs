@@ -1,16 +1,13 @@
-//! One layer on its way to an OCI layout: a tar as Docker writes it (ustar, with PAX records for what does not fit), compressed
-//! by `gzip` and hashed by `sha256sum`, which are quicker than anything that is built without optimisation.
+//! One layer, as Docker writes it: ustar, with PAX records for what does not fit.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::io::{self, BufWriter, Read};
+use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result};
 use tar::{EntryType, Header};
 
-use crate::shell;
+use super::blob::{Blob, Compressor};
 
 /// The largest number that fits an owner's field in octal.
 const MOST_OWNER: u64 = 0o777_7777;
@@ -54,46 +51,17 @@ impl Default for Meta<'_> {
 }
 
 pub struct Layer {
-    tar: tar::Builder<BufWriter<Sinks>>,
-    gzip: Child,
-    hash: Child,
-    blobs: PathBuf,
+    tar: tar::Builder<BufWriter<Compressor>>,
     directories: BTreeSet<Vec<u8>>,
-    pub entries: u64,
-}
-
-/// A layer that is in the layout.
-pub struct Blob {
-    /// Of the compressed bytes, in hexadecimal digits.
-    pub digest: String,
-    pub diff_id: String,
-    pub size: u64,
-    pub tar: u64,
     pub entries: u64,
 }
 
 impl Layer {
     /// `effort` is gzip's level.
     pub fn begin(blobs: &Path, effort: u8) -> Result<Self> {
-        let file = File::create(blobs.join("part")).context("create a blob")?;
-        let child = |program: &str, args: &[&str], to: Stdio| {
-            let mut command = Command::new(program);
-            let spawned = command.args(args).stdin(Stdio::piped()).stdout(to).spawn();
-            spawned.with_context(|| format!("start {program}"))
-        };
-        let mut gzip = child("gzip", &["-n", "-c", &format!("-{effort}")], Stdio::from(file))?;
-        let mut hash = child("sha256sum", &[], Stdio::piped())?;
-        let input = |child: &mut Child| child.stdin.take().ok_or_else(|| anyhow!("a pipe is missing"));
-        let sinks = Sinks {
-            gzip: input(&mut gzip)?,
-            hash: input(&mut hash)?,
-            bytes: 0,
-        };
+        let compressor = Compressor::begin(blobs, effort)?;
         Ok(Self {
-            tar: tar::Builder::new(BufWriter::with_capacity(1 << 20, sinks)),
-            gzip,
-            hash,
-            blobs: blobs.to_owned(),
+            tar: tar::Builder::new(BufWriter::with_capacity(1 << 20, compressor)),
             directories: BTreeSet::new(),
             entries: 0,
         })
@@ -126,6 +94,8 @@ impl Layer {
         let mut name = path.to_vec();
         header.set_mode(meta.mode);
         header.set_size(0);
+        // Not the NUL of old archives: with that, a name that is cut after a slash is a directory.
+        header.set_entry_type(EntryType::Regular);
         let mut link: &[u8] = &[];
         match &kind {
             Kind::File(data) => header.set_size(data.len() as u64),
@@ -201,57 +171,10 @@ impl Layer {
 
     /// Closes the archive; the blob gets the name of its digest.
     pub fn finish(self) -> Result<Blob> {
-        let (mut gzip, hash) = (self.gzip, self.hash);
         let buffer = self.tar.into_inner().context("end the archive")?;
-        let sinks = buffer.into_inner().map_err(io::IntoInnerError::into_error)?;
-        let tar = sinks.bytes;
-        drop(sinks);
-        if !gzip.wait()?.success() {
-            bail!("gzip failed");
-        }
-        let diff_id = first_word(&hash.wait_with_output()?.stdout)?;
-        let part = self.blobs.join("part");
-        let size = fs::metadata(&part)?.len();
-        let digest = first_word(shell::output(Command::new("sha256sum").arg(&part))?.as_bytes())?;
-        fs::rename(&part, self.blobs.join(&digest)).context("name a blob")?;
-        Ok(Blob {
-            digest,
-            diff_id,
-            size,
-            tar,
-            entries: self.entries,
-        })
+        let compressor = buffer.into_inner().map_err(io::IntoInnerError::into_error)?;
+        compressor.finish(self.entries)
     }
-}
-
-/// Where the bytes of the tar go.
-struct Sinks {
-    gzip: ChildStdin,
-    hash: ChildStdin,
-    bytes: u64,
-}
-
-impl Write for Sinks {
-    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        self.gzip.write_all(data)?;
-        self.hash.write_all(data)?;
-        self.bytes += data.len() as u64;
-        Ok(data.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// The sum that `sha256sum` prints.
-pub fn first_word(text: &[u8]) -> Result<String> {
-    let text = String::from_utf8_lossy(text);
-    let word = text.split_whitespace().next().unwrap_or_default();
-    if word.len() != 64 {
-        bail!("sha256sum says {text:?}");
-    }
-    Ok(word.to_owned())
 }
 
 /// A PAX time: decimal, the fraction towards the future also before 1970.
@@ -268,7 +191,53 @@ fn timestamp(seconds: i64, nanoseconds: u32) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::timestamp;
+    use std::process::Command;
+
+    use tar::EntryType;
+
+    use super::{Kind, Layer, Meta, timestamp};
+
+    #[test]
+    fn a_layer_reads_as_it_was_written() {
+        let dir = std::env::temp_dir().join(format!("ferry-test-layer-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let mut layer = Layer::begin(&dir, 1).unwrap();
+        // Its first hundred bytes end in a slash.
+        let cut = format!("{}/file", "d".repeat(99));
+        let meta = Meta {
+            uid: 12_345_678,
+            xattrs: &[("user.thing", b"a\0c=1")],
+            ..Meta::default()
+        };
+        layer.add(cut.as_bytes(), &meta, Kind::File(b"text")).unwrap();
+        layer.add(b"x\xff", &Meta::default(), Kind::Zeros(5, b"end")).unwrap();
+        layer
+            .add(b"link", &Meta::default(), Kind::Hardlink(cut.as_bytes()))
+            .unwrap();
+        let blob = layer.finish().unwrap();
+        assert_eq!(blob.entries, 4);
+
+        let tar = Command::new("gzip")
+            .arg("-dc")
+            .arg(dir.join(&blob.digest))
+            .output()
+            .unwrap()
+            .stdout;
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert_eq!(tar.len() as u64, blob.tar);
+        let mut archive = tar::Archive::new(tar.as_slice());
+        let mut seen = archive.entries().unwrap().map(|entry| {
+            let entry = entry.unwrap();
+            let header = entry.header();
+            (entry.path_bytes().to_vec(), header.entry_type(), header.size().unwrap())
+        });
+        let directory = format!("{}/", "d".repeat(99));
+        assert_eq!(seen.next().unwrap(), (directory.into_bytes(), EntryType::Directory, 0));
+        assert_eq!(seen.next().unwrap(), (cut.into_bytes(), EntryType::Regular, 4));
+        assert_eq!(seen.next().unwrap(), (b"x\xff".to_vec(), EntryType::Regular, 8));
+        assert_eq!(seen.next().unwrap(), (b"link".to_vec(), EntryType::Link, 0));
+        assert!(seen.next().is_none());
+    }
 
     #[test]
     fn times_before_1970_have_one_sign_and_their_fraction() {

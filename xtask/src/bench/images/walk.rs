@@ -12,11 +12,11 @@ use super::layer::{Kind, Layer, Meta};
 
 /// How much a layer may take of what is there.
 pub struct Budget {
-    pub entries: u64,
-    pub bytes: u64,
+    entries: u64,
+    bytes: u64,
     /// Of one file.
-    pub largest: u64,
-    pub owner: Option<u64>,
+    largest: u64,
+    owner: Option<u64>,
 }
 
 impl Budget {
@@ -26,6 +26,22 @@ impl Budget {
             bytes: scaled(scale, megabytes * 1000) * 1000,
             largest: u64::MAX,
             owner: None,
+        }
+    }
+
+    /// Whoever owns them here: with this owner.
+    pub fn owned_by(self, owner: u64) -> Self {
+        Self {
+            owner: Some(owner),
+            ..self
+        }
+    }
+
+    /// Only files of so many KiB at most.
+    pub fn short(self, kibibytes: u64) -> Self {
+        Self {
+            largest: kibibytes << 10,
+            ..self
         }
     }
 }
