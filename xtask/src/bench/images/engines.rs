@@ -23,6 +23,18 @@ impl Engine {
     /// Ferry first: everything is compared with it.
     pub const ALL: [Self; 4] = [Self::Ferry, Self::Ctr, Self::Podman, Self::Docker];
 
+    /// Who is next to whom in time: Ferry beside the two it is judged against, and every other round backwards.
+    const IN_TIME: [Self; 4] = [Self::Ctr, Self::Ferry, Self::Docker, Self::Podman];
+
+    pub fn turns(chosen: &[Self], round: usize) -> Vec<Self> {
+        let mut turns = Self::IN_TIME.to_vec();
+        turns.retain(|engine| chosen.contains(engine));
+        if round % 2 == 1 {
+            turns.reverse();
+        }
+        turns
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Ferry => "Ferry",
@@ -176,6 +188,15 @@ fn number(word: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use super::Engine;
+
+    #[test]
+    fn rounds_go_to_and_fro() {
+        let chosen = [Engine::Ferry, Engine::Ctr, Engine::Docker];
+        assert_eq!(Engine::turns(&chosen, 0), [Engine::Ctr, Engine::Ferry, Engine::Docker]);
+        assert_eq!(Engine::turns(&chosen, 1), [Engine::Docker, Engine::Ferry, Engine::Ctr]);
+    }
+
     #[test]
     fn versions_are_found_in_what_programs_say() {
         let first = |text: &str| text.split_whitespace().find_map(super::number).map(str::to_owned);
