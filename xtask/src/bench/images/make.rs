@@ -49,12 +49,12 @@ pub struct Made {
 impl Made {
     /// For the text above the table.
     pub fn line(&self, image: Image) -> String {
-        let many = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+        let plural = |count: u64, one: &str, more: &str| format!("{count} {}", if count == 1 { one } else { more });
         format!(
-            "({}) {}, {} entries, {} MB of tar, {} MB compressed",
+            "({}) {}, {}, {} MB of tar, {} MB compressed",
             image.letter(),
-            many(self.layers, "layer"),
-            self.entries,
+            plural(self.layers, "layer", "layers"),
+            plural(self.entries, "entry", "entries"),
             tenths(self.tar),
             tenths(self.gzip)
         )

@@ -137,7 +137,7 @@ impl Results {
                 for (at, samples) in rounds.iter().enumerate() {
                     let _ = write!(table, "| {}", cell(measure, samples));
                     if at > 0 && measure.tells(&rounds[0]) {
-                        let _ = write!(table, ", {:.1} ×", ratio(measure, &rounds[0], samples));
+                        let _ = write!(table, ", {:.1} ×", downwards(ratio(measure, &rounds[0], samples)));
                     }
                     table.push(' ');
                 }
@@ -162,6 +162,11 @@ impl Results {
         let met = at.map(|at| ratio(measure, &rounds[0], &rounds[at]) >= times);
         (asked, met.map_or("–", verdict))
     }
+}
+
+/// To one digit, never more than it is: 2.97 is not shown as the three it misses.
+fn downwards(ratio: f64) -> f64 {
+    (ratio * 10.0).floor() / 10.0
 }
 
 /// Median, least and most.
