@@ -33,6 +33,8 @@ cargo xtask TASK
   soak [CYCLES [EXECS [AT-ONCE]]]
                             containers and execs of the OCI runtime (100000 each, 16 at a time), half of them killed
                             at a random moment: nothing may be left
+  soak --pulls N            N pulls and N removals of images, the engine killed at a random moment of each: nothing
+                            may be lost, and nothing left
   dist                      build the binary that is shipped
   sweep [--remove]          list (or remove) what test runs left on this machine
 ";
@@ -70,18 +72,14 @@ fn run(task: &str, rest: &[String]) -> anyhow::Result<bool> {
         "bench" if flag("--images") => bench::images::run(&Workspace::find()?, rest),
         "bench" => bench::run(&Workspace::find()?, flag("--quick"), flag("--runtime"), flag("--write")),
         "soak" => {
-            let arguments = [
-                "run",
-                "--release",
-                "--quiet",
-                "--package",
-                "ferry-e2e",
-                "--example",
-                "soak",
-                "--",
-            ];
+            let (example, rest) = match rest {
+                [pulls, rest @ ..] if pulls == "--pulls" => ("soak-pulls", rest),
+                rest => ("soak", rest),
+            };
+            let arguments = ["run", "--release", "--quiet", "--package", "ferry-e2e", "--example"];
             shell::run(shell::cargo().args(["build", "--release"]))?;
-            shell::run(shell::cargo().args(arguments).args(rest)).map(|()| true)
+            let mut soak = shell::cargo();
+            shell::run(soak.args(arguments).args([example, "--"]).args(rest)).map(|()| true)
         }
         "dist" => {
             let workspace = Workspace::find()?;

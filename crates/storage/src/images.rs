@@ -302,9 +302,10 @@ impl Shared {
     }
 }
 
-/// Blobs that were moved into place and go again unless they are kept.
+/// Blobs that were moved into place and go back to where they came from unless they are kept: what came over the network need
+/// not come again because the disk was full in the end.
 #[derive(Default)]
-struct Placed(Vec<PathBuf>);
+struct Placed(Vec<(PathBuf, PathBuf)>);
 
 impl Placed {
     fn place(&mut self, layout: &Layout, blob: &NewBlob, sync: bool) -> Result<()> {
@@ -317,7 +318,7 @@ impl Placed {
             file.sync_all().at("sync", &blob.path)?;
         }
         std::fs::rename(&blob.path, &path).at("move the blob to", &path)?;
-        self.0.push(path);
+        self.0.push((path, blob.path.clone()));
         Ok(())
     }
 
@@ -328,8 +329,10 @@ impl Placed {
 
 impl Drop for Placed {
     fn drop(&mut self) {
-        for path in &self.0 {
-            let _ = std::fs::remove_file(path);
+        for (path, from) in &self.0 {
+            if std::fs::rename(path, from).is_err() {
+                let _ = std::fs::remove_file(path);
+            }
         }
     }
 }

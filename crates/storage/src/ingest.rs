@@ -2,12 +2,14 @@
 //!
 //! What has come stays when the transfer breaks off, the engine dies or the machine goes down, and the next transfer goes on
 //! behind it. Nothing here is trusted: a blob is read from its first byte, hashed, whenever it is used, and a file that turns
-//! out wrong is thrown away. Files that nobody came back to for a day are collected at start-up.
+//! out wrong is thrown away. Files that nobody came back to for a day are collected at start-up and when a pull begins; at
+//! start-up, so are those of blobs that have come whole, which a death after the record of their image left here.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -66,8 +68,9 @@ impl Ingests {
         }
     }
 
-    /// Removes the parts that no transfer is writing: those nobody came back to for a day, or all. Returns the bytes freed.
-    pub fn collect(&self, all: bool) -> Result<u64> {
+    /// Removes the parts that no transfer is writing: those nobody came back to for a day, and those whose digest's hex digits
+    /// are `done`. Returns the bytes freed.
+    pub fn collect(&self, done: impl Fn(&OsStr) -> bool) -> Result<u64> {
         let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         let dir = self.layout.ingest();
         let mut freed = 0;
@@ -80,9 +83,10 @@ impl Ingests {
             }
             let data = entry.metadata().at("look at", &path)?;
             let age = SystemTime::now().duration_since(data.modified().unwrap_or(SystemTime::UNIX_EPOCH));
-            if all || age.is_ok_and(|age| age > KEPT) {
+            if done(&name) || age.is_ok_and(|age| age > KEPT) {
                 std::fs::remove_file(&path).at("remove", &path)?;
-                freed += data.len();
+                // A second name of a blob frees nothing.
+                freed += if data.nlink() == 1 { data.len() } else { 0 };
             }
         }
         Ok(freed)

@@ -88,6 +88,8 @@ impl Images {
                 diff_ids.len()
             )));
         }
+        // An engine that runs for long sees no start-up.
+        self.shared.ingests.collect(|_| false)?;
         let assembly = Assembly::new(&self.shared.layers, &diff_ids);
         Ok(Pull {
             shared: Arc::clone(&self.shared),
@@ -111,7 +113,7 @@ impl Images {
 
     /// Removes parts of blobs that no transfer is writing. Returns the bytes freed. Blocks.
     pub fn collect_parts(&self) -> Result<u64> {
-        self.shared.ingests.collect(true)
+        self.shared.ingests.collect(|_| true)
     }
 }
 

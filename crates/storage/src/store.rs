@@ -257,14 +257,19 @@ fn sweep(shared: &Shared, mut batch: Batch) -> Result<()> {
     for path in entries(&layout.tmp())? {
         shared.reaper.delete(path);
     }
-    shared.ingests.collect(false)?;
+    // The tar of a layer that is there can be made of it, and a blob that is there is no part.
+    let layers = shared.db.all_blocking::<layers::Record>()?;
+    let whole: HashSet<&str> = layers.iter().map(|record| record.layer.diff_id.encoded()).collect();
+    shared
+        .ingests
+        .collect(|name| name.to_str().is_some_and(|name| whole.contains(name)) || layout.blobs().join(name).exists())?;
     if !shared.db.quarantined().is_empty() {
         return Ok(());
     }
     let index = shared.index();
     let needed = shared.needed(&index);
     let mut known = HashSet::new();
-    for record in shared.db.all_blocking::<layers::Record>()? {
+    for record in layers {
         if needed.contains(&record.layer.chain_id) {
             known.insert(record.layer.chain_id.encoded().to_owned());
         } else {

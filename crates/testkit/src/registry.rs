@@ -1,4 +1,4 @@
-//! Ferry's own registry in a daemon's network namespace, and a wire to it that breaks.
+//! Ferry's own registry and the CNCF's in a daemon's network namespace, and a wire to the first that breaks.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -13,6 +13,7 @@ use rustix::net::sockopt;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::command::Running;
+use crate::peer::Place;
 use crate::{TestDaemon, tools, wait_within};
 
 /// `ferry registry serve` at [`Registry::ADDRESS`]. It ends when this is dropped.
@@ -50,6 +51,37 @@ impl Registry {
 
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The address of [`Registry::cncf`].
+    pub const CNCF: &'static str = "127.0.0.1:5002";
+
+    /// The CNCF's registry in the same namespace; `None`, saying so, where the peers are not set up.
+    #[track_caller]
+    pub fn cncf(daemon: &TestDaemon) -> Option<Self> {
+        let place = Place::find()?;
+        let root = daemon.dir().join("cncf");
+        std::fs::create_dir_all(&root).unwrap();
+        let config = root.join("config.yml");
+        let text = format!(
+            "{{version: 0.1, log: {{level: error, accesslog: {{disabled: true}}}}, http: {{addr: {}}}, \
+             storage: {{filesystem: {{rootdirectory: {}}}}}}}",
+            Self::CNCF,
+            root.join("data").display()
+        );
+        std::fs::write(&config, text).unwrap();
+        // With the libraries it was built for, and with this machine's files.
+        let usr = place.root.join("usr");
+        let path = |name: &str| usr.join(name).display().to_string();
+        let (loader, libraries) = (path("lib64/ld-linux-x86-64.so.2"), path("lib/x86_64-linux-gnu"));
+        let (program, config) = (path("bin/docker-registry"), config.display().to_string());
+        let line = [&loader, "--library-path", &libraries, &program, "serve", &config];
+        let server = daemon.in_namespace(&line).time(Duration::from_secs(600)).spawn();
+        let version = format!("http://{}/v2/", Self::CNCF);
+        wait_within(Duration::from_secs(10), "the registry answers", || {
+            daemon.in_namespace(&["curl", "-fsS", &version]).output().code == 0
+        });
+        Some(Self { _server: server, root })
     }
 }
 

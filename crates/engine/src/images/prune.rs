@@ -10,11 +10,13 @@ use ferry_storage::Image;
 use super::list::until;
 use super::{Images, created, labels};
 use crate::error::{Error, Result};
+use crate::world::blocking;
 
 const FILTERS: [&str; 4] = ["dangling", "label", "label!", "until"];
 
 impl Images {
-    /// Removes what has no name and no container; with `dangling=false`, names that no container uses as well.
+    /// Removes what has no name and no container; with `dangling=false`, names that no container uses as well. Without a
+    /// choice by label or age, the parts of pulls that broke off go too.
     pub async fn prune(&self, filters: &Filters) -> Result<Prune> {
         let invalid = |error: ferry_api::Error| Error::invalid(error.to_string());
         filters.validate(&FILTERS).map_err(invalid)?;
@@ -43,7 +45,11 @@ impl Images {
                 }
             }
         }
-        let freed: u64 = deleted.iter().filter_map(|gone| sizes.get(&gone.deleted)).sum();
+        let mut freed: u64 = deleted.iter().filter_map(|gone| sizes.get(&gone.deleted)).sum();
+        if !["label", "label!", "until"].iter().any(|key| filters.contains(key)) {
+            let images = self.world.store.images.clone();
+            freed += blocking("remove parts of pulls", move || images.collect_parts()).await??;
+        }
         self.world.events.publish(
             ferry_api::events::kind::IMAGE,
             "prune",

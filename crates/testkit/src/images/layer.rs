@@ -80,6 +80,14 @@ impl Layer {
         self
     }
 
+    /// Bytes as they are, filled up to a block.
+    #[must_use]
+    pub fn raw(mut self, bytes: &[u8]) -> Self {
+        self.tar.extend_from_slice(bytes);
+        self.tar.resize(self.tar.len().next_multiple_of(512), 0);
+        self
+    }
+
     /// Two blocks of zeros, and the tar is whole.
     pub fn finish(mut self) -> Vec<u8> {
         self.tar.extend_from_slice(&[0; 1024]);
