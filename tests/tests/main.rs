@@ -13,6 +13,7 @@ mod compat;
 mod corners;
 mod cp;
 mod df;
+mod evil_archives;
 mod exec;
 mod full_disk;
 mod hostile;

@@ -290,6 +290,52 @@ fn a_hard_link_into_a_lower_layer_copies_the_file_up() {
 }
 
 #[test]
+fn a_hard_link_s_entry_has_the_last_word_on_the_file_and_takes_no_capability_away() {
+    let bench = Bench::new();
+    let capability = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0].to_vec();
+    let capable = Entry {
+        mode: 0o4755,
+        uid: 7,
+        xattrs: vec![("security.capability".into(), capability.clone())],
+        ..entry("capable", Kind::File)
+    };
+    let link = |path: &str, target: &str, mode, uid| Entry {
+        link: target.into(),
+        mode,
+        uid,
+        mtime: Time { secs: 5, nanos: 6 },
+        ..entry(path, Kind::HardLink)
+    };
+    let repeats = Entry {
+        mtime: capable.mtime,
+        ..link("repeats", "capable", 0o4755, 7)
+    };
+    let tar = Tar::new()
+        .entry(&capable)
+        .entry(&repeats)
+        .file("changed", "x")
+        .entry(&link("changes", "changed", 0o4711, 9))
+        .symlink("symlink", "nowhere")
+        .entry(&link("hard", "symlink", 0o600, 9));
+    bench.apply(&tar.bytes()).unwrap();
+    let meta = |name: &str| std::fs::symlink_metadata(bench.path().join(name)).unwrap();
+    let found = tree::xattrs(std::fs::File::open(bench.path().join("repeats")).unwrap().as_fd()).unwrap();
+    assert!(found.contains(&("security.capability".into(), capability)));
+    assert_eq!((meta("capable").mode() & 0o7777, meta("capable").uid()), (0o4755, 7));
+    let changed = meta("changed");
+    assert_eq!(
+        (
+            changed.mode() & 0o7777,
+            changed.uid(),
+            changed.mtime(),
+            changed.mtime_nsec()
+        ),
+        (0o4711, 9, 5, 6)
+    );
+    assert_eq!((meta("symlink").uid(), meta("symlink").mode() & 0o777), (9, 0o777));
+}
+
+#[test]
 fn directories_and_files_do_not_replace_each_other_where_that_is_asked() {
     let bench = Bench::new();
     let options = ApplyOptions {

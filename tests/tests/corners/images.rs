@@ -67,8 +67,12 @@ impl Travelling {
     }
 }
 
-/// The program that walks, and what engines mount on.
 fn base() -> Layer {
+    walker().dir("odd", 0o755)
+}
+
+/// The program that walks, and what engines mount on.
+fn walker() -> Layer {
     // examples/walk.rs, which cargo builds with the tests.
     let walk = tools::ferry().parent().unwrap().join("examples/walk");
     let walk = std::fs::read(&walk).unwrap_or_else(|error| panic!("read {}: {error}", walk.display()));
@@ -76,7 +80,6 @@ fn base() -> Layer {
         .iter()
         .fold(Layer::new(), |layer, dir| layer.dir(dir, 0o755))
         .file("walk", &walk, 0o755)
-        .dir("odd", 0o755)
 }
 
 /// struct vfs_cap_data, revision 2 (linux/capability.h): cap_net_raw, permitted and effective.
@@ -107,10 +110,14 @@ pub fn corners() -> Vec<Corner> {
             "root",
             [Layer::new().dir_of(".", 0o700, (3, 4)).file("odd/f", b"f", 0o644)],
         ),
-        Corner::new("sparse", sparse()),
+        Corner::new("sparse-0.0", [sparse("0.0")]),
+        Corner::new("sparse-0.1", [sparse("0.1")]),
+        Corner::new("sparse-1.0", [sparse("1.0")]),
+        Corner::new("sparse-gnu", [sparse("gnu")]),
     ];
     let some = || {
         Layer::new()
+            .dir("odd", 0o755)
             .dir("odd/d", 0o750)
             .file("odd/d/f", &[b'x'; 5000], 0o640)
             .finish()
@@ -125,7 +132,7 @@ pub fn corners() -> Vec<Corner> {
         Corner::travelling("empty", vec![0; 1024], Compression::Gzip, "+gzip"),
         Corner::travelling(
             "no-end",
-            Layer::new().file("odd/f", b"f", 0o644).truncated(),
+            Layer::new().dir("odd", 0o755).file("odd/f", b"f", 0o644).truncated(),
             Compression::Gzip,
             "+gzip",
         ),
@@ -206,7 +213,9 @@ fn opaque_root() -> [Layer; 2] {
         .file("odd/gone", b"below", 0o644);
     [
         below,
-        base().file(".wh..wh..opq", b"", 0o644).file("odd/new", b"above", 0o644),
+        walker()
+            .file(".wh..wh..opq", b"", 0o644)
+            .file("odd/new", b"above", 0o644),
     ]
 }
 
@@ -359,6 +368,8 @@ fn names() -> Layer {
     let long = "n".repeat(200);
     let deep = format!("odd/{long}/{long}");
     Layer::new()
+        .pax(&[("path", format!("odd/{long}/").as_bytes())])
+        .dir("odd/x", 0o755)
         .pax(&[("path", b"odd/non-\xff\xfe-utf8")])
         .file("odd/x", b"1", 0o644)
         .pax(&[("path", b"odd/new\nline")])
@@ -466,18 +477,12 @@ fn forms() -> Layer {
         .hard_link("odd/hard-absolute", "/odd/absolute")
 }
 
-/// The same file through GNU tar in each format it has for sparse files, a layer each.
-fn sparse() -> Vec<Layer> {
+/// A file with holes through GNU tar, in one of the formats it has for them.
+fn sparse(format: &str) -> Layer {
     let dir = tempfile::tempdir().unwrap();
-    let formats: [(&str, &[&str]); 4] = [
-        ("0.0", &["--format=pax", "--sparse-version=0.0"]),
-        ("0.1", &["--format=pax", "--sparse-version=0.1"]),
-        ("1.0", &["--format=pax", "--sparse-version=1.0"]),
-        ("gnu", &["--format=gnu"]),
-    ];
-    let script = "mkdir odd; for f in 0.0 0.1 1.0 gnu; do for s in $(seq 0 9); do \
-        printf segment$s | dd of=odd/$f bs=1 seek=$((s * 100000 + 5)) conv=notrunc status=none; done; \
-        truncate -s 1500000 odd/$f; touch -d '2020-01-02 03:04:05.6 UTC' odd/$f; done";
+    let script = "mkdir odd; for s in $(seq 0 9); do \
+        printf segment$s | dd of=odd/sparse bs=1 seek=$((s * 100000 + 5)) conv=notrunc status=none; done; \
+        truncate -s 1500000 odd/sparse; touch -d '2020-01-02 03:04:05.6 UTC' odd/sparse";
     let run = |program: &str, args: &[&str]| {
         let output = Command::new(program)
             .args(args)
@@ -488,13 +493,21 @@ fn sparse() -> Vec<Layer> {
         output.stdout
     };
     run("sh", &["-c", script]);
-    let layers = formats.iter().map(|(name, options)| {
-        let file = format!("odd/{name}");
-        let line = [&["-cf", "-", "--sparse", "--owner=0", "--group=0"], *options, &[&file]].concat();
-        let tar = run("tar", &line);
-        let marked = tar.windows(10).any(|window| window == b"GNU.sparse") || tar[156] == b'S';
-        assert!(marked, "{name}: tar wrote a sparse file");
-        Layer::new().raw(&tar)
-    });
-    layers.collect()
+    let version = format!("--sparse-version={format}");
+    let how: &[&str] = match format {
+        "gnu" => &["--format=gnu"],
+        _ => &["--format=pax", &version],
+    };
+    let tar = run(
+        "tar",
+        &[
+            &["-cf", "-", "--sparse", "--owner=0", "--group=0"],
+            how,
+            &["odd/sparse"],
+        ]
+        .concat(),
+    );
+    let marked = tar.windows(10).any(|window| window == b"GNU.sparse") || tar[156] == b'S';
+    assert!(marked, "{format}: tar wrote a sparse file");
+    Layer::new().raw(&tar)
 }

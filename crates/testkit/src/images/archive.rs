@@ -223,16 +223,20 @@ pub fn sha256(bytes: &[u8]) -> String {
     })
 }
 
-/// A gzip layer whose one file unpacks to `gibibytes` of zeros: members of 64 MiB, repeated.
+/// A gzip layer whose one file unpacks to `gibibytes` of zeros.
 pub fn bomb(gibibytes: u64) -> Vec<u8> {
-    let zeros = vec![0; 64 << 20];
-    let member = gzip(&zeros);
-    let mut layer = gzip(&Layer::new().header_only("bomb", gibibytes << 30).truncated());
-    for _ in 0..gibibytes * 16 {
-        layer.extend_from_slice(&member);
+    let head = Layer::new().header_only("bomb", gibibytes << 30).truncated();
+    [stretched(&head, 0, gibibytes << 10), gzip(&[0; 1024])].concat()
+}
+
+/// These bytes and then so many mebibytes of `filler`, in gzip: members of 64 MiB, repeated.
+pub fn stretched(head: &[u8], filler: u8, mebibytes: u64) -> Vec<u8> {
+    let member = gzip(&vec![filler; 64 << 20]);
+    let mut stream = gzip(head);
+    for _ in 0..mebibytes.div_ceil(64) {
+        stream.extend_from_slice(&member);
     }
-    layer.extend(gzip(&[0; 1024]));
-    layer
+    stream
 }
 
 #[cfg(test)]

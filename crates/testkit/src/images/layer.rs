@@ -5,7 +5,7 @@ use tar::{Builder, EntryType, Header};
 /// 2023-11-14, the time of everything in a fixture.
 const TIME: u64 = 1_700_000_000;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Layer {
     tar: Vec<u8>,
 }
