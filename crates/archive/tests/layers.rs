@@ -268,7 +268,13 @@ fn a_hard_link_into_a_lower_layer_copies_the_file_up() {
             },
         )
     };
-    with(Tar::new().link("new/h", "d/f").link("h2", "d/f").link("l", "d/s")).unwrap();
+    let link = |path: &str| Entry {
+        link: "d/f".into(),
+        mode: 0o4755,
+        uid: 7,
+        ..entry(path, Kind::HardLink)
+    };
+    with(Tar::new().entry(&link("new/h")).entry(&link("h2")).link("l", "d/s")).unwrap();
     let (up, link) = (bench.path().join("d/f"), bench.path().join("new/h"));
     let meta = std::fs::metadata(&up).unwrap();
     assert_eq!(meta.ino(), std::fs::metadata(link).unwrap().ino());
