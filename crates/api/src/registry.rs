@@ -32,6 +32,16 @@ wire! {
         pub status: String,
     }
 
+    /// One of the answer of `GET /images/search`.
+    pub struct SearchResult {
+        pub star_count: i64,
+        pub is_official: bool,
+        pub name: String,
+        /// Always false: Docker Hub has given this up.
+        pub is_automated: bool,
+        pub description: String,
+    }
+
     /// The answer of `GET /distribution/{name}/json`.
     #[serde(rename_all = "PascalCase")]
     pub struct Distribution {

@@ -29,6 +29,7 @@ mod kill;
 mod load;
 mod login;
 mod logs;
+mod manifest;
 mod pause;
 mod port;
 mod prune;
@@ -41,6 +42,7 @@ mod rm;
 mod rmi;
 mod run;
 mod save;
+mod search;
 mod start;
 mod stop;
 mod tag;
@@ -135,7 +137,7 @@ fn filters(matches: &Matches) -> String {
     }
 }
 
-const SPECS: [&Spec; 41] = [
+const SPECS: [&Spec; 47] = [
     &run::SPEC,
     &exec::SPEC,
     &ps::SPEC,
@@ -159,6 +161,11 @@ const SPECS: [&Spec; 41] = [
     &login::SPEC,
     &login::LOGOUT,
     &logs::SPEC,
+    &manifest::ANNOTATE,
+    &manifest::CREATE,
+    &manifest::INSPECT,
+    &manifest::PUSH,
+    &manifest::RM,
     &pause::SPEC,
     &pause::UNPAUSE,
     &port::SPEC,
@@ -171,6 +178,7 @@ const SPECS: [&Spec; 41] = [
     &rmi::SPEC,
     &save::SPEC,
     &save::EXPORT,
+    &search::SPEC,
     &start::SPEC,
     &stop::SPEC,
     &tag::SPEC,
@@ -182,14 +190,15 @@ const SPECS: [&Spec; 41] = [
 /// The only commands docker shows apart in its help.
 const COMMON: usize = 6;
 
-const GROUPS: [(&str, &str); 3] = [
+const GROUPS: [(&str, &str); 4] = [
     ("container", "Manage containers"),
     ("image", "Manage images"),
+    ("manifest", "Manage Docker image manifests and manifest lists"),
     ("system", "Manage Docker"),
 ];
 
 /// Docker's commands that are still to come, named so that nobody takes them for typing errors.
-const MISSING: [&str; 34] = [
+const MISSING: [&str; 32] = [
     "bake",
     "build",
     "builder",
@@ -203,11 +212,9 @@ const MISSING: [&str; 34] = [
     "context",
     "diff",
     "image build",
-    "manifest",
     "network",
     "node",
     "plugin",
-    "search",
     "secret",
     "service",
     "stack",
@@ -266,6 +273,7 @@ async fn call(spec: &Spec, call: Call<'_>) -> Result<u8> {
         "login" => login::run(call).await,
         "logout" => login::logout(call).await,
         "logs" => logs::run(call).await,
+        name if name.starts_with("manifest ") => manifest::run(call, name).await,
         "pause" | "unpause" => pause::run(call, spec.name).await,
         "port" => port::run(call).await,
         "ps" => ps::run(call).await,
@@ -277,6 +285,7 @@ async fn call(spec: &Spec, call: Call<'_>) -> Result<u8> {
         "rmi" => rmi::run(call).await,
         "run" => run::run(call).await,
         "save" => save::run(call).await,
+        "search" => search::run(call).await,
         "start" => start::run(call).await,
         "stop" => stop::run(call).await,
         "system check" => check::run(call).await,
@@ -498,11 +507,24 @@ fn command_help(program: &str, path: &str, spec: &Spec, columns: usize) -> Strin
             .collect();
         out.push_str(&format!("\nAliases:\n  {}\n", aliases.join(", ")));
     }
+    if let Some(command) = spec.name.strip_prefix("manifest ") {
+        out.push_str(&experimental(&format!("manifest {command}")));
+    }
     let flags = spec.definitions();
     if !flags.is_empty() {
         out.push_str(&format!("\nOptions:\n{}", flag_texts(&flags, columns)));
     }
     out
+}
+
+/// Docker's words, about Docker's command.
+fn experimental(command: &str) -> String {
+    format!(
+        "\nEXPERIMENTAL:\n  docker {command} is an experimental feature.\n  Experimental features provide early access to \
+         product functionality. These\n  features may change between releases without warning, or can be removed from a\n  \
+         future release. Learn more about experimental features in our documentation:\n  \
+         https://docs.docker.com/go/experimental/\n"
+    )
 }
 
 fn listing<'a>(entries: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
@@ -525,8 +547,12 @@ fn group_help(program: &str, group: &str, about: &str) -> String {
         let name = paths.find_map(|path| path.strip_prefix(group)?.strip_prefix(' '))?;
         Some((name, spec.summary()))
     });
+    let about = match group {
+        "manifest" => format!("{}{}", manifest::ABOUT, experimental(group)),
+        _ => format!("{about}\n"),
+    };
     format!(
-        "Usage:  {program} {group} COMMAND\n\n{about}\n\nCommands:\n{}\nRun '{program} {group} COMMAND --help' for more information on a command.\n",
+        "Usage:  {program} {group} COMMAND\n\n{about}\nCommands:\n{}\nRun '{program} {group} COMMAND --help' for more information on a command.\n",
         listing(members)
     )
 }

@@ -8,7 +8,7 @@ use crate::{Credentials, Error, Result};
 /// One place to ask.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
-    /// Ends with `/v2/`.
+    /// Ends with `/v2/`, or `/v1/` of an index.
     base: Url,
     /// `host` or `host:port`, as errors and certs.d name it.
     pub(crate) registry: String,
@@ -19,7 +19,7 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// `path` is below `/v2/`, of characters that need no escape.
+    /// `path` is below that, of characters that need no escape.
     pub(crate) fn url(&self, path: &str, query: &[(&str, &str)]) -> Result<Url> {
         let mut url = self
             .base
@@ -72,19 +72,30 @@ fn location(domain: &str) -> &str {
 
 /// The registry itself, best first.
 pub(crate) fn own(domain: &str, credentials: &Credentials, insecure: &Insecure) -> Result<Vec<Endpoint>> {
-    let registry = location(domain);
-    let is_insecure = insecure.contains(registry);
+    below(location(domain), "/v2/", credentials, insecure)
+}
+
+/// The index that can be searched.
+pub(crate) fn index(domain: &str, credentials: &Credentials, insecure: &Insecure) -> Result<Vec<Endpoint>> {
+    let host = match domain {
+        ferry_image::DEFAULT_DOMAIN => "index.docker.io",
+        other => other,
+    };
+    below(host, "/v1/", credentials, insecure)
+}
+
+fn below(host: &str, path: &str, credentials: &Credentials, insecure: &Insecure) -> Result<Vec<Endpoint>> {
+    let is_insecure = insecure.contains(host);
     let schemes: &[&str] = if is_insecure { &["https", "http"] } else { &["https"] };
     schemes
         .iter()
         .map(|scheme| {
-            let text = format!("{scheme}://{registry}/v2/");
-            let base = Url::parse(&text)
+            let base = Url::parse(&format!("{scheme}://{host}{path}"))
                 .ok()
-                .filter(|url| url.path() == "/v2/" && url.query().is_none());
+                .filter(|url| url.path() == path && url.query().is_none());
             Ok(Endpoint {
-                base: base.ok_or_else(|| Error::Options(format!("{domain:?} is not the name of a registry")))?,
-                registry: registry.to_owned(),
+                base: base.ok_or_else(|| Error::Options(format!("{host:?} is not the name of a registry")))?,
+                registry: host.to_owned(),
                 credentials: credentials.clone(),
                 mirror_of: None,
                 skip_verify: is_insecure,

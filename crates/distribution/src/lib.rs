@@ -42,6 +42,7 @@ mod ranges;
 mod reader;
 mod repository;
 mod retry;
+mod search;
 mod tls;
 mod transport;
 mod verified;
@@ -63,6 +64,7 @@ pub use push::{Pushed, Source};
 pub use ranges::RangeStream;
 pub use reader::BlobReader;
 pub use repository::Repository;
+pub use search::SearchResult;
 pub use verified::Verified;
 
 use crate::repository::Shared;

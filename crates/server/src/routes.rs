@@ -89,6 +89,7 @@ fn images() -> Router<App> {
         .route("/images/json", get(images::list))
         .route("/auth", post(registries::sign_in))
         .route("/distribution/{*rest}", get(registries::distribution))
+        .route("/images/search", get(registries::search))
         .route("/images/load", post(uploads::load))
         .route("/images/create", post(uploads::create))
         .route("/images/get", get(saves::several))
@@ -145,7 +146,6 @@ fn missing() -> Router<App> {
             "/containers/{id}/attach/ws",
             get(missing_as("attaching over a websocket")),
         ),
-        ("/images/search", get(missing_as("registries (search)"))),
         ("/swarm/init", post(missing_as("swarm mode"))),
         ("/swarm/join", post(missing_as("swarm mode"))),
     ];

@@ -133,6 +133,11 @@ pub async fn registry_auth(call: &mut Call<'_>, domain: &str) -> Result<String> 
     Ok(URL_SAFE.encode(text))
 }
 
+/// What is kept for a registry.
+pub async fn stored(call: &Call<'_>, domain: &str) -> Result<Credentials> {
+    credentials(&file(call)?, domain).await
+}
+
 async fn credentials(kept: &ConfigFile, domain: &str) -> Result<Credentials> {
     kept.credentials(domain, &HelperOptions::default())
         .await

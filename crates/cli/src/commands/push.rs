@@ -57,8 +57,7 @@ pub async fn run(mut call: Call<'_>) -> Result<u8> {
         .request_with(Method::POST, &path, &headers, Body::Empty)
         .await?;
     let mut notes = Vec::new();
-    let colours = call.ui.is_terminal(Channel::Stdout);
-    let result = |aux: &Aux| notes.extend(note(aux, colours));
+    let result = |aux: &Aux| notes.extend(note(aux));
     let outcome = match quiet {
         false => progress::watch(call.ui, Channel::Stdout, response.lines(), result).await,
         true => progress::hide(response.lines(), result).await,
@@ -74,7 +73,7 @@ pub async fn run(mut call: Call<'_>) -> Result<u8> {
 }
 
 /// What a result has to say to people (docker/cli `command/image/push.go`, 28.5).
-fn note(aux: &Aux, colours: bool) -> Option<String> {
+fn note(aux: &Aux) -> Option<String> {
     let Aux::OnlyPlatform {
         manifest_pushed_instead_of_index: true,
         original_index,
@@ -83,10 +82,8 @@ fn note(aux: &Aux, colours: bool) -> Option<String> {
     else {
         return None;
     };
-    let painted = |colour: &str, text: &str| match colours {
-        true => format!("\x1b[{colour}m{text}\x1b[0m"),
-        false => text.to_owned(),
-    };
+    // Docker paints these wherever they go.
+    let painted = |colour: &str, text: &str| format!("\x1b[{colour}m{text}\x1b[0m");
     Some(format!(
         "Not all multiplatform-content is present and only the available single-platform image was pushed\n{} -> {}",
         painted("31", &original_index.digest),

@@ -1,11 +1,17 @@
 //! What is asked of registries without an image being moved.
 
+use ferry_api::Filters;
 use ferry_api::image::{Descriptor, Platform};
-use ferry_api::registry::{AuthConfig, Authenticated, Distribution};
+use ferry_api::registry::{AuthConfig, Authenticated, Distribution, SearchResult};
 use ferry_distribution::{Content, Credentials};
 
 use super::{Images, parse_reference};
 use crate::error::{Error, Result};
+
+const SEARCH_FILTERS: [&str; 3] = ["is-automated", "is-official", "stars"];
+/// How much a search finds when nothing is said.
+const SEARCH_LIMIT: u32 = 25;
+const SEARCH_MOST: u32 = 100;
 
 impl Images {
     /// Shows credentials to their registry: docker.io's where none is named.
@@ -21,6 +27,58 @@ impl Images {
             identity_token: done.identity_token.unwrap_or_default(),
             status: done.status,
         })
+    }
+
+    /// What an index knows by a term: Docker Hub's, or of the registry that the term begins with.
+    pub async fn search(
+        &self,
+        term: &str,
+        limit: Option<i64>,
+        filters: &Filters,
+        credentials: Credentials,
+    ) -> Result<Vec<SearchResult>> {
+        let invalid = |error: ferry_api::Error| Error::invalid(error.to_string());
+        filters.validate(&SEARCH_FILTERS).map_err(invalid)?;
+        let automated = filters.flag("is-automated", false).map_err(invalid)?;
+        let official = match filters.contains("is-official") {
+            true => Some(filters.flag("is-official", false).map_err(invalid)?),
+            false => None,
+        };
+        let mut stars = 0;
+        for value in filters.values("stars") {
+            let count: i64 = value
+                .parse()
+                .map_err(|_| Error::invalid(format!("invalid filter 'stars=[{value}]'")))?;
+            stars = stars.max(count);
+        }
+        let limit = match limit.unwrap_or_default() {
+            0 => SEARCH_LIMIT,
+            limit => u32::try_from(limit)
+                .ok()
+                .filter(|limit| (1..=SEARCH_MOST).contains(limit))
+                .ok_or_else(|| Error::invalid(format!("limit {limit} is outside the range of [1, {SEARCH_MOST}]")))?,
+        };
+        if ["http://", "https://"].iter().any(|scheme| term.starts_with(scheme)) {
+            return Err(Error::invalid(format!(
+                "invalid repository name: repository name ({term}) should not have a scheme"
+            )));
+        }
+        // Nothing is automated any more.
+        if automated {
+            return Ok(Vec::new());
+        }
+        let found = self.world.registries.search(term, limit, &credentials).await?;
+        let wanted = |result: &ferry_distribution::SearchResult| {
+            result.star_count >= stars && official.is_none_or(|official| official == result.is_official)
+        };
+        let results = found.into_iter().filter(wanted).map(|result| SearchResult {
+            star_count: result.star_count,
+            is_official: result.is_official,
+            name: result.name,
+            is_automated: false,
+            description: result.description,
+        });
+        Ok(results.collect())
     }
 
     /// The descriptor and the platforms of an image in its registry.

@@ -8,6 +8,7 @@ use ferry_engine::images::{Credentials, registry_auth};
 use http::{HeaderMap, Request};
 
 use crate::failure::{Failure, Result};
+use crate::query::Query;
 use crate::{App, body};
 
 const AUTH: &str = "x-registry-auth";
@@ -15,6 +16,17 @@ const AUTH: &str = "x-registry-auth";
 pub async fn sign_in(State(app): State<App>, request: Request<Body>) -> Result<Response> {
     let auth: AuthConfig = body::read(request).await?;
     body::ok(&app.engine.images.sign_in(&auth).await?)
+}
+
+pub async fn search(State(app): State<App>, query: Query, headers: HeaderMap) -> Result<Response> {
+    let limit = query.integer("limit");
+    let limit = limit.map_err(|_| Failure::invalid(format!("invalid limit specified: {:?}", query.text("limit"))))?;
+    let found = app
+        .engine
+        .images
+        .search(query.text("term"), limit, &query.filters()?, credentials(&headers))
+        .await?;
+    body::ok(&found)
 }
 
 pub async fn distribution(State(app): State<App>, Path(rest): Path<String>, headers: HeaderMap) -> Result<Response> {
