@@ -24,6 +24,7 @@ mod layers;
 mod lifecycle;
 mod limits;
 mod logs;
+mod manifests;
 mod names;
 mod network;
 mod oci;

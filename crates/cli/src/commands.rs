@@ -346,7 +346,9 @@ pub async fn dispatch(args: &[OsString], env: &Environment, ui: &mut Ui) -> Resu
             if help || words.len() > 1 {
                 ui.print(&text);
             } else {
-                ui.error_line(text.trim_end());
+                // What Docker prints for this one begins with an empty line.
+                let first = if first == "manifest" { "\n" } else { "" };
+                ui.error_line(&format!("{first}{}", text.trim_end()));
             }
             return Ok(0);
         }

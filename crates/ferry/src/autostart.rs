@@ -57,7 +57,7 @@ fn asks_the_engine(args: &[OsString]) -> bool {
     let help = words
         .take_while(|word| word.starts_with('-'))
         .any(|word| word == "--help");
-    !help && !matches!(command, "help" | "completion" | "__complete" | "daemon")
+    !help && !matches!(command, "help" | "completion" | "__complete" | "daemon" | "manifest")
 }
 
 /// Makes sure that an engine of this build, or one that somebody else takes care of, answers.
@@ -144,10 +144,10 @@ fn start() -> Result<Child> {
         .context("open its log")?;
     let exe = std::env::current_exe().context("find this program")?;
     let mut command = Command::new(exe);
-    // Whatever the file is called: under the name docker this would be the command line, which starts an engine.
-    command.arg0("ferry");
-    // It leaves the terminal's session itself, first thing.
+    // It leaves the terminal's session itself, first thing. A copy of the binary that is called docker would take `daemon` for
+    // a command of its command line, which starts an engine, and so on.
     command
+        .arg0("ferry")
         .args(["daemon", "--idle-exit"])
         .current_dir("/")
         .stdin(Stdio::null());
@@ -219,6 +219,7 @@ mod tests {
             "-c y ps",
             "help run",
             "daemon --idle-exit",
+            "manifest inspect x",
         ] {
             assert!(!asks(line), "{line}");
         }
