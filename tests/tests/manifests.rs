@@ -194,9 +194,11 @@ fn an_index_that_cannot_be_whole_stays_behind_and_is_named() {
         "{first:?}"
     );
     // The same as Docker's own client says of it.
+    // Layers come in any order.
+    let after = |output: Output| output.stdout.split_once("\n1: digest").unwrap().1.to_owned();
     assert_eq!(
-        daemon.cli(["push", &format!("{REPOSITORY}:1")]).stdout,
-        daemon.docker(["push", &format!("{REPOSITORY}:1")]).stdout
+        after(daemon.cli(["push", &format!("{REPOSITORY}:1")])),
+        after(daemon.docker(["push", &format!("{REPOSITORY}:1")]))
     );
     // The registry gets the other platform from somebody else: now all of it is there.
     let other = arm.image(&image("arm64"));

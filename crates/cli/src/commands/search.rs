@@ -22,12 +22,11 @@ pub const SPEC: Spec = Spec {
     ..Spec::EMPTY
 };
 
-const HEADINGS: [(&str, &str); 5] = [
+const HEADINGS: [(&str, &str); 4] = [
     ("Name", "NAME"),
     ("Description", "DESCRIPTION"),
     ("StarCount", "STARS"),
     ("IsOfficial", "OFFICIAL"),
-    ("IsAutomated", "AUTOMATED"),
 ];
 
 /// Columns of a description that is cut.
@@ -81,7 +80,6 @@ fn row(result: &SearchResult, whole: bool, as_json: bool) -> Value {
     let description = result.description.replace('\n', " ").replace('\r', "");
     json!({
         "Description": if whole { description } else { ellipsis(&description, DESCRIPTION) },
-        "IsAutomated": flag(result.is_automated),
         "IsOfficial": flag(result.is_official),
         "Name": result.name,
         "StarCount": result.star_count.to_string(),
