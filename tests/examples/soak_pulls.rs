@@ -384,7 +384,7 @@ fn bytes(path: &Path, seen: &mut BTreeSet<u64>) -> u64 {
 
 /// The time within which the kill comes, so that four of five come before the end.
 fn closer(within: Duration, done: bool) -> Duration {
-    within.mul_f64(if done { 0.94 } else { 1.015 })
+    within.mul_f64(if done { 0.9 } else { 1.025 })
 }
 
 /// xorshift64: the same moments in every run, as far as the machine is the same.

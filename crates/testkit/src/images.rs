@@ -8,7 +8,7 @@ mod layer;
 use std::process::Command;
 use std::sync::OnceLock;
 
-pub use archive::{Compression, Image, bomb, docker_archive, oci_archive, sha256, stretched};
+pub use archive::{Compression, Image, bomb, docker_archive, oci_archive, sha256, sha512, stretched};
 pub use debian::debian_root;
 pub use layer::Layer;
 

@@ -124,6 +124,7 @@ pub fn corners() -> Vec<Corner> {
     };
     corners.extend([
         Corner::travelling("members", some(), Compression::GzipMembers, "+gzip"),
+        Corner::travelling("sha512", some(), Compression::Gzip, "+gzip"),
         Corner::travelling("frames", some(), Compression::ZstdFrames, "+zstd"),
         Corner::travelling("plain", some(), Compression::None, ""),
         Corner::travelling("plain-said-to-be-gzip", some(), Compression::None, "+gzip"),
