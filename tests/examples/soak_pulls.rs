@@ -167,8 +167,20 @@ impl Soak {
 
     fn pull(&mut self, outcomes: &mut Outcomes) {
         let name = self.any();
-        if self.listed().contains(&name) {
-            self.daemon.cli(["rmi", &name]).ok();
+        let listed = self.listed();
+        // Mostly with the same image of the other registry, whose layers would not have to come again.
+        let alone = self.chance.below(4) > 0;
+        let id = |name: &str| {
+            self.subjects
+                .iter()
+                .find(|subject| subject.name == name)
+                .map(|subject| &subject.id)
+        };
+        for other in listed
+            .iter()
+            .filter(|other| **other == name || (alone && id(other) == id(&name)))
+        {
+            self.daemon.cli(["rmi", other]).ok();
         }
         let work = self.daemon.run(["pull", "-q", &name]).spawn();
         self.kill(self.pulling);
