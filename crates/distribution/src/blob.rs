@@ -1,8 +1,8 @@
 //! Blobs: streams that mend themselves.
 
 use bytes::Bytes;
-use ferry_image::Hasher;
-use http::{HeaderMap, StatusCode, header};
+use ferry_image::{Digest, Hasher};
+use http::{HeaderMap, Method, StatusCode, header};
 use reqwest::Response;
 
 use crate::endpoint::Endpoint;
@@ -21,6 +21,8 @@ const PROGRESS: u64 = 32 << 10;
 pub struct BlobStream {
     repository: Repository,
     blob: Descriptor,
+    /// The first answer says how many bytes there are.
+    unsized_yet: bool,
     at: u64,
     end: u64,
     open: Option<Open>,
@@ -58,6 +60,7 @@ impl Repository {
         BlobStream {
             repository: self.clone(),
             blob: blob.clone(),
+            unsized_yet: false,
             at,
             end,
             open: None,
@@ -69,6 +72,34 @@ impl Repository {
             ignores_range: false,
             whole: false,
         }
+    }
+
+    /// A blob of which nobody knows the size but the registry: connects, and takes its word for that. The stream ends after so many
+    /// bytes or with an error.
+    pub async fn blob_of(&self, digest: &Digest) -> Result<BlobStream> {
+        let mut stream = self.blob(&Descriptor::new("", digest.clone(), u64::MAX), 0);
+        stream.unsized_yet = true;
+        stream.open().await?;
+        Ok(stream)
+    }
+
+    /// The size of a blob, by HEAD. `None` when the registry has it and does not say.
+    pub async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
+        let mut tries = self.tries(self.sources());
+        let asked = self.blob(&Descriptor::new("", digest.clone(), u64::MAX), 0);
+        loop {
+            let endpoint = tries.next()?;
+            if let Some(done) = tries.settle(&endpoint, self.blob_size_at(&endpoint, digest).await) {
+                return done.map_err(|error| asked.explain(error));
+            }
+        }
+    }
+
+    async fn blob_size_at(&self, endpoint: &Endpoint, digest: &Digest) -> Result<Option<u64>> {
+        let call = self.call(endpoint, Method::HEAD, &format!("blobs/{digest}"), &[])?;
+        let response = self.ask(endpoint, &self.scope("pull"), &call, &[200]).await?;
+        let length = response.headers().get(header::CONTENT_LENGTH);
+        Ok(length.and_then(|value| value.to_str().ok()?.parse().ok()))
     }
 
     /// A blob of at most `limit` bytes, whole and verified: a configuration.
@@ -153,6 +184,11 @@ impl BlobStream {
         })
     }
 
+    /// Of the whole blob.
+    pub fn size(&self) -> u64 {
+        self.blob.size
+    }
+
     /// The offset of the next byte.
     pub fn offset(&self) -> u64 {
         self.at
@@ -234,6 +270,12 @@ impl BlobStream {
                 break done.map_err(|error| self.explain(error))?;
             }
         };
+        if self.unsized_yet {
+            // `request` has looked that it is there.
+            self.blob.size = response.content_length().unwrap_or_default();
+            self.end = self.blob.size;
+            self.unsized_yet = false;
+        }
         self.connections += 1;
         self.ignores_range |= start < self.at;
         self.whole = response.status() == StatusCode::OK && self.end < self.blob.size;
@@ -275,7 +317,8 @@ impl BlobStream {
         let size = self.blob.size;
         match status {
             StatusCode::OK => match response.content_length() {
-                Some(length) if length != size => {
+                None if self.unsized_yet => Err(wrong("it does not say how many bytes it has".to_owned())),
+                Some(length) if !self.unsized_yet && length != size => {
                     Err(wrong(format!("it has {length} bytes, its descriptor says {size}")))
                 }
                 _ => Ok((response, 0)),

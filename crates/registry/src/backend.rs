@@ -211,6 +211,15 @@ pub trait Backend: Send + Sync + 'static {
     /// whether the disk has it.
     fn finish(&self, repository: &Name, id: UploadId, digest: &Digest) -> impl Future<Output = Result<u64>> + Send;
 
+    /// The bytes `from..to` of an upload that has them.
+    fn partial(
+        &self,
+        repository: &Name,
+        id: UploadId,
+        from: u64,
+        to: u64,
+    ) -> impl Future<Output = Result<Content>> + Send;
+
     fn cancel(&self, repository: &Name, id: UploadId) -> impl Future<Output = Result<()>> + Send;
 
     fn manifest(
@@ -222,6 +231,14 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Stores a manifest, and points `tag` to it.
     fn put_manifest(
+        &self,
+        repository: &Name,
+        tag: Option<&Tag>,
+        manifest: Manifest,
+    ) -> impl Future<Output = Result<()>> + Send;
+
+    /// As [`Backend::put_manifest`], for a copy of what another registry has: what it names need not be here.
+    fn keep_manifest(
         &self,
         repository: &Name,
         tag: Option<&Tag>,

@@ -81,7 +81,7 @@ impl Code {
 }
 
 /// What is answered instead.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Failure {
     pub code: Code,
     pub status: StatusCode,

@@ -280,6 +280,10 @@ impl Backend for FileSystem {
         self.finish_upload(repository, id, digest).await
     }
 
+    async fn partial(&self, repository: &Name, id: UploadId, from: u64, to: u64) -> Result<Content> {
+        self.read_upload(repository, id, from, to).await
+    }
+
     async fn cancel(&self, repository: &Name, id: UploadId) -> Result<()> {
         self.cancel_upload(repository, id).await
     }
@@ -291,6 +295,12 @@ impl Backend for FileSystem {
     async fn put_manifest(&self, repository: &Name, tag: Option<&Tag>, manifest: Manifest) -> Result<()> {
         let (repository, tag) = (repository.clone(), tag.cloned());
         self.linking(move |inner| inner.put_manifest(&repository, tag.as_ref(), &manifest))
+            .await
+    }
+
+    async fn keep_manifest(&self, repository: &Name, tag: Option<&Tag>, manifest: Manifest) -> Result<()> {
+        let (repository, tag) = (repository.clone(), tag.cloned());
+        self.linking(move |inner| inner.keep_manifest(&repository, tag.as_ref(), &manifest))
             .await
     }
 

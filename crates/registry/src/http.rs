@@ -32,6 +32,7 @@ use crate::backend::Backend;
 use crate::failure::{Answer, Code, Failure};
 use crate::metrics::Metrics;
 use crate::name::{Name, Reference};
+use crate::through::{Caching, Remote, Through, no_push};
 
 use self::path::Route;
 
@@ -77,6 +78,7 @@ pub struct Shared<B> {
     pub auth: Auth,
     pub options: Options,
     pub metrics: Arc<Metrics>,
+    pub through: Through,
     uploads: Semaphore,
     memory: body::Memory,
 }
@@ -89,6 +91,11 @@ impl<B> Clone for Registry<B> {
 
 impl<B: Backend> Registry<B> {
     pub fn new(backend: B, auth: Auth, options: Options) -> Self {
+        Self::with_upstreams(backend, auth, options, Caching::default())
+    }
+
+    /// One that is a cache of others.
+    pub fn with_upstreams(backend: B, auth: Auth, options: Options, caching: Caching) -> Self {
         Self(Arc::new(Shared {
             backend,
             auth,
@@ -96,6 +103,7 @@ impl<B: Backend> Registry<B> {
             memory: body::Memory::default(),
             options,
             metrics: Arc::default(),
+            through: Through::new(caching),
         }))
     }
 
@@ -199,19 +207,26 @@ async fn dispatch<B: Backend>(registry: &Registry<B>, parts: &Parts, content: Bo
             auth.require_known(&caller, parts, peer)?;
             lists::catalog(registry, &caller, &query()).await
         }
-        route => {
+        mut route => {
+            let remote = registry.place(&mut route, &query)?;
+            let remote = remote.as_ref();
             let (name, access) = needs(&route, method).ok_or_else(|| not_allowed(&route, method))?;
             auth.require(&caller, name, access, parts, peer)?;
             registry.permits(access)?;
+            if let Some(remote) = remote.filter(|_| access == Access::Push) {
+                return Err(no_push(name, remote));
+            }
             match &route {
-                Route::Tags(name) => lists::tags(registry, name, &query()).await,
+                Route::Tags(name) => lists::tags(registry, (name, remote), &query()).await,
                 Route::Referrers(name, subject) => lists::referrers(registry, name, subject, &query()).await,
-                Route::Blob(name, digest) if reads => blobs::get(registry, name, digest, method, headers).await,
+                Route::Blob(name, digest) if reads => {
+                    blobs::get(registry, (name, remote), digest, method, headers).await
+                }
                 Route::Blob(name, digest) => blobs::delete(registry, name, digest).await,
                 Route::Manifest(name, reference) => match *method {
                     Method::PUT => manifests::put(registry, name, reference, headers, content).await,
                     Method::DELETE => manifests::delete(registry, name, reference).await,
-                    _ => manifests::get(registry, name, reference, method, headers).await,
+                    _ => manifests::get(registry, (name, remote), reference, method, headers).await,
                 },
                 Route::Uploads(name) => uploads::begin(registry, &caller, name, &query(), headers, content).await,
                 Route::Upload(name, id) => match *method {
@@ -264,6 +279,17 @@ fn needs<'a>(route: &'a Route, method: &Method) -> Option<(&'a Name, Access)> {
 }
 
 impl<B: Backend> Registry<B> {
+    /// Gives the route the name that its repository has in storage, and says where else it is.
+    fn place(&self, route: &mut Route, query: &dyn Fn() -> Query) -> Answer<Option<Remote>> {
+        let places = &self.0.through.places;
+        let Some(name) = route.repository().filter(|_| !places.is_empty()) else {
+            return Ok(None);
+        };
+        let (stored, remote) = places.of(name.clone(), query().get("ns"))?;
+        *name = stored;
+        Ok(remote)
+    }
+
     /// Whether this registry does it at all, whoever asks.
     fn permits(&self, access: Access) -> Answer<()> {
         let refused = |message: &str| Err(Failure::new(Code::Unsupported, message));

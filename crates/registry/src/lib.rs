@@ -26,6 +26,7 @@ mod manifest;
 mod metrics;
 mod name;
 mod serve;
+mod through;
 mod upstream;
 
 pub use auth::{Access, Auth, Config as AuthConfig, Error as AuthError, Rule, secret};
@@ -38,4 +39,5 @@ pub use manifest::{Descriptor, Error as ManifestError, Manifest};
 pub use metrics::Metrics;
 pub use name::{Invalid, Name, Reference, Tag, UploadId};
 pub use serve::{Acceptor, Limits, Listener, TlsError, TlsFiles, metrics_router, serve};
-pub use upstream::Upstream;
+pub use through::{Caching, Places};
+pub use upstream::{Asked, Fetched, Trouble, Upstream, Why};

@@ -37,6 +37,8 @@ pub struct Metrics {
     sent: Counter,
     received: Counter,
     pub(crate) connections: Gauge,
+    pub(crate) stale: Counter,
+    fetched: Counter,
     collections: Counter,
     collected_blobs: Counter,
     collected_bytes: Counter,
@@ -61,6 +63,8 @@ impl Default for Metrics {
             sent: Counter::default(),
             received: Counter::default(),
             connections: Gauge::default(),
+            stale: Counter::default(),
+            fetched: Counter::default(),
             collections: Counter::default(),
             collected_blobs: Counter::default(),
             collected_bytes: Counter::default(),
@@ -80,6 +84,16 @@ impl Default for Metrics {
         );
         registry.register("received_bytes", "Bytes of blobs taken", metrics.received.clone());
         registry.register("connections", "Connections that are open", metrics.connections.clone());
+        registry.register(
+            "upstream_bytes",
+            "Bytes of blobs and manifests fetched from upstream",
+            metrics.fetched.clone(),
+        );
+        registry.register(
+            "upstream_stale",
+            "Answers from the cache for want of one from upstream",
+            metrics.stale.clone(),
+        );
         registry.register("collections", "Runs of the collector", metrics.collections.clone());
         registry.register(
             "collected_blobs",
@@ -110,6 +124,10 @@ impl Metrics {
 
     pub(crate) fn sent(&self, bytes: u64) {
         self.sent.inc_by(bytes);
+    }
+
+    pub(crate) fn fetched(&self, bytes: usize) {
+        self.fetched.inc_by(u64::try_from(bytes).unwrap_or(0));
     }
 
     pub(crate) fn received(&self, bytes: u64) {

@@ -144,15 +144,25 @@ impl Inner {
     }
 
     pub(super) fn put_manifest(&self, repository: &Name, tag: Option<&Tag>, manifest: &Manifest) -> Result<()> {
+        self.pin(manifest);
+        self.check(repository, manifest)?;
+        self.store(repository, tag, manifest)
+            .map_err(Error::io("store a manifest"))
+    }
+
+    pub(super) fn keep_manifest(&self, repository: &Name, tag: Option<&Tag>, manifest: &Manifest) -> Result<()> {
+        self.pin(manifest);
+        self.store(repository, tag, manifest)
+            .map_err(Error::io("store a manifest"))
+    }
+
+    fn pin(&self, manifest: &Manifest) {
         let named = manifest
             .blobs
             .iter()
             .chain(&manifest.manifests)
             .map(|part| &part.digest);
         self.epoch.pin(named.chain([&manifest.digest]));
-        self.check(repository, manifest)?;
-        self.store(repository, tag, manifest)
-            .map_err(Error::io("store a manifest"))
     }
 
     fn store(&self, repository: &Name, tag: Option<&Tag>, manifest: &Manifest) -> io::Result<()> {

@@ -22,10 +22,11 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::backend::{Append, Error, Result};
+use crate::backend::{Append, Content, Error, Result};
 use crate::name::{Name, UploadId};
 
 use super::durable::place;
+use super::reading::Reading;
 use super::{FileSystem, Inner, found, millis};
 
 /// What is hashed and written at once, while the next bytes come.
@@ -399,6 +400,26 @@ impl FileSystem {
             placed.map(|()| size)
         })
         .await
+    }
+
+    pub(super) async fn read_upload(&self, repository: &Name, id: UploadId, from: u64, to: u64) -> Result<Content> {
+        let upload = self.0.upload(repository, id)?;
+        if to > upload.offset() {
+            return Err(Error::Range {
+                offset: upload.offset(),
+            });
+        }
+        // Once open it can be read to its end, though the upload is finished meanwhile.
+        let opened = self
+            .blocking(move |_| found(File::open(upload.data())).map_err(Error::io("open an upload")))
+            .await?;
+        let file = opened.ok_or(Error::UploadUnknown)?;
+        Ok(Content::Stream(Box::pin(Reading::new(
+            file,
+            from,
+            to,
+            self.0.pool.clone(),
+        ))))
     }
 
     pub(super) async fn cancel_upload(&self, repository: &Name, id: UploadId) -> Result<()> {

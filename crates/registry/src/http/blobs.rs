@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use crate::backend::{Backend, Content, Intent};
 use crate::failure::{Answer, Code, Failure};
 use crate::name::Name;
+use crate::through::{self, Found, Remote};
 
 use super::range::{Range, is_known};
 use super::{DIGEST, Registry, value};
@@ -18,7 +19,7 @@ const FOREVER: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
 pub async fn get<B: Backend>(
     registry: &Registry<B>,
-    name: &Name,
+    (name, remote): (&Name, Option<&Remote>),
     digest: &Digest,
     method: &Method,
     headers: &HeaderMap,
@@ -28,9 +29,16 @@ pub async fn get<B: Backend>(
         true => Intent::Push,
         false => Intent::Pull,
     };
-    let Some(size) = registry.0.backend.blob(name, digest, intent).await? else {
-        return Err(Failure::blob_unknown(digest, name));
+    let found = match remote {
+        None => registry.0.backend.blob(name, digest, intent).await?.map(Found::Here),
+        Some(remote) if method == Method::HEAD => {
+            let size = registry.blob_size_through(name, digest, remote).await?;
+            size.map(Found::Here)
+        }
+        Some(remote) => registry.blob_through(name, digest, remote).await?,
     };
+    let found = found.ok_or_else(|| Failure::blob_unknown(digest, name))?;
+    let size = found.size();
     let text = digest.to_string();
     let etag = format!("\"{text}\"");
     let mut response = Response::new(Body::empty());
@@ -62,12 +70,16 @@ pub async fn get<B: Backend>(
     if method == Method::HEAD {
         return Ok(response);
     }
+    registry.0.metrics.sent(to - from);
+    if let Found::Coming(coming) = &found {
+        *response.body_mut() = through::body(registry, name, digest, coming, (from, to));
+        return Ok(response);
+    }
     let content = registry.0.backend.read(name, digest, from, to).await?;
     *response.body_mut() = match content.ok_or_else(|| Failure::blob_unknown(digest, name))? {
         Content::Whole(bytes) => Body::from(bytes),
         Content::Stream(stream) => Body::from_stream(stream),
     };
-    registry.0.metrics.sent(to - from);
     Ok(response)
 }
 

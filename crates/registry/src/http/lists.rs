@@ -11,6 +11,7 @@ use crate::auth::{Access, Caller};
 use crate::backend::Backend;
 use crate::failure::{Answer, Code, Failure};
 use crate::name::{Invalid, Name};
+use crate::through::{self, Remote};
 
 use super::query::{Query, escape};
 use super::{Registry, value};
@@ -21,9 +22,17 @@ const TAGS: usize = 10_000;
 const REPOSITORIES: usize = 1_000;
 const REFERRERS: usize = 1_000;
 
-pub async fn tags<B: Backend>(registry: &Registry<B>, name: &Name, query: &Query) -> Answer {
-    let limit = query.limit(TAGS)?;
-    let Some(mut tags) = registry.0.backend.tags(name, query.get("last"), limit + 1).await? else {
+pub async fn tags<B: Backend>(
+    registry: &Registry<B>,
+    (name, remote): (&Name, Option<&Remote>),
+    query: &Query,
+) -> Answer {
+    let (limit, last) = (query.limit(TAGS)?, query.get("last"));
+    let (found, stale) = match remote {
+        None => (registry.0.backend.tags(name, last, limit + 1).await?, false),
+        Some(remote) => registry.tags_through(name, remote, last, limit + 1).await?,
+    };
+    let Some(mut tags) = found else {
         return Err(Failure::new(
             Code::NameUnknown,
             format!("there is no repository {name}"),
@@ -32,6 +41,9 @@ pub async fn tags<B: Backend>(registry: &Registry<B>, name: &Name, query: &Query
     let more = tags.len() > limit;
     tags.truncate(limit);
     let mut response = json(&json!({ "name": name.as_str(), "tags": tags }));
+    if let Some(remote) = remote.filter(|_| stale) {
+        through::warn(response.headers_mut(), &*remote.upstream);
+    }
     if let Some(last) = tags.last().filter(|_| more) {
         link(
             &mut response,

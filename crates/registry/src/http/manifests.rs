@@ -9,6 +9,7 @@ use crate::backend::{Backend, Intent};
 use crate::failure::{Answer, Failure};
 use crate::manifest::{self, Manifest, SIZE_MAX};
 use crate::name::{Name, Reference};
+use crate::through::{self, Remote};
 
 use super::range::{accepts, is_known};
 use super::{DIGEST, Registry, body, empty, value};
@@ -17,7 +18,7 @@ const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 
 pub async fn get<B: Backend>(
     registry: &Registry<B>,
-    name: &Name,
+    (name, remote): (&Name, Option<&Remote>),
     reference: &Reference,
     method: &Method,
     headers: &HeaderMap,
@@ -27,9 +28,14 @@ pub async fn get<B: Backend>(
         Reference::Digest(_) if !registry.0.options.read_only => Intent::Push,
         _ => Intent::Pull,
     };
-    let Some(stored) = registry.0.backend.manifest(name, reference, intent).await? else {
-        return Err(Failure::manifest_unknown(reference, name));
+    let (found, stale) = match remote {
+        None => (registry.0.backend.manifest(name, reference, intent).await?, None),
+        Some(remote) => match registry.manifest_through(name, reference, remote).await? {
+            Some(found) => (Some(found.stored), found.stale.then_some(remote)),
+            None => (None, None),
+        },
     };
+    let stored = found.ok_or_else(|| Failure::manifest_unknown(reference, name))?;
     if !accepts(headers, &stored.media_type) {
         let message = format!(
             "manifest {reference} in repository {name} is {}, which the request's Accept does not take",
@@ -43,6 +49,9 @@ pub async fn get<B: Backend>(
     let fields = response.headers_mut();
     fields.insert(DIGEST, value(&digest));
     fields.insert(ETAG, value(&etag));
+    if let Some(remote) = stale {
+        through::warn(fields, &*remote.upstream);
+    }
     if is_known(headers, &etag) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return Ok(response);

@@ -38,6 +38,18 @@ impl Route {
         }
     }
 
+    pub fn repository(&mut self) -> Option<&mut Name> {
+        match self {
+            Self::Tags(name)
+            | Self::Manifest(name, _)
+            | Self::Blob(name, _)
+            | Self::Uploads(name)
+            | Self::Upload(name, _)
+            | Self::Referrers(name, _) => Some(name),
+            Self::Version | Self::Catalog | Self::Token | Self::Health | Self::Metrics => None,
+        }
+    }
+
     /// `None` for what is no path of a registry.
     pub fn parse(path: &str) -> Option<Result<Self, Invalid>> {
         match path {
