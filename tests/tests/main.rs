@@ -41,6 +41,8 @@ mod oci_spec;
 mod ondemand;
 mod readme;
 mod registry_access;
+mod registry_cache;
+mod registry_mounted;
 mod registry_server;
 mod run;
 mod save;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ferry_testkit::images::{self, BUSYBOX};
-use ferry_testkit::{Machine, wait_within};
+use ferry_testkit::{Machine, tools, wait_within};
 use serde_json::json;
 
 /// Seconds after which the engine is idle enough, and what an end may take on top.
@@ -119,4 +119,14 @@ fn members_of_the_docker_group_reach_it_however_it_was_started() {
     // Idle like the other: the file says so.
     machine.wait_for_end(END);
     engine.finish().ok();
+}
+
+/// The name alone makes it the command line: the engine is started as Ferry, and not as one more command that starts one.
+#[test]
+fn a_copy_called_docker_starts_one_engine() {
+    let machine = machine();
+    let copy = format!("cp {} /run/docker; /run/docker ps -aq 2>&1", tools::ferry().display());
+    assert_eq!(machine.sh(&copy).trim_end(), STARTED);
+    assert_eq!(machine.engines().len(), 1);
+    machine.wait_for_end(END);
 }

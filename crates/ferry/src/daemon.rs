@@ -1,13 +1,13 @@
 //! The daemon: settings, sockets, engine, and the order in which they come up and go down.
 //!
 //! ```text
-//! settings ─▶ sockets ─▶ engine (reconciles) ─▶ serve ──SIGTERM, SIGINT, idle──▶ answers end ─▶ engine closes
+//! settings ─▶ sockets ─▶ engine (reconciles) ─▶ registry, if any ─▶ serve ──SIGTERM, SIGINT, idle──▶ answers end ─▶ engine closes
 //! ```
 //! Containers live on in their shims.
 
 mod file;
 mod flags;
-mod registries;
+pub(crate) mod registries;
 mod settings;
 
 use std::ffi::OsString;
@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::flags::Flags;
 use self::settings::Settings;
+use crate::registry::Site;
 use crate::{build, refuse};
 
 /// Two are enough for what never blocks; what blocks has threads that come and go.
@@ -93,6 +94,17 @@ async fn serve(settings: Settings) -> Result<()> {
         .map(|host| Listener::bind(host))
         .collect::<Result<Vec<_>, _>>()?;
     let engine = Engine::open(settings.engine.clone()).await?;
+    let site = settings.registry.map(|registry| {
+        let site = Site::open(registry, &|name| std::env::var(name).ok());
+        site.context("the registry of this engine")
+    });
+    let site = match site.transpose() {
+        Ok(site) => site,
+        Err(error) => {
+            engine.close().await;
+            return Err(error);
+        }
+    };
     let pidfile = PidFile::write(&settings.pidfile)?;
     let closing = CancellationToken::new();
     let activity = Activity::default();
@@ -100,6 +112,7 @@ async fn serve(settings: Settings) -> Result<()> {
     if let Some(limit) = settings.idle_exit {
         tokio::spawn(on_idle(engine.clone(), activity.clone(), limit, closing.clone()));
     }
+    let registry = site.map(|site| tokio::spawn(site.run(closing.clone())));
     let identity = Identity {
         version: build::VERSION.to_owned(),
         build: build::id(),
@@ -108,6 +121,10 @@ async fn serve(settings: Settings) -> Result<()> {
     tracing::info!(hosts = ?settings.hosts, version = build::VERSION, "the engine listens");
     let router = ferry_server::router(engine.clone(), identity, closing.clone());
     ferry_server::serve(listeners, router, closing, activity).await;
+    if let Some(registry) = registry {
+        // One that panicked has served for as long as it could.
+        let _ = registry.await;
+    }
     engine.close().await;
     drop(pidfile);
     tracing::info!("the engine has ended");

@@ -1,4 +1,4 @@
-//! `ferry registry serve` and `ferry registry gc`.
+//! `ferry registry serve` and `ferry registry gc`; the daemon mounts the same [`Site`].
 //!
 //! ```text
 //! settings ─▶ directory (lock) ─▶ ports ─▶ collector, control socket, serve ──SIGTERM, SIGINT──▶ answers end
@@ -7,6 +7,8 @@
 mod flags;
 mod log;
 mod settings;
+mod site;
+mod upstream;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -15,15 +17,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
-use ferry_registry::{
-    Acceptor, Auth, Backend as _, Collected, Collection, FileSystem, FileSystemOptions, Listener, Metrics, Registry,
-    control, metrics_router, router, secret, serve,
-};
+use ferry_registry::{Backend as _, Collected, FileSystem, FileSystemOptions, control};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+pub use self::flags::Serve;
 use self::flags::{Command, Flags, Gc};
-use self::settings::Settings;
+pub use self::settings::{File, Settings};
+pub use self::site::Site;
 use crate::refuse;
 
 const BLOCKING: usize = 64;
@@ -66,87 +67,9 @@ fn run(settings: Settings) -> Result<()> {
 async fn serve_until_signal(settings: Settings) -> Result<()> {
     let shutdown = CancellationToken::new();
     tokio::spawn(on_signal(shutdown.clone())?);
-    let storage = open(&settings.root, settings.storage.clone())?;
-    let auth = match &settings.auth {
-        None => Auth::open(),
-        Some(auth) => {
-            let key = settings.root.join("secret");
-            let key = secret(&key).with_context(|| format!("read {}", key.display()))?;
-            Auth::new(auth, &key)?
-        }
-    };
-    let tls = settings.tls.as_ref().map(Acceptor::read).transpose()?;
-    let listen = |address, tls| Listener::bind(address, tls).with_context(|| format!("listen on {address}"));
-    let mut listeners = Vec::new();
-    for address in &settings.listen {
-        listeners.push(listen(*address, tls.clone())?);
-        if settings.auth.is_none() && !address.ip().is_loopback() && !settings.options.read_only {
-            tracing::warn!(%address, "everybody who reaches this port can push: set --htpasswd or rights");
-        }
-    }
-    let registry = Registry::new(storage.clone(), auth, settings.options.clone());
-    let metrics = registry.metrics();
-    let mut tasks = tokio::task::JoinSet::new();
-    if let Some(address) = settings.metrics_listen {
-        let (limits, router) = (settings.limits.clone(), metrics_router(metrics.clone()));
-        tasks.spawn(serve(
-            vec![listen(address, None)?],
-            router,
-            limits,
-            metrics.clone(),
-            shutdown.clone(),
-        ));
-    }
-    if let Some(interval) = settings.interval {
-        let (storage, collection) = (storage.clone(), settings.collection.clone());
-        tasks.spawn(collect_often(
-            storage,
-            collection,
-            interval,
-            metrics.clone(),
-            shutdown.clone(),
-        ));
-    }
-    let controlled = control::listen(storage, metrics.clone(), shutdown.clone());
-    tasks.spawn(async move {
-        if let Err(error) = controlled.await {
-            tracing::error!(%error, "`ferry registry gc` does not reach this server");
-        }
-    });
-    for listener in &listeners {
-        let address = listener.address().context("read the port that was given")?;
-        tracing::info!(%address, tls = tls.is_some(), root = %settings.root.display(), "the registry listens");
-    }
-    serve(listeners, router(registry), settings.limits, metrics, shutdown.clone()).await;
-    while tasks.join_next().await.is_some() {}
-    tracing::info!("the registry has ended");
+    let site = Site::open(settings, &|name| std::env::var(name).ok())?;
+    site.run(shutdown).await;
     Ok(())
-}
-
-fn open(root: &std::path::Path, options: FileSystemOptions) -> Result<FileSystem> {
-    FileSystem::open(root, options).with_context(|| format!("open {}", root.display()))
-}
-
-async fn collect_often(
-    storage: FileSystem,
-    collection: Collection,
-    interval: Duration,
-    metrics: std::sync::Arc<Metrics>,
-    shutdown: CancellationToken,
-) {
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(interval) => {}
-            () = shutdown.cancelled() => return,
-        }
-        match storage.collect(collection.clone()).await {
-            Ok(collected) => {
-                metrics.collected(&collected);
-                tracing::info!(?collected, "collected");
-            }
-            Err(error) => tracing::error!(cause = ?std::error::Error::source(&error), "{error}"),
-        }
-    }
 }
 
 fn on_signal(shutdown: CancellationToken) -> Result<impl Future<Output = ()>> {

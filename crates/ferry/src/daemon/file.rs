@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
+use crate::registry;
+
 /// Each key is absent or set; what is set may not be a flag as well.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -30,6 +32,8 @@ pub struct File {
     pub proxies: Option<Proxies>,
     /// Ferry's own: mirrors of any registry, by its host; `*` for all.
     pub mirrors: Option<BTreeMap<String, Vec<String>>>,
+    /// Ferry's own: a registry that this engine serves, with the keys of `ferry registry serve --config`.
+    pub registry: Option<registry::File>,
     /// Ferry's own: seconds without containers and clients after which the engine ends itself; 0 for never.
     pub idle_exit: Option<u64>,
 }

@@ -1,5 +1,6 @@
 //! The daemon's flags: dockerd's, as far as Ferry has what they set.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Parser};
@@ -62,6 +63,9 @@ pub struct Flags {
     /// Comma-separated list of hosts or IP addresses for which the proxy is skipped [default: $NO_PROXY]
     #[arg(long, value_name = "string")]
     pub no_proxy: Option<String>,
+    /// Serve a registry on this address and port; daemon.json has "registry" for its options
+    #[arg(long = "registry", value_name = "address:port")]
+    pub registry: Vec<SocketAddr>,
     /// Set key=value labels to the daemon
     #[arg(long = "label", value_name = "list")]
     pub labels: Vec<String>,

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use ferry_engine::Config;
 use ferry_engine::config::Bridge;
 use tracing_subscriber::filter::LevelFilter;
@@ -12,6 +12,7 @@ use tracing_subscriber::filter::LevelFilter;
 use super::file::File;
 use super::flags::Flags;
 use super::registries::Registries;
+use crate::registry;
 
 const CONFIG_FILE: &str = "/etc/ferry/daemon.json";
 const DATA_ROOT: &str = "/var/lib/ferry";
@@ -35,6 +36,8 @@ pub struct Settings {
     /// The engine ends itself after this time without containers and clients.
     pub idle_exit: Option<Duration>,
     pub engine: Config,
+    /// A registry that is served beside it.
+    pub registry: Option<registry::Settings>,
 }
 
 impl Settings {
@@ -90,6 +93,11 @@ impl Settings {
             https_proxy: both.pick("https-proxy", flags.https_proxy, proxies.https_proxy),
             no_proxy: both.pick("no-proxy", flags.no_proxy, proxies.no_proxy),
         };
+        let listen = Some(flags.registry).filter(|list| !list.is_empty());
+        let mut registry = file.registry.or_else(|| listen.is_some().then(registry::File::default));
+        if let Some(registry) = &mut registry {
+            registry.listen = both.pick("registry.listen", listen, registry.listen.take());
+        }
         both.check()?;
 
         if let Some(driver) = file.log_driver.filter(|driver| driver != "json-file") {
@@ -108,7 +116,17 @@ impl Settings {
         } else {
             PIDFILE.into()
         };
+        let data_root = absolute("data-root", data_root.unwrap_or_else(|| DATA_ROOT.into()))?;
         Ok(Self {
+            // Somebody may want something of a registry at any time.
+            idle_exit: idle_exit
+                .or(flags.idle_exit.map(|_| IDLE_EXIT))
+                .filter(|seconds| *seconds > 0 && registry.is_none())
+                .map(Duration::from_secs),
+            registry: registry
+                .map(|file| mounted(file, &data_root))
+                .transpose()
+                .context("registry")?,
             hosts: hosts.unwrap_or_else(|| vec![format!("unix://{}/ferry.sock", exec_root.display())]),
             pidfile: pidfile.unwrap_or(default_pidfile),
             log_level: level(if debug {
@@ -117,12 +135,8 @@ impl Settings {
                 log_level.as_deref().unwrap_or("info")
             })?,
             on_demand: flags.idle_exit.is_some(),
-            idle_exit: idle_exit
-                .or(flags.idle_exit.map(|_| IDLE_EXIT))
-                .filter(|seconds| *seconds > 0)
-                .map(Duration::from_secs),
             engine: Config {
-                data_root: absolute("data-root", data_root.unwrap_or_else(|| DATA_ROOT.into()))?,
+                data_root,
                 exec_root,
                 cgroup_parent: group(cgroup_parent.as_deref().unwrap_or(CGROUP_PARENT))?,
                 bridge: self::bridge(bridge, bip, mtu)?,
@@ -132,6 +146,18 @@ impl Settings {
             },
         })
     }
+}
+
+/// Its directory is the engine's, unless the file says another.
+fn mounted(mut file: registry::File, data_root: &Path) -> Result<registry::Settings> {
+    if file.log_level.is_some() {
+        bail!("log-level: it is the engine's, which has the log");
+    }
+    file.root = Some(absolute(
+        "root",
+        file.root.take().unwrap_or_else(|| data_root.join("registry")),
+    )?);
+    registry::Settings::of(registry::Serve::default(), file)
 }
 
 fn absolute(key: &str, path: PathBuf) -> Result<PathBuf> {
@@ -268,6 +294,25 @@ mod tests {
             message.contains("specified both as a flag and in the configuration file: debug"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn a_registry_is_mounted_when_the_flag_or_the_file_says() {
+        assert!(settings("", "{}").unwrap().registry.is_none());
+        let by_flag = settings("--registry 127.0.0.1:5000 --data-root /y", "").unwrap();
+        let registry = by_flag.registry.unwrap();
+        assert_eq!(registry.root, Path::new("/y/registry"));
+        assert_eq!(registry.listen, ["127.0.0.1:5000".parse().unwrap()]);
+        let file = r#"{"registry":{"root":"/r","allow-delete":true}}"#;
+        let both = settings("--registry [::1]:7", file).unwrap().registry.unwrap();
+        assert_eq!((both.root.as_path(), both.listen.len()), (Path::new("/r"), 1));
+        assert!(both.options.delete);
+        let on_demand = settings("--idle-exit --registry [::1]:7", "").unwrap();
+        assert!(on_demand.on_demand && on_demand.idle_exit.is_none());
+        assert!(refusal("--registry [::1]:7", r#"{"registry":{"listen":["[::1]:8"]}}"#).contains("registry.listen"));
+        assert!(refusal("", r#"{"registry":{"log-level":"debug"}}"#).contains("the engine's"));
+        assert!(refusal("", r#"{"registry":{"root":"r"}}"#).contains("absolute"));
+        assert!(refusal("", r#"{"registry":{"no-such":1}}"#).contains("no-such"));
     }
 
     #[test]

@@ -8,6 +8,8 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use ferry_registry::Collection;
 
+use super::upstream::Given;
+
 /// An OCI registry: push to it and pull from it with docker, podman, skopeo, oras, containerd and Ferry
 #[derive(Debug, Parser)]
 #[command(name = "ferry registry", disable_version_flag = true, disable_help_subcommand = true)]
@@ -44,6 +46,22 @@ pub struct Serve {
     /// Tags, manifests and blobs can be deleted
     #[arg(long)]
     pub allow_delete: bool,
+    /// Be a cache of another registry: of all names, or with "docker.io=https://registry-1.docker.io" of docker.io's; several
+    /// are possible
+    #[arg(long, value_name = "[host=]url")]
+    pub upstream: Vec<Given>,
+    /// Repositories at and below this are no upstream's, and can be pushed to
+    #[arg(long, value_name = "repository")]
+    pub upstream_except: Vec<String>,
+    /// Who this registry is at its one upstream; the configuration file has users for several
+    #[arg(long, value_name = "name", requires = "upstream_password_file")]
+    pub upstream_user: Option<String>,
+    /// File with the password for it
+    #[arg(long, value_name = "file", requires = "upstream_user")]
+    pub upstream_password_file: Option<PathBuf>,
+    /// For how long a tag is believed before the upstream is asked again [default: 1m]
+    #[arg(long, value_name = "duration", value_parser = duration)]
+    pub upstream_ttl: Option<Duration>,
     /// Users and bcrypt hashes, as `htpasswd -B` writes them
     #[arg(long, value_name = "file")]
     pub htpasswd: Option<PathBuf>,

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use ferry_registry::{AuthConfig, Collection, FileSystemOptions, Limits, Options, TlsFiles};
+use ferry_registry::{AuthConfig, Caching, Collection, FileSystemOptions, Limits, Options, TlsFiles};
 use serde::Deserialize;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::flags::{Serve, duration};
+use super::upstream::Given;
 
 /// Between two collections.
 const INTERVAL: Duration = Duration::from_secs(3600);
@@ -17,9 +18,12 @@ const INTERVAL: Duration = Duration::from_secs(3600);
 /// The file's keys: the flags', and what does not fit a flag. One that Ferry does not know is an error.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct File {
-    root: Option<PathBuf>,
-    listen: Option<Vec<SocketAddr>>,
+pub struct File {
+    pub root: Option<PathBuf>,
+    pub listen: Option<Vec<SocketAddr>>,
+    upstreams: Option<Vec<Given>>,
+    upstream_except: Option<Vec<String>>,
+    upstream_ttl: Option<String>,
     metrics_listen: Option<SocketAddr>,
     read_only: Option<bool>,
     allow_delete: Option<bool>,
@@ -34,7 +38,7 @@ struct File {
     cache_bytes: Option<usize>,
     idle_timeout: Option<String>,
     access_log: Option<bool>,
-    log_level: Option<String>,
+    pub log_level: Option<String>,
     auth: Option<AuthConfig>,
 }
 
@@ -46,6 +50,10 @@ pub struct Settings {
     pub metrics_listen: Option<SocketAddr>,
     pub tls: Option<TlsFiles>,
     pub auth: Option<AuthConfig>,
+    pub upstreams: Vec<Given>,
+    /// Repositories that are no upstream's.
+    pub upstream_except: Vec<String>,
+    pub upstream_ttl: Duration,
     pub options: Options,
     pub limits: Limits,
     pub storage: FileSystemOptions,
@@ -65,7 +73,7 @@ impl Settings {
     }
 
     /// A flag is stronger than the file.
-    fn of(flags: Serve, file: File) -> Result<Self> {
+    pub fn of(flags: Serve, file: File) -> Result<Self> {
         let Some(root) = flags.root.or(file.root) else {
             bail!("--root is missing: the directory of the registry");
         };
@@ -81,6 +89,21 @@ impl Settings {
         if let Some(path) = flags.htpasswd {
             auth.get_or_insert_default().htpasswd = Some(path);
         }
+        let mut upstreams = match flags.upstream.is_empty() {
+            true => file.upstreams.unwrap_or_default(),
+            false => flags.upstream,
+        };
+        if let Some(user) = flags.upstream_user {
+            let [upstream] = upstreams.as_mut_slice() else {
+                bail!(
+                    "--upstream-user is for one upstream, and there are {}: the file has users for several",
+                    upstreams.len()
+                );
+            };
+            (upstream.user, upstream.password_file) = (Some(user), flags.upstream_password_file);
+        }
+        let except = Some(flags.upstream_except).filter(|list| !list.is_empty());
+        let ttl = time("upstream-ttl", flags.upstream_ttl, file.upstream_ttl)?;
         let defaults = (Options::default(), Limits::default(), FileSystemOptions::default());
         let read_only = flags.read_only || file.read_only.unwrap_or(false);
         // Where nothing changes, nothing is removed that nobody has asked for.
@@ -107,6 +130,9 @@ impl Settings {
             metrics_listen: flags.metrics_listen.or(file.metrics_listen),
             tls,
             auth,
+            upstreams,
+            upstream_except: except.or(file.upstream_except).unwrap_or_default(),
+            upstream_ttl: ttl.unwrap_or(Caching::default().ttl),
             options: Options {
                 read_only,
                 delete: flags.allow_delete || file.allow_delete.unwrap_or(false),
@@ -197,6 +223,21 @@ mod tests {
     }
 
     #[test]
+    fn upstreams_are_given_by_flags_or_the_file() {
+        let file = r#"{"upstreams":[{"name":"quay.io","url":"https://quay.io"}],"upstream-except":["own"],"upstream-ttl":"5m"}"#;
+        let of_file = settings("--root /r", file).unwrap();
+        assert_eq!(of_file.upstreams[0].name.as_deref(), Some("quay.io"));
+        assert_eq!(
+            (&*of_file.upstream_except, of_file.upstream_ttl),
+            (&["own".to_owned()][..], Duration::from_secs(300))
+        );
+        let line = "--root /r --upstream http://a.b --upstream-user u --upstream-password-file /p --upstream-ttl 0";
+        let of_flags = settings(line, file).unwrap();
+        assert_eq!((of_flags.upstreams.len(), of_flags.upstream_ttl), (1, Duration::ZERO));
+        assert_eq!(of_flags.upstreams[0].user.as_deref(), Some("u"));
+    }
+
+    #[test]
     fn flags_are_stronger_than_the_file_and_both_are_checked() {
         let file = r#"{"root":"/f","gc-grace":"2h","listen":["[::1]:1"],"auth":{"rights":[{"who":["anonymous"],"repositories":["**"],"allow":["pull"]}]}}"#;
         let merged = settings("--root /r --gc-interval 0 --htpasswd /h --allow-delete", file).unwrap();
@@ -209,6 +250,15 @@ mod tests {
         assert!(auth.htpasswd.is_some() && auth.rights.is_some() && merged.options.delete);
         for (line, file) in [
             ("", "{}"),
+            ("--root /r --upstream here", "{}"),
+            ("--root /r --upstream-user u --upstream-password-file p", "{}"),
+            ("--root /r --upstream http://a.b --upstream-user u", "{}"),
+            (
+                "--root /r --upstream http://a.b --upstream c.d=http://a.b --upstream-user u --upstream-password-file p",
+                "{}",
+            ),
+            ("--root /r", r#"{"upstreams":[{"url":"http://a.b","no-such":1}]}"#),
+            ("--root /r", r#"{"upstream-ttl":"soon"}"#),
             ("--root /r --listen here", "{}"),
             ("--root /r --tls-cert /c", "{}"),
             ("--root /r --gc-grace -1s", "{}"),
