@@ -38,7 +38,7 @@ impl<T> Drop for Landing<T> {
 
 impl<T: Clone + Send + Sync + 'static> Flights<T> {
     /// Joins the work on `key`, or begins it as a task of its own. `None` when that has panicked.
-    pub async fn join<F>(self: &Arc<Self>, key: &str, work: impl FnOnce(Landing<T>) -> F) -> Option<T>
+    pub async fn join<F>(self: &Arc<Self>, key: &str, work: impl FnOnce(Landing<T>) -> F + Send + 'static) -> Option<T>
     where
         F: Future<Output = T> + Send + 'static,
     {
@@ -48,7 +48,8 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
                 Some(flight) => flight.clone(),
                 None => {
                     // It cannot land before it is in the table, whose lock it needs for that.
-                    let task = tokio::spawn(work(Landing(self.clone(), key.to_owned())));
+                    let landing = Landing(self.clone(), key.to_owned());
+                    let task = tokio::spawn(async move { work(landing).await });
                     let flight: Pin<Box<dyn Future<Output = Option<T>> + Send>> = Box::pin(task.map(Result::ok));
                     let flight = flight.shared();
                     running.insert(key.to_owned(), flight.clone());
