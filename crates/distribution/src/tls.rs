@@ -358,21 +358,22 @@ pub(crate) fn explain(error: &rustls::Error) -> String {
         rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => {
             "http: server gave HTTP response to HTTPS client".to_owned()
         }
-        rustls::Error::AlertReceived(alert) => format!("remote error: tls: {}", words(&format!("{alert:?}"))),
+        rustls::Error::AlertReceived(alert) => self::alert(&format!("{alert:?}")),
         other => format!("tls: {other}"),
     }
 }
 
 /// `CertificateRequired` as `certificate required`: what Go says of most alerts.
-fn words(name: &str) -> String {
-    let mut words = String::new();
+pub(crate) fn alert(name: &str) -> String {
+    let (mut words, mut before) = (String::new(), true);
     for letter in name.chars() {
-        if letter.is_uppercase() && !words.is_empty() && !words.ends_with(|last: char| last.is_uppercase()) {
+        if letter.is_uppercase() && !before {
             words.push(' ');
         }
         words.push(letter.to_ascii_lowercase());
+        before = letter.is_uppercase();
     }
-    words
+    format!("remote error: tls: {words}")
 }
 
 /// `presented` as webpki prints names: `DnsName("a")`, `IpAddress(127.0.0.1)`.

@@ -147,7 +147,7 @@ async fn inspect(call: &mut Call<'_>) -> Result<u8> {
                     platform.as_ref(),
                 )
             });
-            let text = document(&list.descriptor.media_type, entries.collect());
+            let text = document(&list.descriptor.media_type, &entries.collect::<Vec<_>>());
             call.ui.line(&text);
             Ok(0)
         }
@@ -335,10 +335,10 @@ fn assemble(list: &Reference, entries: &[Entry]) -> Result<(&'static str, String
         Some(first) if first.descriptor.media_type == media::OCI_MANIFEST => media::OCI_INDEX,
         _ => media::DOCKER_INDEX,
     };
-    Ok((media_type, document(media_type, manifests)))
+    Ok((media_type, document(media_type, &manifests)))
 }
 
-fn document(media_type: &str, manifests: Vec<String>) -> String {
+fn document(media_type: &str, manifests: &[String]) -> String {
     let text = format!(
         "{{\"schemaVersion\":2,\"mediaType\":{},\"manifests\":[{}]}}",
         Value::from(media_type),

@@ -67,6 +67,10 @@ fn text(url: &Url, error: &reqwest::Error) -> String {
     if innermost.contains("connection closed before message completed") {
         return "EOF".to_owned();
     }
+    if let Some(alert) = innermost.strip_prefix("received fatal alert: ") {
+        // HTTP/2 keeps the text alone of what TLS said.
+        return tls::alert(alert);
+    }
     if innermost == "connection closed" && url.scheme() == "https" {
         // Its reason, which comes after the handshake, was lost on the way up.
         return "connection closed by the server, which may require a client certificate".to_owned();

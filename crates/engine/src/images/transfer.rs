@@ -37,8 +37,8 @@ pub enum Step {
     },
     /// The index of the image cannot be complete there: only the manifest is sent.
     OnlyPlatform {
-        index: Descriptor,
-        selected: Descriptor,
+        index: Box<Descriptor>,
+        selected: Box<Descriptor>,
     },
     Pushed {
         tag: String,

@@ -110,8 +110,8 @@ fn messages(step: Step) -> Vec<Message> {
             progress: Some(Progress::default()),
             aux: Some(Aux::OnlyPlatform {
                 manifest_pushed_instead_of_index: true,
-                original_index: Box::new(shown(index)),
-                selected_manifest: Box::new(shown(selected)),
+                original_index: Box::new(shown(*index)),
+                selected_manifest: Box::new(shown(*selected)),
             }),
             ..Message::default()
         }],

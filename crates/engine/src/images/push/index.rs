@@ -37,9 +37,9 @@ pub enum Found {
     Whole(Box<Whole>),
     /// Something it names is neither here nor there.
     Partial {
-        index: Descriptor,
+        index: Box<Descriptor>,
         /// The manifest that is sent, as the index names it.
-        selected: Descriptor,
+        selected: Box<Descriptor>,
     },
 }
 
@@ -90,7 +90,10 @@ pub async fn find(world: &Arc<World>, repository: &Repository, image: &Image, ma
             blobs: search.blobs,
             documents: search.documents,
         })),
-        false => Found::Partial { index, selected },
+        false => Found::Partial {
+            index: Box::new(index),
+            selected: Box::new(selected),
+        },
     })
 }
 
