@@ -173,20 +173,6 @@ impl Small {
     }
 }
 
-/// Bytes that do not compress.
-fn noise(count: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut bytes = Vec::with_capacity(count + 8);
-    while bytes.len() < count {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend(state.to_le_bytes());
-    }
-    bytes.truncate(count);
-    bytes
-}
-
 /// A large file, many small ones, one that compresses well, and next to nothing.
 fn app(compression: Compression) -> Image {
     let mut many = Layer::new().dir("many", 0o755);
@@ -195,7 +181,7 @@ fn app(compression: Compression) -> Image {
         many = many.file(&format!("many/{number}"), text.as_bytes(), 0o644);
     }
     let layers = vec![
-        Layer::new().file("noise", &noise(3 << 20), 0o644).finish(),
+        Layer::new().file("noise", &images::noise(3 << 20), 0o644).finish(),
         many.finish(),
         Layer::new().file("zeros", &vec![b'0'; 4 << 20], 0o644).finish(),
         Layer::new().file("small", b"small", 0o644).finish(),

@@ -16,24 +16,10 @@ fn app(reference: &str, content: &str) -> Image {
     images::above_busybox(reference, Layer::new().file("content", content.as_bytes(), 0o644))
 }
 
-/// Bytes that do not compress.
-fn noise(count: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut bytes = Vec::with_capacity(count + 8);
-    while bytes.len() < count {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend(state.to_le_bytes());
-    }
-    bytes.truncate(count);
-    bytes
-}
-
 /// With so many layers of 24 MiB.
 fn large(reference: &str, layers: u8) -> Image {
     let layer = |salt: u8| {
-        let mut bytes = noise(24 << 20);
+        let mut bytes = images::noise(24 << 20);
         bytes[0] = salt;
         Layer::new().file(&format!("large{salt}"), &bytes, 0o644).finish()
     };

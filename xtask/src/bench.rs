@@ -68,7 +68,7 @@ pub fn registries(workspace: &Workspace, quick: bool, write: bool) -> Result<boo
         return Ok(false);
     };
     let rounds = if quick { 1 } else { 5 };
-    let page = registry::page(&binary, &peer.share, &peer, rounds, &heading()?);
+    let page = registry::page(&binary, &peer, rounds, &heading()?);
     peer.stop()?;
     let page = page?;
     println!("\n{page}");

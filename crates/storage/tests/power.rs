@@ -153,7 +153,7 @@ async fn child() {
     settled(&store).await;
     let mut store = Some(store);
     let (mut whole, mut gone) = (0, 0);
-    for wait in [0, 0, 5, 20, 80, 200, 1000] {
+    for wait in [0, 0, 0, 0, 5, 20, 80, 200, 1000] {
         let running = store.take().unwrap();
         machine.cut(running, Duration::from_millis(wait), |running| pull(&new, running));
 

@@ -33,6 +33,20 @@ extra:x:1001:app
 nobody:x:65534:
 ";
 
+/// Bytes that do not compress.
+pub fn noise(count: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut bytes = Vec::with_capacity(count + 8);
+    while bytes.len() < count {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend(state.to_le_bytes());
+    }
+    bytes.truncate(count);
+    bytes
+}
+
 /// Debian's static busybox with a link for each applet, users and the usual directories.
 pub fn busybox_layer() -> Layer {
     let binary = std::fs::read("/bin/busybox").expect("busybox-static is installed: `cargo xtask setup`");

@@ -50,10 +50,11 @@ impl Drop for Server {
     }
 }
 
-pub fn page(binary: &Path, share: &Path, peer: &Peer, rounds: usize, heading: &str) -> Result<String> {
-    fs::copy(binary, share.join("ferry-bench")).context("copy the binary to the peers")?;
+pub fn page(binary: &Path, peer: &Peer, rounds: usize, heading: &str) -> Result<String> {
+    let copy = peer.share.join("ferry-bench");
+    fs::copy(binary, &copy).context("copy the binary to the peers")?;
     let page = measure(peer, rounds, heading);
-    let _ = fs::remove_file(share.join("ferry-bench"));
+    let _ = fs::remove_file(copy);
     shell::run(
         peer.command()
             .args(["rm", "-rf", "/tmp/rb-ferry", "/tmp/rb-cncf", "/tmp/rb.yml"]),
