@@ -20,7 +20,7 @@ impl Side<'_> {
 }
 
 /// Words, with single quotes.
-pub(crate) fn split(line: &str) -> Vec<String> {
+pub fn split(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     for (index, part) in line.split('\'').enumerate() {
         if index % 2 == 1 {
@@ -122,8 +122,8 @@ fn compare_with(extra: &[Image], lines: &[&str]) {
         let outputs: Vec<_> = sides.iter().map(|side| side.run(line)).collect();
         let shown = |output: &Output| {
             let mut stdout = normalise(&output.stdout);
-            // Images of one second come in any order from Docker.
-            if line.starts_with("images") {
+            // Images of one second, and changes in one directory, come in any order from Docker.
+            if line.starts_with("images") || line.starts_with("diff") {
                 let mut lines: Vec<_> = stdout.lines().collect();
                 lines.sort_unstable();
                 stdout = lines.join("\n");
@@ -305,6 +305,78 @@ fn images_of_every_kind() {
             "load -i /nowhere",
         ],
     );
+}
+
+#[test]
+fn stats_diff_and_prunes() {
+    compare(&[
+        "run -d --name c1 --label mark=p1 busybox sh -c 'echo x >/new; rm /bin/ls; mkdir /d; echo y >/d/f; exec sleep 1000'",
+        "exec c1 sleep 0.3",
+        "diff c1",
+        "diff nobody",
+        "container diff",
+        "create --name s1 --label mark=p1 busybox",
+        "diff s1",
+        "stats --no-stream --format '{{.Name}} {{.Container}} {{.PIDs}}' c1 s1",
+        "stats --no-stream --format 'table {{.Container}}\t{{.MemPerc}}' s1",
+        "stats --no-stream --format json s1",
+        "stats --no-stream s1",
+        "stats --no-stream --no-trunc s1",
+        "stats --no-stream --format '{{.Foo}}' c1",
+        "stats --no-stream nobody",
+        "stats --no-stream c1 nobody",
+        "stats nobody",
+        "container prune -f --filter nonsense=1",
+        "container prune -f --filter nonsense",
+        "container prune -f --filter until=nonsense",
+        "container prune --filter label=mark=p1",
+        "container prune -f --filter label=mark=p1 --filter until=1h",
+        "container prune -f --filter label=mark=p1",
+        "container prune -f --filter label=mark=p1",
+        "system prune --volumes",
+        "system prune -a --filter label=mark=p1",
+        "system prune -f --filter label=mark=nothing",
+        "system prune -f --volumes --filter until=1h",
+        "system prune -f --filter nonsense=1",
+        "rm -f c1",
+    ]);
+}
+
+#[test]
+fn links_of_the_default_bridge() {
+    compare(&[
+        "run -d --name l1 -e FOO=1 -e HOME=/x -e EMPTY --expose 90-93/tcp --expose 80 --expose 53/udp busybox sleep 1000",
+        "run --name l2 --link l1:my-one.x busybox sh -c 'env | grep MY_ONE | sed s/[0-9.]*:[0-9]*$/IP/ | grep -v ADDR | sort'",
+        "inspect -f '{{json .HostConfig.Links}}' l2",
+        "inspect -f '{{json .HostConfig.Links}}' l1",
+        "ps -a --no-trunc --format '{{.Names}}'",
+        "ps -a --format '{{.Names}}'",
+        "rm --link l2/nothing",
+        "rm --link nobody/nothing",
+        "rm --link nobody",
+        "rm --link l2",
+        "rm --link l2/my-one.x",
+        "rm --link l2/my-one.x",
+        "ps -a --no-trunc --format '{{.Names}}'",
+        "inspect -f '{{json .HostConfig.Links}}' l2",
+        "run --rm --link nobody:x busybox true",
+        "run --rm --link l1:aa --link l1:bb busybox sh -c 'env | grep _NAME | wc -l'",
+        "run --rm --network host --link l1:aa busybox true",
+        "run --rm --network none --link l1:aa busybox sh -c 'env | grep -c AA_'",
+        "stop -t 0 l1",
+        "run --name l3 --link l1:aa busybox true",
+        "rm -f l1 l2 l3",
+    ]);
+}
+
+#[test]
+fn top_and_what_it_is_asked_for() {
+    compare(&[
+        "run -d --name c1 busybox sleep 1000",
+        "top c1 -o user,args",
+        "top c1 -o nothing",
+        "rm -f c1",
+    ]);
 }
 
 #[test]

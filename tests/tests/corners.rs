@@ -41,7 +41,7 @@ const IN_USER_NAMESPACES: [&str; 6] = [
 ];
 
 /// How many there are in [`explained`].
-const REASONS: usize = 14;
+const REASONS: usize = 13;
 
 /// A tree: what the walk says of each path.
 type Tree = BTreeMap<String, String>;
@@ -91,7 +91,12 @@ fn odd_layers_are_what_docker_engine_and_containerd_make_of_them() {
                     "--cap-add",
                     "CAP_SYS_ADMIN",
                 ];
-                tree(engines.ctr(line).args([name.as_str(), corner.name]))
+                let run = || tree(engines.ctr(line).args([name.as_str(), corner.name]));
+                // ctr now and then ends before it has passed on what the container wrote.
+                match run() {
+                    Ok(nothing) if nothing.is_empty() => run(),
+                    walked => walked,
+                }
             }
             failed => Err(failed.stderr),
         };
@@ -276,10 +281,6 @@ fn explained(corner: &str, peer: Peer, path: &str, our: &str, their: &str) -> Op
             "this Docker refuses duplicates",
             their.contains("duplicates of file paths"),
         ),
-        ("duplicates", Containerd, "/odd/two" | "/odd/tohard") => (
-            "what was replaced is kept beside the tree, for the recipe: the number of links shows it",
-            our.replace("links=3", "links=2") == their,
-        ),
         ("parents", _, "/odd/made" | "/odd/made/for") => {
             ("directories that no archive has are as old as the pull", but_for_time())
         }
@@ -294,7 +295,9 @@ fn explained(corner: &str, peer: Peer, path: &str, our: &str, their: &str) -> Op
             but_for_time(),
         ),
         ("numbers" | "times", _, _) => (
-            "times before 1970 become 1970",
+            // Nothing of Docker's depends on it: digests and `commit` take times from archives and files as they are, and who
+            // keeps old files in an image wants to see their times. A file system that has no such times says so itself.
+            "theirs make 1970 of times before it, and Ferry keeps them",
             our.contains(" mtime=-") && their.contains(" mtime=0.000000000") && but_for_time(),
         ),
         ("sparse-gnu", _, "") => (

@@ -218,3 +218,24 @@ fn a_client_that_goes_away_leaves_the_container_alone() {
     engine.cli(["exec", "c1", "true"]).ok();
     assert_eq!(engine.field("c1", "/State/Running"), "true");
 }
+
+/// What the start says of the terminal is how its output comes, as with Docker; docker-py says nothing.
+#[test]
+fn output_is_framed_as_the_start_asks() {
+    let engine = Engine::start();
+    engine.busybox();
+    engine.sleeper("c1", &[]);
+    for (terminal, told) in [(true, false), (true, true), (false, false), (false, true)] {
+        let create = serde_json::json!({"Cmd": ["printf", "hello"], "Tty": terminal, "AttachStdout": true});
+        let (_, created) = engine.api("POST", "/containers/c1/exec", Some(&create));
+        let output = std::process::Command::new("curl")
+            .args(["-s", "-H", "Content-Type: application/json", "--unix-socket"])
+            .arg(engine.socket())
+            .args(["-d", &format!("{{\"Tty\":{told}}}")])
+            .arg(format!("http://d/exec/{}/start", created["Id"].as_str().unwrap()))
+            .output()
+            .unwrap();
+        let expected: &[u8] = if told { b"hello" } else { b"\x01\0\0\0\0\0\0\x05hello" };
+        assert_eq!(output.stdout, expected, "a terminal: {terminal}, told: {told}");
+    }
+}

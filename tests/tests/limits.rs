@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ferry_testkit::images::BUSYBOX;
-use ferry_testkit::{Engine, wait_until};
+use ferry_testkit::{Engine, TestDaemon, wait_until};
 
 /// A control file of the container's own group, read from inside: v1 below the controller, v2 at the top.
 fn control(engine: &Engine, container: &str, v1: &str, v2: &str) -> String {
@@ -170,4 +170,24 @@ fn shared_memory_counts() {
     );
     assert_ne!(output.code, 0);
     wait_until("the engine is well", || engine.api("GET", "/_ping", None).0 == 200);
+}
+
+#[test]
+fn a_shells_limit_on_open_files_is_the_containers_and_not_the_engines() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let hard = getrlimit(Resource::Nofile).maximum;
+    let wanted = Rlimit {
+        current: Some(1024),
+        maximum: hard,
+    };
+    setrlimit(Resource::Nofile, wanted).unwrap();
+    let daemon = TestDaemon::start();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", daemon.engine_pid())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let values: Vec<_> = line.split_whitespace().skip(3).take(2).collect();
+    assert_eq!(values[0], values[1], "{line}");
+    daemon.busybox();
+    assert_eq!(daemon.sh(&[], "ulimit -Sn"), "1024");
+    daemon.sleeper("c1", &[]);
+    assert_eq!(daemon.cli(["exec", "c1", "sh", "-c", "ulimit -Sn"]).ok(), "1024");
 }

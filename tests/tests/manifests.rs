@@ -170,6 +170,66 @@ fn an_index_goes_where_its_image_goes_with_its_attestations() {
     daemon.finish();
 }
 
+/// What one name was pulled by is what it is pushed by, also when the same image came otherwise since.
+#[test]
+fn an_image_of_several_indexes_is_pushed_by_the_one_of_its_name() {
+    let mut daemon = TestDaemon::start();
+    let registry = Registry::start(&daemon, &[]);
+    let (other, third) = ("127.0.0.1:5000/other/app:2", format!("{REPOSITORY}:3"));
+    let names = [format!("{REPOSITORY}:1"), other.to_owned(), third];
+    let mut digests = Vec::new();
+    for (name, statement) in names.iter().zip(["first", "second", "third"]) {
+        let mut layout = Layout::default();
+        let own = layout.image(&image("amd64"));
+        let attestation = layout.attestation(&own, statement);
+        let (archive, index) = layout.archive(name, vec![own, attestation], None);
+        load(&daemon, &archive);
+        assert_eq!(pushed(&daemon.cli(["push", name])), index);
+        daemon.cli(["rmi", name]).ok();
+        digests.push(index);
+    }
+    for name in &names {
+        daemon.cli(["pull", "-q", name]).ok();
+    }
+    let ids = daemon.cli(["images", "-q", "--no-trunc"]).ok();
+    assert!(ids.lines().all(|id| Some(id) == ids.lines().next()), "one image: {ids}");
+    let everything = |daemon: &TestDaemon| {
+        for (name, digest) in names.iter().zip(&digests) {
+            assert_eq!(pushed(&daemon.cli(["push", name])), *digest, "{name}");
+        }
+    };
+    everything(&daemon);
+    // A name that is given is of the way of the name it was given by.
+    let copies = [0, 1, 2].map(|at| format!("127.0.0.1:5000/copy{at}/app:1"));
+    for (name, copy) in names.iter().zip(&copies) {
+        daemon.cli(["tag", name, copy]).ok();
+    }
+    daemon.kill9();
+    daemon.start_again();
+    everything(&daemon);
+    for (copy, digest) in copies.iter().zip(&digests) {
+        assert_eq!(pushed(&daemon.docker(["push", copy])), *digest, "{copy}");
+    }
+    clean(&daemon);
+    // What only a removed name had goes with it: the index, and of the attestation the manifest and the statement.
+    let before = blobs(&daemon).len();
+    daemon.cli(["rmi", &names[1], &copies[1]]).ok();
+    assert_eq!(blobs(&daemon).len(), before - 3);
+    clean(&daemon);
+    assert_eq!(pushed(&daemon.cli(["push", &names[0]])), digests[0]);
+    // And of what is damaged only that.
+    let path = daemon.data_root().join("blobs/sha256").join(&digests[0][7..]);
+    std::fs::write(path, "{}").unwrap();
+    daemon.cli(["system", "check", "--repair"]);
+    clean(&daemon);
+    assert_eq!(pushed(&daemon.cli(["push", &names[2]])), digests[2]);
+    assert_ne!(pushed(&daemon.cli(["push", &names[0]])), digests[0]);
+    daemon.cli(["rmi", &names[0], &names[2], &copies[0], &copies[2]]).ok();
+    assert_eq!(blobs(&daemon), [""; 0]);
+    drop(registry);
+    daemon.finish();
+}
+
 #[test]
 fn an_index_that_cannot_be_whole_stays_behind_and_is_named() {
     let daemon = TestDaemon::start();
@@ -247,10 +307,12 @@ fn an_image_does_without_attestations_that_are_not_there() {
 #[test]
 fn lists_are_made_annotated_pushed_and_shown_as_docker_does() {
     let daemon = TestDaemon::start();
-    let registry = Registry::start(&daemon, &[]);
+    let registry = Registry::start(&daemon, &["--allow-delete"]);
+    let mut manifests = Vec::new();
     for architecture in ["amd64", "arm64"] {
         let mut layout = Layout::default();
         let own = layout.image(&image(architecture));
+        manifests.push(own.clone());
         let name = format!("{REPOSITORY}:{architecture}");
         let (archive, _) = layout.archive(&name, vec![own], None);
         let platform = format!("linux/{architecture}");
@@ -322,6 +384,59 @@ fn lists_are_made_annotated_pushed_and_shown_as_docker_does() {
     std::fs::rename(there.join("manifests"), here.join("manifests")).unwrap();
     let ours = beside(&daemon, &ferry, "ferry", &["manifest", "inspect", "-v", &list]).ok();
     assert_eq!(ours, theirs);
+    // A list whose first entry is one of Docker's types and the list is not, one with a list in it, and one with an entry that is
+    // gone: what is shown, and why nothing is.
+    let url = format!("http://{}/v2/team/app/manifests", Registry::ADDRESS);
+    let put = |tag: &str, content: &Value| {
+        let (kind, body) = (format!("Content-Type: {OCI_INDEX}"), content.to_string());
+        let at = format!("{url}/{tag}");
+        let line = [
+            "curl",
+            "-fsS",
+            "-o",
+            "/dev/null",
+            "-X",
+            "PUT",
+            "-H",
+            &kind,
+            "-d",
+            &body,
+            &at,
+        ];
+        daemon.in_namespace(&line).ok();
+    };
+    let both =
+        json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "annotations": { "k": "v" }, "manifests": manifests });
+    put("both", &both);
+    let inner = json!({ "mediaType": OCI_INDEX, "size": both.to_string().len(), "digest": format!("sha256:{}", sha256(both.to_string().as_bytes())) });
+    put(
+        "nested",
+        &json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [inner] }),
+    );
+    let show = |tag: &str| {
+        for flags in [&["--insecure"][..], &["--insecure", "-v"]] {
+            let name = format!("{REPOSITORY}:{tag}");
+            let line: Vec<&str> = ["manifest", "inspect"]
+                .iter()
+                .chain(flags)
+                .copied()
+                .chain([name.as_str()])
+                .collect();
+            let theirs = beside(&daemon, &docker, "docker", &line);
+            let ours = beside(&daemon, &ferry, "ferry", &line);
+            assert_eq!(
+                (ours.code, &ours.stdout),
+                (theirs.code, &theirs.stdout),
+                "{line:?}: {ours:?} {theirs:?}"
+            );
+            assert_eq!(ours.stderr, theirs.stderr, "{line:?}");
+        }
+    };
+    show("both");
+    show("nested");
+    let gone = format!("{url}/{}", manifests[1]["digest"].as_str().unwrap());
+    daemon.in_namespace(&["curl", "-fsS", "-X", "DELETE", &gone]).ok();
+    show("both");
     // A file that was tampered with is refused.
     let dir = here.join("manifests/127.0.0.1-5000_team_app-list");
     let path = std::fs::read_dir(&dir).unwrap().next().unwrap().unwrap().path();

@@ -1,7 +1,9 @@
-//! The default bridge, `none` and `host`; what is not there yet is refused by name.
+//! The default bridge, `none` and `host`.
+
+use std::time::Duration;
 
 use ferry_testkit::images::BUSYBOX;
-use ferry_testkit::{Engine, Run, TestDaemon, wait_until};
+use ferry_testkit::{Engine, Neighbour, TestDaemon, wait_until, wait_within};
 
 fn address(engine: &Engine, name: &str) -> String {
     engine.field(name, "/NetworkSettings/Networks/bridge/IPAddress")
@@ -99,50 +101,10 @@ fn the_resolver_is_written_and_the_host_s_addresses_filtered() {
     assert!(!text.contains("nameserver 127."), "{text}");
 }
 
-/// A namespace beside the daemon's, joined to it by a veth pair: 198.51.100.1 is the daemon's side, .2 the outside's.
-struct Outside(std::process::Child);
-
-impl Outside {
-    fn new(daemon: &TestDaemon) -> Self {
-        let child = std::process::Command::new("unshare")
-            .args(["--net", "--", "sleep", "600"])
-            .spawn()
-            .unwrap();
-        let pid = child.id().to_string();
-        let outside = Self(child);
-        let own = std::fs::read_link("/proc/self/ns/net").unwrap();
-        wait_until("a namespace", || {
-            std::fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|link| link != own)
-        });
-        for line in [
-            format!("ip link add out0 type veth peer name in0 netns {pid}"),
-            "ip addr add 198.51.100.1/24 dev out0".to_owned(),
-            "ip link set out0 up".to_owned(),
-        ] {
-            daemon.in_namespace(&line.split(' ').collect::<Vec<_>>()).ok();
-        }
-        outside.run("ip addr add 198.51.100.2/24 dev in0").ok();
-        outside.run("ip link set in0 up").ok();
-        outside.run("ip link set lo up").ok();
-        outside
-    }
-
-    fn run(&self, line: &str) -> Run {
-        Run::new("nsenter").args(["--target", &self.0.id().to_string(), "--net", "--", "sh", "-c", line])
-    }
-}
-
-impl Drop for Outside {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn outbound_is_masqueraded_and_inbound_dropped() {
     let daemon = TestDaemon::start();
-    let outside = Outside::new(&daemon);
+    let outside = Neighbour::new(&daemon, "out0", "198.51.100");
     daemon.busybox();
     daemon
         .cli([
@@ -181,64 +143,56 @@ fn outbound_is_masqueraded_and_inbound_dropped() {
     outside.run("ip route add 172.16.0.0/12 via 198.51.100.1").ok();
     let reached = outside.run(&format!("busybox nc -w 2 {address} 80")).input("").output();
     assert_eq!(reached.stdout, "", "a connection from outside reached the container");
-    assert_ne!(outside.run(&format!("ping -c 1 -W 1 {address}")).output().code, 0);
-    daemon.in_namespace(&["ip", "link", "del", "out0"]).ok();
+    assert_ne!(
+        outside.run(&format!("busybox ping -c 1 -W 1 {address}")).output().code,
+        0
+    );
 }
 
 #[test]
 fn forwarding_turned_on_by_ferry_forwards_nothing_else() {
     let daemon = TestDaemon::start();
-    let (one, two) = (
-        Outside::new(&daemon),
-        std::process::Command::new("unshare")
-            .args(["--net", "--", "sleep", "600"])
-            .spawn()
-            .unwrap(),
-    );
-    let two = Outside(two);
-    let pid = two.0.id().to_string();
-    let own = std::fs::read_link("/proc/self/ns/net").unwrap();
-    wait_until("a namespace", || {
-        std::fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|link| link != own)
-    });
-    for line in [
-        format!("ip link add out1 type veth peer name in1 netns {pid}"),
-        "ip addr add 203.0.113.1/24 dev out1".into(),
-        "ip link set out1 up".into(),
-    ] {
-        daemon.in_namespace(&line.split(' ').collect::<Vec<_>>()).ok();
-    }
-    two.run("ip addr add 203.0.113.2/24 dev in1; ip link set in1 up; ip route add default via 203.0.113.1")
-        .ok();
+    let one = Neighbour::new(&daemon, "out0", "198.51.100");
+    let two = Neighbour::new(&daemon, "out1", "203.0.113");
+    two.run("ip route add default via 203.0.113.1").ok();
     one.run("ip route add default via 198.51.100.1").ok();
-    let forwarded = || one.run("ping -c 1 -W 1 203.0.113.2").output().code == 0;
+    let forwarded = || one.run("busybox ping -c 1 -W 1 203.0.113.2").output().code == 0;
     assert!(!forwarded());
     daemon.sleeper("c1", &[]);
-    assert_eq!(daemon.in_namespace(&["cat", "/proc/sys/net/ipv4/ip_forward"]).ok(), "1");
+    assert!(one.run("busybox ping -c 1 -W 1 198.51.100.1").output().code == 0);
     assert!(!forwarded(), "the machine became a router");
-    for link in ["out0", "out1"] {
-        daemon.in_namespace(&["ip", "link", "del", link]).ok();
-    }
+    let ip_forward = |value: &str| {
+        let line = format!("echo {value} > /proc/sys/net/ipv4/ip_forward");
+        daemon.in_namespace(&["sh", "-c", &line]).ok();
+    };
+    let out = || {
+        daemon
+            .cli(["exec", "c1", "ping", "-c", "1", "-W", "1", "203.0.113.2"])
+            .code
+            == 0
+    };
+    assert!(out());
+    // Somebody wants it to be one, and then not.
+    ip_forward("1");
+    wait_within(Duration::from_secs(10), "the machine is a router", || {
+        forwarded() && out()
+    });
+    ip_forward("0");
+    wait_within(Duration::from_secs(10), "it is none any more", || out() && !forwarded());
 }
 
+/// The other one's first network by name is not the one that the link is on.
 #[test]
-fn what_is_not_there_yet_is_refused_by_name() {
+fn a_link_s_variables_have_the_address_on_the_bridge() {
     let daemon = TestDaemon::start();
     daemon.busybox();
-    for (options, named) in [(&["-p", "8080:80"][..], "-p"), (&["--network", "mine"], "mine")] {
-        for program in [ferry_testkit::Program::Ferry, ferry_testkit::Program::Docker] {
-            let args = ["run", "--rm"].iter().chain(options).chain(&[BUSYBOX, "true"]);
-            let output = daemon.command(program).args(args).output();
-            assert_eq!(output.code, 125, "{output:?}");
-            assert!(
-                output.stderr.contains(named) || output.stderr.contains("port"),
-                "{options:?}: {output:?}"
-            );
-            assert_eq!(
-                daemon.cli(["ps", "-aq"]).ok(),
-                "",
-                "nothing is left of the refused container"
-            );
-        }
+    daemon.cli(["network", "create", "aaa"]).ok();
+    daemon.sleeper("one", &["--expose", "80"]);
+    daemon.cli(["network", "connect", "aaa", "one"]).ok();
+    let script = "grep ' *other ' /etc/hosts | cut -f1; echo $OTHER_PORT_80_TCP_ADDR";
+    for _ in 0..2 {
+        let said = daemon.sh(&["--link", "one:other"], script);
+        let addresses: Vec<&str> = said.split_whitespace().collect();
+        assert!(addresses.len() == 2 && addresses[0] == addresses[1], "{said}");
     }
 }

@@ -75,7 +75,8 @@ fn commands_at_the_same_time_start_one_engine() {
         let output = command.finish();
         assert_eq!((output.code, &*output.stdout), (0, ""), "{output:?}");
     }
-    assert_eq!(machine.engines().len(), 1);
+    // Those that came too late may still be on their way out.
+    wait_within(END, "one engine is left", || machine.engines().len() == 1);
     machine.wait_for_end(END);
 }
 

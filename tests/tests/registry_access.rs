@@ -49,7 +49,7 @@ fn certificate(daemon: &TestDaemon, name: &str) -> String {
 /// `ferry registry serve` at [`SECURE`].
 fn serve_securely(daemon: &TestDaemon, args: &[&str]) -> Running {
     let root = daemon.dir().join("secure");
-    fs::create_dir(&root).unwrap();
+    fs::create_dir_all(&root).unwrap();
     let (cert, key) = (certificate(daemon, "server.crt"), certificate(daemon, "server.key"));
     let listen = format!("{HOST}:5443");
     let ferry = tools::ferry();
@@ -117,6 +117,141 @@ fn authorities_and_client_certificates_are_those_of_certs_d() {
     let wrong = daemon.cli(["pull", &other]).fails(1);
     assert!(wrong.contains("certificate") && wrong.contains(HOST), "{wrong}");
     drop(server);
+    daemon.finish();
+}
+
+/// An upstream by TLS, with an authority of the site's own, that gives tokens to the user joe.
+struct Secured {
+    daemon: TestDaemon,
+    password: PathBuf,
+}
+
+impl Secured {
+    fn start() -> Self {
+        let daemon = TestDaemon::builder().set_up(MACHINE).start();
+        // `secret`, bcrypt.
+        let users = "joe:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n";
+        fs::write(daemon.dir().join("htpasswd"), users).unwrap();
+        let password = daemon.dir().join("password");
+        fs::write(&password, "secret\n").unwrap();
+        Self { daemon, password }
+    }
+
+    /// `auth` is what its file has beside the users.
+    fn upstream(&self, auth: &str) -> Running {
+        let config = self.daemon.dir().join("upstream.json");
+        let users = self.daemon.dir().join("htpasswd");
+        let text = format!(r#"{{"auth":{{"htpasswd":"{}"{auth}}}}}"#, users.display());
+        fs::write(&config, text).unwrap();
+        serve_securely(&self.daemon, &["--config", config.to_str().unwrap()])
+    }
+
+    fn cache(&self, more: &[&str]) -> Registry {
+        let mut line = vec!["--upstream", "https://registry.test:5443", "--upstream-ttl", "0"];
+        line.extend(["--upstream-user", "joe", "--upstream-password-file"]);
+        line.push(self.password.to_str().unwrap());
+        line.extend(more);
+        Registry::start(&self.daemon, &line)
+    }
+
+    fn trust(&self, authority: &str) {
+        let authority = certificate(&self.daemon, authority);
+        let dir = format!("/etc/ferry/certs.d/{SECURE}");
+        let script = format!("mkdir -p {dir}; cp {authority} {dir}/ca.crt");
+        self.daemon.in_namespace(&["sh", "-ec", &script]).ok();
+    }
+}
+
+/// A cache, as it is meant.
+#[test]
+fn a_cache_reaches_its_upstream_with_an_authority_of_the_site_and_a_token() {
+    let site = Secured::start();
+    let (daemon, upstream) = (&site.daemon, site.upstream(""));
+    site.trust("servers.crt");
+    load(daemon, APP);
+    daemon.cli(["push", APP]).fails(1);
+    let login = daemon.run(["login", "-u", "joe", "--password-stdin", SECURE]);
+    login.input("secret\n").ok();
+    daemon.cli(["push", "-q", APP]).ok();
+    daemon.cli(["rmi", APP]).ok();
+    let here = format!("{}/team/app:1", Registry::ADDRESS);
+
+    site.trust("clients.crt");
+    let cache = site.cache(&[]);
+    let unknown = daemon.cli(["pull", &here]).fails(1);
+    assert!(unknown.contains("certificate signed by unknown authority"), "{unknown}");
+    site.trust("servers.crt");
+    daemon.cli(["pull", "-q", &here]).ok();
+    daemon.cli(["rmi", &here]).ok();
+    daemon.docker(["pull", "-q", &here]).ok();
+    daemon.cli(["rmi", &here]).ok();
+    drop(cache);
+
+    // A right that was taken away is missed here as well, whatever is cached.
+    fs::write(&site.password, "guess").unwrap();
+    let cache = site.cache(&[]);
+    let denied = daemon.cli(["pull", &here]).fails(1);
+    assert!(denied.contains("denied") || denied.contains("unauthorized"), "{denied}");
+    drop((cache, upstream));
+    site.daemon.finish();
+}
+
+/// An upstream that names somebody else's token server. Nobody listens there: who asks it nevertheless says so.
+#[test]
+fn cve_2026_33540_a_cache_shows_its_password_to_no_stranger() {
+    let site = Secured::start();
+    site.trust("servers.crt");
+    let upstream = site.upstream(r#","token-realm":"https://plain.test:5444/token""#);
+    let here = format!("{}/team/app:1", Registry::ADDRESS);
+    // Its own domain is `registry.test` alone: `.test` is everybody's.
+    let cache = site.cache(&[]);
+    let refused = site.daemon.cli(["pull", &here]).fails(1);
+    assert!(
+        refused.contains("name plain.test:5444 as its token server"),
+        "{refused}"
+    );
+    drop(cache);
+    let cache = site.cache(&["--upstream-token-server", "plain.test:5444"]);
+    let asked = site.daemon.cli(["pull", &here]).fails(1);
+    assert!(
+        asked.contains("plain.test:5444") && asked.contains("connection refused"),
+        "{asked}"
+    );
+    drop((cache, upstream));
+    site.daemon.finish();
+}
+
+/// A port of which somebody could think that it is served, and an upstream that is none.
+#[test]
+fn a_cache_of_nothing_says_so_before_it_listens() {
+    let daemon = TestDaemon::start();
+    let root = daemon.dir().join("none");
+    let ferry = tools::ferry();
+    let line = [
+        ferry.to_str().unwrap(),
+        "registry",
+        "serve",
+        "--root",
+        root.to_str().unwrap(),
+    ];
+    for (wrong, why) in [
+        (&["--upstream", "https://x.test/below"][..], "not below /below"),
+        (
+            &["--upstream", "https://x.test", "--upstream-except", "UPPER"],
+            "upstream-except",
+        ),
+        (&["--cache-size", "1GB"], "give --upstream as well"),
+        (
+            &["--upstream", "https://x.test", "--cache-size", "0"],
+            "0 keeps nothing",
+        ),
+    ] {
+        let line: Vec<&str> = line.iter().chain(wrong).copied().collect();
+        let output = daemon.in_namespace(&line).output();
+        assert!(!output.stderr.contains("listens"), "{output:?}");
+        let said = output.fails(1);
+        assert!(said.contains(why), "{wrong:?}: {said}");
+    }
     daemon.finish();
 }
 

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use ferry_testkit::images;
+use ferry_testkit::images::{self, Layer};
 use ferry_testkit::{Engines, Registry, TestDaemon, tools, wait_within};
+use serde_json::json;
 
 const CACHE: &str = "127.0.0.1:5000";
 const UPSTREAM: &str = "127.0.0.1:5100";
@@ -94,6 +95,86 @@ X"
 }
 
 #[test]
+fn it_stays_within_its_size_and_what_went_is_pulled_again() {
+    let daemon = TestDaemon::start();
+    let Some(upstream) = Registry::cncf(&daemon) else {
+        return;
+    };
+    let size = 4 << 20;
+    let origin = format!("docker.io=http://{}", Registry::CNCF);
+    let cache = Registry::start(
+        &daemon,
+        &[
+            "--upstream",
+            &origin,
+            "--cache-size",
+            &size.to_string(),
+            "--upstream-ttl",
+            "0",
+        ],
+    );
+    let far = |number: usize| format!("{}/library/n:{number}", Registry::CNCF);
+    let near = |number: usize| format!("{CACHE}/docker.io/library/n:{number}");
+    let layer = |number: usize| {
+        let mut noise = images::noise(1 << 20);
+        noise[..8].copy_from_slice(&number.to_be_bytes());
+        noise
+    };
+    let count = 12;
+    let pull = |number: usize| {
+        daemon.cli(["pull", "-q", &near(number)]).ok();
+        let shown = daemon
+            .cli(["run", "--rm", "--network=none", &near(number), "sha256sum", "/layer"])
+            .ok();
+        assert!(shown.starts_with(&images::sha256(&layer(number))), "{number}: {shown}");
+        daemon.cli(["rmi", "-f", &near(number)]).ok();
+    };
+    for number in 0..count {
+        let image = images::above_busybox(&far(number), Layer::new().file("layer", &layer(number), 0o644));
+        daemon.run(["load", "-q"]).input(images::docker_archive(&[image])).ok();
+        daemon.cli(["push", "-q", &far(number)]).ok();
+        daemon.cli(["rmi", &far(number)]).ok();
+    }
+    // A pushed image is no cached one, and takes no room of theirs.
+    let own = format!("{CACHE}/127.0.0.1/own:1");
+    let image = images::above_busybox(&own, Layer::new().file("layer", &images::noise(6 << 20), 0o644));
+    daemon.run(["load", "-q"]).input(images::docker_archive(&[image])).ok();
+    daemon.cli(["push", "-q", &own]).ok();
+    daemon.cli(["rmi", &own]).ok();
+    let blobs = cache.root().join("blobs");
+    let bytes = || {
+        let line = ["find", blobs.to_str().unwrap(), "-type", "f", "-printf", "%s\n"];
+        let sizes = daemon.in_namespace(&line).ok();
+        sizes.lines().map(|size| size.parse::<u64>().unwrap()).sum::<u64>()
+    };
+    let pushed = bytes();
+    // The largest image: a mebibyte, and busybox.
+    let most = pushed + size + (1 << 20) + (2 << 20);
+    for number in (0..count).chain(0..count) {
+        pull(number);
+        wait_within(Duration::from_secs(10), "it is within its size", || bytes() <= most);
+    }
+    println!("{pushed} bytes pushed, {} in all after {} pulls", bytes(), 2 * count);
+    // It knows no referrers, nor their tags.
+    let none = format!(
+        "http://{CACHE}/v2/docker.io/library/n/referrers/sha256:{}",
+        images::sha256(b"x")
+    );
+    let none = daemon.in_namespace(&["curl", "-fsS", &none]).ok();
+    assert!(none.contains(r#""manifests":[]"#), "{none}");
+    let tags = cache.root().join("repositories/docker.io/library/n/_tags");
+    let kept = std::fs::read_dir(tags).unwrap().count();
+    assert!((1..count).contains(&kept), "{kept} of {count} tags are kept");
+    // Without its upstream the last one is there, and the first is not; what was pushed is.
+    drop(upstream);
+    pull(count - 1);
+    daemon.cli(["pull", "-q", &near(0)]).fails(1);
+    daemon.cli(["pull", "-q", &own]).ok();
+    drop(cache);
+    daemon.finish();
+}
+
+#[test]
 fn ferry_pulls_through_it_as_a_mirror() {
     let daemon = TestDaemon::builder()
         .arg(&format!("--registry-mirror=http://{CACHE}"))
@@ -115,9 +196,62 @@ fn ferry_pulls_through_it_as_a_mirror() {
     daemon.cli(["tag", "busybox", &origin]).ok();
     daemon.cli(["push", &origin]).ok();
     daemon.cli(["rmi", "busybox", &origin]).ok();
+    // A signature, by its subject.
+    let curl = |line: &[&str]| {
+        let line: Vec<&str> = ["curl", "-fsS"].iter().chain(line).copied().collect();
+        daemon.in_namespace(&line).ok()
+    };
+    let (far, near) = (
+        format!("http://{UPSTREAM}/v2/library/box"),
+        format!("http://{CACHE}/v2/docker.io/library/box"),
+    );
+    let head = curl(&["-I", "-H", "Accept: */*", &format!("{far}/manifests/1")]);
+    let header = |name: &str| {
+        let line = head.lines().find(|line| line.to_ascii_lowercase().starts_with(name));
+        line.unwrap().split_once(": ").unwrap().1.trim().to_owned()
+    };
+    let (kind, subject) = (header("content-type"), header("docker-content-digest"));
+    let blob = format!("sha256:{}", images::sha256(b"{}"));
+    let upload = format!("{far}/blobs/uploads/?digest={blob}");
+    curl(&[
+        "-X",
+        "POST",
+        "-H",
+        "Content-Type: application/octet-stream",
+        "-d",
+        "{}",
+        &upload,
+    ]);
+    let oci = "application/vnd.oci.image.manifest.v1+json";
+    let part = json!({ "mediaType": "application/vnd.oci.empty.v1+json", "digest": blob, "size": 2 });
+    let signature = json!({
+        "schemaVersion": 2, "mediaType": oci, "artifactType": "x/signature", "config": part, "layers": [part],
+        "subject": { "mediaType": kind, "digest": subject, "size": header("content-length").parse::<u64>().unwrap() },
+    })
+    .to_string();
+    let digest = format!("sha256:{}", images::sha256(signature.as_bytes()));
+    let kind = format!("Content-Type: {oci}");
+    curl(&[
+        "-X",
+        "PUT",
+        "-H",
+        &kind,
+        "-d",
+        &signature,
+        &format!("{far}/manifests/{digest}"),
+    ]);
+    let referrers = format!("{near}/referrers/{subject}");
+    let listed = curl(&[&referrers]);
+    assert!(listed.contains(&digest) && listed.contains("x/signature"), "{listed}");
+    assert_eq!(curl(&[&format!("{near}/manifests/{digest}")]), signature);
     let pulled = daemon.cli(["pull", "box:1"]).ok();
     assert!(pulled.contains("Downloaded newer image for box:1"), "{pulled}");
     drop(upstream);
+    let listed = curl(&["-i", &referrers]);
+    assert!(
+        listed.contains(&digest) && listed.to_ascii_lowercase().contains("warning: 111"),
+        "{listed}"
+    );
     daemon.cli(["rmi", "box:1"]).ok();
     assert_eq!(
         daemon.cli(["run", "--rm", "box:1", "echo", "here"]).ok().lines().last(),

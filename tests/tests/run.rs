@@ -380,16 +380,3 @@ fn hello_runs_from_the_image_inside_the_binary() {
     assert!(output.contains("over-there") && output.contains("64"), "{output}");
     daemon.docker(["run", "--rm", "ferry/hello"]).ok();
 }
-
-#[test]
-fn what_has_no_effect_yet_is_said() {
-    let daemon = TestDaemon::start();
-    daemon.busybox();
-    let output = daemon.cli(["run", "--rm", "--health-cmd", "true", "-v", "/data", BUSYBOX, "true"]);
-    assert_eq!(output.code, 0, "{output:?}");
-    assert!(output.stderr.contains("health checks are not there yet"), "{output:?}");
-    assert!(
-        output.stderr.contains("anonymous volumes are not there yet: /data"),
-        "{output:?}"
-    );
-}

@@ -8,6 +8,7 @@ mod memory;
 pub mod registry;
 mod runtime;
 mod table;
+mod throughput;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -115,6 +116,8 @@ fn measure(
         rounds,
         |e| e.time(&alone),
     )?);
+    rows.push(of_the_bridge(engines, rounds)?);
+    rows.push(throughput::row(workspace, engines, rounds.min(10))?);
     for engine in engines {
         engine.time(&["run", "-d", "--name", "box", IMAGE, "sleep", "100000"])?;
     }
@@ -163,6 +166,22 @@ fn timed(
         }
     }
     let row = Row::new(what, Unit::Milliseconds, bar, samples);
+    println!("{}", row.line());
+    Ok(row)
+}
+
+/// What attaching to the default bridge and detaching from it add, each sample the difference of two runs in a row.
+fn of_the_bridge(engines: &[Engine], rounds: usize) -> Result<Row> {
+    let mut samples = vec![Vec::new(); engines.len()];
+    for _ in 0..rounds {
+        for (engine, samples) in engines.iter().zip(&mut samples) {
+            let attached = engine.time(&["run", "--rm", IMAGE, "true"])?;
+            let alone = engine.time(&["run", "--rm", "--network", "none", IMAGE, "true"])?;
+            samples.push((attached.as_secs_f64() - alone.as_secs_f64()) * 1000.0);
+        }
+    }
+    let what = "what the default bridge adds to `run --rm`";
+    let row = Row::new(what, Unit::Milliseconds, Bar::Most(8.0), samples);
     println!("{}", row.line());
     Ok(row)
 }

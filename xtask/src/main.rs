@@ -35,6 +35,9 @@ cargo xtask TASK
                             at a random moment: nothing may be left
   soak --pulls N            N pulls and N removals of images, the engine killed at a random moment of each: nothing
                             may be lost, and nothing left
+  soak --networks [CYCLES [STARTS [NETWORKS]]]
+                            places on networks given and taken (10000), containers connected and disconnected with the
+                            engine killed now and then (500), networks made and pruned (2000): nothing may be left
   dist                      build the binary that is shipped
   sweep [--remove]          list (or remove) what test runs left on this machine
 ";
@@ -74,6 +77,7 @@ fn run(task: &str, rest: &[String]) -> anyhow::Result<bool> {
         "soak" => {
             let (example, rest) = match rest {
                 [pulls, rest @ ..] if pulls == "--pulls" => ("soak-pulls", rest),
+                [networks, rest @ ..] if networks == "--networks" => ("soak-networks", rest),
                 rest => ("soak", rest),
             };
             let arguments = ["run", "--release", "--quiet", "--package", "ferry-e2e", "--example"];

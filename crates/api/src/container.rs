@@ -19,7 +19,7 @@ pub use changes::{Change, ChangeKind, CommitResponse, PathStat, Prune};
 pub use config::Config;
 pub use create::{Create, Created};
 pub use health::{Health, HealthCheck, HealthResult, health_status};
-pub use host::{DeviceMapping, DeviceRequest, HostConfig, LogConfig, RestartPolicy, restart_policy};
+pub use host::{DeviceMapping, DeviceRequest, HostConfig, LogConfig, NetRate, RestartPolicy, restart_policy};
 pub use inspect::{GraphDriver, Inspect};
 pub use ports::{PortBinding, PortMap, PortSet, PortSummary};
 pub use resources::{Resources, ThrottleDevice, Ulimit, WeightDevice};

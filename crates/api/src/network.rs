@@ -221,4 +221,40 @@ wire! {
     pub struct Prune {
         pub networks_deleted: Option<Vec<String>>,
     }
+
+    /// One of `GET /ports`: a port of the host, or several one after the other, and who has it. Ferry's own.
+    #[serde(rename_all = "PascalCase")]
+    pub struct HeldPort {
+        #[serde(rename = "HostIP")]
+        pub host_ip: String,
+        pub host_port: u16,
+        /// The last of a range; the same as `host_port` where it is one.
+        pub host_port_end: u16,
+        /// `tcp`, `udp` or `sctp`.
+        pub protocol: String,
+        /// Whose published port it is.
+        #[serde(skip_serializing_if = "omit")]
+        pub container: Option<HoldingContainer>,
+        /// A process of the host that is bound to it. Beside a container: they are in each other's way, and what comes
+        /// from outside goes to the container.
+        #[serde(skip_serializing_if = "omit")]
+        pub process: Option<HoldingProcess>,
+    }
+
+    #[serde(rename_all = "PascalCase")]
+    pub struct HoldingContainer {
+        #[serde(rename = "ID")]
+        pub id: String,
+        pub name: String,
+        /// The first port inside; the others of a range follow it.
+        pub port: u16,
+    }
+
+    #[serde(rename_all = "PascalCase")]
+    pub struct HoldingProcess {
+        /// 0 when it could not be found: one of the kernel's own, or of another PID namespace.
+        pub pid: u32,
+        pub name: String,
+        pub uid: u32,
+    }
 }

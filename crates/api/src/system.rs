@@ -313,5 +313,18 @@ wire! {
         pub build_cache: Option<Vec<Value>>,
         #[serde(skip_serializing_if = "omit")]
         pub builder_size: i64,
+        /// Ferry's own: what the registry in the engine takes, where there is one.
+        #[serde(skip_serializing_if = "omit")]
+        pub registry: Option<RegistryUsage>,
+    }
+
+    /// Ferry's own: the directory of a registry.
+    #[serde(rename_all = "PascalCase")]
+    pub struct RegistryUsage {
+        pub root: String,
+        /// Blobs and manifests, each counted once.
+        pub blobs: i64,
+        /// Bytes of all files, those of uploads as well.
+        pub size: i64,
     }
 }

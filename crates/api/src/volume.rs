@@ -70,6 +70,9 @@ wire! {
         pub read_only_non_recursive: bool,
         #[serde(skip_serializing_if = "omit")]
         pub read_only_force_recursive: bool,
+        /// Ferry's own: owners are shown as the container's ids in its user namespace.
+        #[serde(rename = "IDMap", skip_serializing_if = "omit")]
+        pub idmap: bool,
     }
 
     #[serde(rename_all = "PascalCase")]

@@ -150,7 +150,7 @@ fn list(dir: OwnedFd, path: PathBuf) -> Result<(OwnedFd, PathBuf, Vec<CString>)>
 
 impl DiffOptions<'_> {
     /// Whether this is there only because the engine needed something to mount on.
-    fn vanishes(&self, dir: BorrowedFd<'_>, name: &CString, stat: &Stat, path: &Path) -> Result<bool> {
+    pub(crate) fn vanishes(&self, dir: BorrowedFd<'_>, name: &CString, stat: &Stat, path: &Path) -> Result<bool> {
         let made = self.made.iter().any(|made| made == path);
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => Ok(made && stat.st_size == 0),

@@ -12,6 +12,7 @@
 //! disagree about an archive, Go's `archive/tar` (what Docker reads with) is followed, or the archive is refused.
 
 pub mod apply;
+pub mod changed;
 pub mod create;
 pub mod decompress;
 pub mod diff;
@@ -27,6 +28,7 @@ pub mod tree;
 pub mod writer;
 
 pub use apply::{Applied, ApplyOptions, Below, Owner, Warning, Whiteouts, apply};
+pub use changed::{Change, Changed, changed};
 pub use create::{CreateOptions, create};
 pub use decompress::{Compression, Decoder, decompress};
 pub use diff::{DiffOptions, Shift, Written, diff};

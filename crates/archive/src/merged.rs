@@ -61,22 +61,7 @@ pub fn merged<W: Write>(layers: &[Root], shift: Option<Shift>, stream: W) -> Res
             walk.leaf(dir.as_fd(), &name, &stat, path)?;
             continue;
         }
-        let mut dirs = Vec::new();
-        for (layer, dir) in &current.dirs[at..] {
-            let Some(stat) = look(dir.as_fd(), &name, &path)? else {
-                continue;
-            };
-            let fd = match FileType::from_raw_mode(stat.st_mode) {
-                FileType::Directory => open(dir.as_fd(), &name, &path)?,
-                _ => None,
-            };
-            let Some(fd) = fd else { break };
-            let opaque = tree::is_opaque(fd.as_fd());
-            dirs.push((*layer, fd));
-            if opaque {
-                break;
-            }
-        }
+        let dirs = directories(&current.dirs[at..], &name, &path)?;
         let Some((_, top)) = dirs.first() else { continue };
         walk.plain_directory(top.as_fd(), &path)?;
         if stack.len() >= MAX_DEPTH {
@@ -107,4 +92,25 @@ fn level(dirs: Vec<(usize, OwnedFd)>, path: PathBuf) -> Result<Level> {
         path,
         left: names.into_iter().rev().collect(),
     })
+}
+
+/// What one name in several layers' directories, topmost first, shows as a directory.
+pub(crate) fn directories(dirs: &[(usize, OwnedFd)], name: &CString, path: &Path) -> Result<Vec<(usize, OwnedFd)>> {
+    let mut found = Vec::new();
+    for (layer, dir) in dirs {
+        let Some(stat) = look(dir.as_fd(), name, path)? else {
+            continue;
+        };
+        let fd = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => open(dir.as_fd(), name, path)?,
+            _ => None,
+        };
+        let Some(fd) = fd else { break };
+        let opaque = tree::is_opaque(fd.as_fd());
+        found.push((*layer, fd));
+        if opaque {
+            break;
+        }
+    }
+    Ok(found)
 }

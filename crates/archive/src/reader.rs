@@ -53,6 +53,25 @@ pub struct Entry {
     pub offset: u64,
 }
 
+impl Entry {
+    /// Empty, root's, of no time and no mode: a base for struct updates.
+    pub fn blank(path: impl Into<PathBuf>, kind: Kind) -> Self {
+        Self {
+            path: path.into(),
+            kind,
+            link: OsString::new(),
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            size: 0,
+            mtime: Time::default(),
+            xattrs: Vec::new(),
+            segments: None,
+            offset: 0,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct Reader<R> {
     inner: R,

@@ -195,7 +195,13 @@ impl Recorder {
         }
         let number = state.moved;
         let attic = state.attic().map_err(failed)?;
-        rustix::fs::renameat(dir, name, attic, number.to_string()).map_err(|source| failed(source.into()))?;
+        let aside = number.to_string();
+        let kept = match FileType::from_raw_mode(stat.st_mode) {
+            // Another name of it stays in the tree, where it must not count one link more.
+            FileType::RegularFile if stat.st_nlink > 1 => copy_aside(dir, name, attic, &aside),
+            _ => rustix::fs::renameat(dir, name, attic, aside).map_err(io::Error::from),
+        };
+        kept.map_err(failed)?;
         state.moved += 1;
         state
             .flush()
@@ -256,6 +262,16 @@ impl<R: Read> Read for Watched<R> {
         self.recorder.state.borrow_mut().saw(&buffer[..count])?;
         Ok(count)
     }
+}
+
+/// Gives the attic a file of its own with the content, and takes the name away.
+fn copy_aside(dir: BorrowedFd<'_>, name: &OsStr, attic: BorrowedFd<'_>, aside: &str) -> io::Result<()> {
+    let from = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let to = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let mut from = File::from(rustix::fs::openat(dir, name, from, Mode::empty())?);
+    let mut to = File::from(rustix::fs::openat(attic, aside, to, Mode::from(0o600))?);
+    io::copy(&mut from, &mut to)?;
+    Ok(rustix::fs::unlinkat(dir, name, rustix::fs::AtFlags::empty())?)
 }
 
 /// Where an open directory is. Longer than `PATH_MAX` it has no answer.

@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use ferry_archive::{ApplyOptions, DiffOptions, Entry, Kind, Shift, apply, diff, merged};
+use ferry_archive::{ApplyOptions, Change, DiffOptions, Entry, Kind, Shift, apply, changed, diff, merged};
 use ferry_sys::Root;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps};
 
@@ -245,4 +245,59 @@ fn a_directory_that_becomes_a_link_while_it_is_read_is_not_followed() {
     let root = Root::open(&bench.path()).unwrap();
     let written = diff(&root, Vec::new(), &DiffOptions::default()).unwrap();
     assert_eq!(listing(&written.stream), ["d/", "d/up", "dev", "out"]);
+}
+
+#[test]
+fn changes_are_what_differs_from_the_layers_below() {
+    let directory = tempfile::tempdir().unwrap();
+    shell(
+        directory.path(),
+        "mkdir -p low/a/b low/gone low/opaque/sub low/opaque/kept top/t up/a/b up/opaque
+         echo 1 >low/a/b/same; echo 1 >low/a/b/other; echo 1 >low/gone/f; echo 1 >low/opaque/x; echo 1 >low/opaque/kept/y
+         echo 1 >low/t; echo 1 >low/file
+         mknod top/gone c 0 0
+         cp -a low/a/b/same up/a/b/same; echo 22 >up/a/b/other
+         cp -a low/opaque/x up/opaque/x
+         mknod up/file c 0 0; mkdir up/gone; echo new >up/gone/f; touch -r low/t up/t; echo 2 >up/t; touch -r low/t up/t
+         mkdir -p up/dev; mknod up/never c 0 0",
+    );
+    let opaque = directory.path().join("up/opaque");
+    rustix::fs::setxattr(opaque, "trusted.overlay.opaque", b"y", rustix::fs::XattrFlags::empty()).unwrap();
+    let root = |name: &str| Root::open(&directory.path().join(name)).unwrap();
+    let lower = [root("top"), root("low")];
+    let made = [PathBuf::from("dev")];
+    let options = DiffOptions {
+        lower: &lower,
+        made: &made,
+        ..DiffOptions::default()
+    };
+    let lines: Vec<String> = changed(&root("up"), &options)
+        .unwrap()
+        .iter()
+        .map(|changed| {
+            let letter = match changed.change {
+                Change::Modified => 'C',
+                Change::Added => 'A',
+                Change::Deleted => 'D',
+            };
+            format!("{letter} {}", changed.path.display())
+        })
+        .collect();
+    let expected = [
+        // What is in it has changed, and so have all on the way.
+        "C a",
+        "C a/b",
+        "C a/b/other",
+        "D file",
+        // It was deleted one layer up: nothing below counts.
+        "A gone",
+        "A gone/f",
+        // An opaque directory hides what is below it.
+        "C opaque",
+        "D opaque/kept",
+        "D opaque/sub",
+        // A directory has become a file.
+        "C t",
+    ];
+    assert_eq!(lines, expected);
 }

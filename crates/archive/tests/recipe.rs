@@ -182,6 +182,24 @@ fn archives_of_gnu_tar_in_every_format() {
     }
 }
 
+/// What is kept of an entry that was replaced is no link of the file that has its other name.
+#[test]
+fn a_name_that_was_replaced_does_not_count_as_a_link() {
+    use std::os::unix::fs::MetadataExt as _;
+    let tar = Tar::new()
+        .file("one", "linked")
+        .link("two", "one")
+        .link("three", "one")
+        .file("two", "another")
+        .file("four", "alone")
+        .file("four", "again")
+        .bytes();
+    let place = record(&tar).unwrap();
+    let links = |name: &str| std::fs::metadata(place.path().join("fs").join(name)).unwrap().nlink();
+    assert_eq!((links("one"), links("two"), links("four")), (2, 1, 1));
+    assert_eq!(again(place.path()).unwrap(), tar);
+}
+
 #[test]
 fn a_file_that_was_changed_is_an_error_or_other_bytes() {
     let tar = Tar::new().file("d/a", "content").bytes();

@@ -14,7 +14,7 @@ use oci_spec::runtime::LinuxResources;
 
 use crate::error::{Error, Result};
 use crate::former;
-use crate::stats::Stats;
+use crate::stats::{Cpu, Stats};
 use crate::warning::Warning;
 use crate::{v1, v2};
 
@@ -144,6 +144,11 @@ impl Cgroup {
         either!(self, c => c.freeze())
     }
 
+    /// Whether it is stopped, itself or by a group above it. One that cannot be asked is not.
+    pub fn is_frozen(&self) -> bool {
+        either!(self, c => c.is_frozen())
+    }
+
     /// Lets stopped processes go on.
     pub fn thaw(&self) -> Result<()> {
         either!(self, c => c.thaw())
@@ -164,6 +169,16 @@ impl Cgroup {
     /// What the group has used. A controller that is not mounted leaves its part empty.
     pub fn stats(&self) -> Result<Stats> {
         either!(self, c => c.stats())
+    }
+
+    /// As much of [`stats`](Self::stats) as Docker's statistics show, in fewer reads.
+    pub fn usage(&self) -> Result<Stats> {
+        either!(self, c => c.usage())
+    }
+
+    /// The times alone.
+    pub fn cpu(&self) -> Result<Cpu> {
+        either!(self, c => c.cpu())
     }
 
     /// How many processes of the group the kernel has killed for memory.

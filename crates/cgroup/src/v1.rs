@@ -28,7 +28,7 @@ use crate::group::{self, Group};
 use crate::hierarchy::V1Mount;
 use crate::limits::Limits;
 use crate::signal;
-use crate::stats::Stats;
+use crate::stats::{Cpu, Stats};
 use crate::warning::Warning;
 use crate::{network, rdma};
 
@@ -335,6 +335,10 @@ impl Cgroup {
         freezer::freeze(&self.freezer()?)
     }
 
+    pub fn is_frozen(&self) -> bool {
+        self.freezer().is_ok_and(|freezer| freezer::is_frozen(&freezer))
+    }
+
     pub fn thaw(&self) -> Result<()> {
         freezer::thaw(&self.freezer()?)
     }
@@ -372,21 +376,12 @@ impl Cgroup {
 
     pub fn stats(&self) -> Result<Stats> {
         let group = |controller: &str| self.mounts.find(controller, &self.path);
-        let mut stats = Stats::default();
+        let mut stats = self.usage()?;
         if let Some(cpuacct) = group("cpuacct") {
-            stats::usage(&cpuacct, &mut stats.cpu)?;
-        }
-        if let Some(cpu) = group("cpu") {
-            stats::throttling(&cpu, &mut stats.cpu)?;
+            stats::modes(&cpuacct, &mut stats.cpu);
         }
         if let Some(memory) = group("memory") {
-            stats.memory = stats::memory(&memory)?;
-        }
-        if let Some(pids) = group("pids") {
-            stats.pids = stats::pids(&pids)?;
-        }
-        if let Some(blkio) = group("blkio") {
-            stats.block_io = stats::block_io(&blkio)?;
+            stats::charges(&memory, &mut stats.memory);
         }
         if let Some(cpuset) = group("cpuset") {
             stats.cpuset = Some(stats::cpuset(&cpuset)?);
@@ -398,6 +393,36 @@ impl Cgroup {
             stats.rdma = rdma::stats(&rdma)?;
         }
         Ok(stats)
+    }
+
+    pub fn usage(&self) -> Result<Stats> {
+        let group = |controller: &str| self.mounts.find(controller, &self.path);
+        let mut stats = Stats {
+            cpu: self.cpu()?,
+            ..Stats::default()
+        };
+        if let Some(memory) = group("memory") {
+            stats.memory = stats::memory(&memory)?;
+        }
+        if let Some(pids) = group("pids") {
+            stats.pids = stats::pids(&pids)?;
+        }
+        if let Some(blkio) = group("blkio") {
+            stats.block_io = stats::block_io(&blkio)?;
+        }
+        Ok(stats)
+    }
+
+    pub fn cpu(&self) -> Result<Cpu> {
+        let group = |controller: &str| self.mounts.find(controller, &self.path);
+        let mut times = Cpu::default();
+        if let Some(cpuacct) = group("cpuacct") {
+            stats::times(&cpuacct, &mut times)?;
+        }
+        if let Some(cpu) = group("cpu") {
+            stats::throttling(&cpu, &mut times)?;
+        }
+        Ok(times)
     }
 
     pub fn oom_kills(&self) -> Result<u64> {

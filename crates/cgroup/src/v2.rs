@@ -34,7 +34,7 @@ use crate::former::Changed;
 use crate::group::{self, Group};
 use crate::limits::Limits;
 use crate::signal;
-use crate::stats::Stats;
+use crate::stats::{Cpu, Stats};
 use crate::warning::Warning;
 use crate::{network, rdma};
 
@@ -248,6 +248,10 @@ impl Cgroup {
         freezer::freeze(&self.group())
     }
 
+    pub fn is_frozen(&self) -> bool {
+        freezer::is_frozen(&self.group())
+    }
+
     pub fn thaw(&self) -> Result<()> {
         freezer::thaw(&self.group())
     }
@@ -275,6 +279,14 @@ impl Cgroup {
 
     pub fn stats(&self) -> Result<Stats> {
         stats::read(&self.group())
+    }
+
+    pub fn usage(&self) -> Result<Stats> {
+        stats::usage(&self.group())
+    }
+
+    pub fn cpu(&self) -> Result<Cpu> {
+        stats::times(&self.group())
     }
 
     pub fn oom_kills(&self) -> Result<u64> {

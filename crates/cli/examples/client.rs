@@ -2,7 +2,7 @@
 //!
 //! `PROGRAM=docker client -H unix:///run/docker.sock ps`
 
-use ferry_cli::{Build, Environment, Ui};
+use ferry_cli::{Build, Ending, Environment, Ui};
 
 fn main() -> std::process::ExitCode {
     let variables: std::collections::BTreeMap<String, String> = std::env::vars_os()
@@ -22,11 +22,17 @@ fn main() -> std::process::ExitCode {
         Ok(runtime) => runtime,
         Err(_) => return 125.into(),
     };
-    let code = runtime.block_on(ferry_cli::run(
+    let ending = runtime.block_on(ferry_cli::run(
         std::env::args_os().skip(1).collect(),
         environment,
         &mut Ui::standard(),
     ));
     runtime.shutdown_background();
-    code.into()
+    match ending {
+        Ending::Code(code) => code.into(),
+        Ending::Become(mut plugin) => plugin.status().map_or(125.into(), |status| {
+            let code = status.code().and_then(|code| u8::try_from(code).ok());
+            code.unwrap_or(1).into()
+        }),
+    }
 }

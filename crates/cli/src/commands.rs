@@ -1,23 +1,37 @@
 //! One file a command; this one finds it, and says what is wrong with a command line or prints its help.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use ferry_client::{Client, Host};
 
 use crate::{
     config::Config,
+    contexts,
     environment::Environment,
     failure::{Failure, Result, describe},
     flags::{Arity, Matches, Problem, Spec, flag_texts},
+    plugins,
     ui::Ui,
 };
+
+/// How a command line ends.
+#[derive(Debug)]
+pub enum Ending {
+    Code(u8),
+    /// The process is to become this program, a plugin of docker's.
+    Become(std::process::Command),
+}
 
 mod attach;
 mod check;
 mod commit;
+mod context;
 mod cp;
 mod create;
 mod df;
+mod dial;
+mod diff;
 mod events;
 mod exec;
 mod history;
@@ -30,8 +44,10 @@ mod load;
 mod login;
 mod logs;
 mod manifest;
+mod network;
 mod pause;
 mod port;
+mod ports;
 mod prune;
 mod ps;
 mod pull;
@@ -44,11 +60,13 @@ mod run;
 mod save;
 mod search;
 mod start;
+mod stats;
 mod stop;
 mod tag;
 mod top;
 mod update;
 mod version;
+mod volume;
 mod wait;
 
 /// A command under way.
@@ -60,24 +78,27 @@ pub struct Call<'a> {
     pub matches: Matches,
     /// As its usage names it, without the program: `container ls`.
     pub path: String,
+    /// The name of the context whose engine this is.
+    pub context: String,
     config: Option<Config>,
-    pub config_directory: Option<String>,
+    config_directory: PathBuf,
 }
 
 impl Call<'_> {
     /// `~/.docker/config.json`, read when first asked for.
     pub fn config(&mut self) -> &Config {
         if self.config.is_none() {
-            let mut env = self.env.clone();
-            if let Some(directory) = &self.config_directory {
-                env.variables.insert("DOCKER_CONFIG".into(), directory.clone());
-            }
-            self.config = Some(Config::load(&env).unwrap_or_else(|warning| {
+            self.config = Some(Config::load(&self.config_directory).unwrap_or_else(|warning| {
                 self.ui.error_line(&warning);
                 Config::default()
             }));
         }
         self.config.get_or_insert_default()
+    }
+
+    /// `~/.docker`, or what `--config` and `DOCKER_CONFIG` say.
+    pub fn config_directory(&self) -> PathBuf {
+        self.config_directory.clone()
     }
 
     /// A failure as `run` words it: with the program's name before and the way to the help behind.
@@ -124,20 +145,27 @@ fn platform_json(text: &str) -> String {
 
 /// The `filters` parameter of `--filter`: nothing when there are none.
 fn filters(matches: &Matches) -> String {
+    filters_text(&given_filters(matches))
+}
+
+fn given_filters(matches: &Matches) -> ferry_api::Filters {
     let mut filters = ferry_api::Filters::default();
     for filter in matches.list("filter") {
         if let Some((key, value)) = filter.split_once('=') {
             filters.add(key.trim().to_lowercase(), value.trim());
         }
     }
-    if filters.is_empty() {
-        String::new()
-    } else {
-        serde_json::to_string(&filters).unwrap_or_default()
+    filters
+}
+
+fn filters_text(filters: &ferry_api::Filters) -> String {
+    match filters.is_empty() {
+        true => String::new(),
+        false => serde_json::to_string(filters).unwrap_or_default(),
     }
 }
 
-const SPECS: [&Spec; 47] = [
+const SPECS: [&Spec; 77] = [
     &run::SPEC,
     &exec::SPEC,
     &ps::SPEC,
@@ -146,10 +174,21 @@ const SPECS: [&Spec; 47] = [
     &info::SPEC,
     &attach::SPEC,
     &commit::SPEC,
+    &context::CREATE,
+    &context::EXPORT,
+    &context::IMPORT,
+    &context::INSPECT,
+    &context::LS,
+    &context::RM,
+    &context::SHOW,
+    &context::UPDATE,
+    &context::USE,
     &cp::SPEC,
     &create::SPEC,
     &check::SPEC,
     &df::SPEC,
+    &dial::SPEC,
+    &diff::SPEC,
     &events::SPEC,
     &history::SPEC,
     &import::SPEC,
@@ -166,12 +205,22 @@ const SPECS: [&Spec; 47] = [
     &manifest::INSPECT,
     &manifest::PUSH,
     &manifest::RM,
+    &network::CONNECT,
+    &network::CREATE,
+    &network::DISCONNECT,
+    &network::INSPECT,
+    &network::LS,
+    &network::PRUNE,
+    &network::RM,
     &pause::SPEC,
     &pause::UNPAUSE,
     &port::SPEC,
+    &ports::SPEC,
     &pull::SPEC,
     &push::SPEC,
+    &prune::CONTAINER,
     &prune::IMAGE,
+    &prune::SYSTEM,
     &rename::SPEC,
     &restart::SPEC,
     &rm::SPEC,
@@ -180,50 +229,50 @@ const SPECS: [&Spec; 47] = [
     &save::EXPORT,
     &search::SPEC,
     &start::SPEC,
+    &stats::SPEC,
     &stop::SPEC,
     &tag::SPEC,
     &top::SPEC,
     &update::SPEC,
+    &volume::CREATE,
+    &volume::EXPORT,
+    &volume::IMPORT,
+    &volume::INSPECT,
+    &volume::LS,
+    &volume::PRUNE,
+    &volume::RM,
+    &volume::UPDATE,
     &wait::SPEC,
 ];
 
 /// The only commands docker shows apart in its help.
 const COMMON: usize = 6;
 
-const GROUPS: [(&str, &str); 4] = [
+const GROUPS: [(&str, &str); 7] = [
     ("container", "Manage containers"),
+    ("context", "Manage contexts"),
     ("image", "Manage images"),
     ("manifest", "Manage Docker image manifests and manifest lists"),
+    ("network", "Manage networks"),
     ("system", "Manage Docker"),
+    ("volume", "Manage volumes"),
 ];
 
 /// Docker's commands that are still to come, named so that nobody takes them for typing errors.
-const MISSING: [&str; 32] = [
+const MISSING: [&str; 20] = [
     "bake",
     "build",
     "builder",
-    "buildx",
     "checkpoint",
-    "compose",
     "config",
-    "container diff",
-    "container prune",
-    "container stats",
-    "context",
-    "diff",
     "image build",
-    "network",
     "node",
     "plugin",
     "secret",
     "service",
     "stack",
-    "stats",
     "swarm",
-    "system dial-stdio",
-    "system prune",
     "trust",
-    "volume",
     "scout",
     "model",
     "mcp",
@@ -257,12 +306,15 @@ async fn call(spec: &Spec, call: Call<'_>) -> Result<u8> {
     match spec.name {
         "attach" => attach::run(call).await,
         "commit" => commit::run(call).await,
+        name if name.starts_with("context ") => context::run(call, name).await,
         "cp" => cp::run(call).await,
         "create" => create::run(call).await,
         "events" => events::run(call).await,
         "exec" => exec::run(call).await,
         "export" => save::export(call).await,
         "history" => history::run(call).await,
+        "container prune" => prune::container(call).await,
+        "diff" => diff::run(call).await,
         "image prune" => prune::image(call).await,
         "images" => images::run(call).await,
         "import" => import::run(call).await,
@@ -274,8 +326,10 @@ async fn call(spec: &Spec, call: Call<'_>) -> Result<u8> {
         "logout" => login::logout(call).await,
         "logs" => logs::run(call).await,
         name if name.starts_with("manifest ") => manifest::run(call, name).await,
+        name if name.starts_with("network ") => network::run(call, name).await,
         "pause" | "unpause" => pause::run(call, spec.name).await,
         "port" => port::run(call).await,
+        "ports" => ports::run(call).await,
         "ps" => ps::run(call).await,
         "pull" => pull::run(call).await,
         "push" => push::run(call).await,
@@ -287,26 +341,30 @@ async fn call(spec: &Spec, call: Call<'_>) -> Result<u8> {
         "save" => save::run(call).await,
         "search" => search::run(call).await,
         "start" => start::run(call).await,
+        "stats" => stats::run(call).await,
         "stop" => stop::run(call).await,
         "system check" => check::run(call).await,
+        "system dial-stdio" => dial::run(call).await,
         "system df" => df::run(call).await,
+        "system prune" => prune::system(call).await,
         "tag" => tag::run(call).await,
         "top" => top::run(call).await,
         "update" => update::run(call).await,
         "version" => version::run(call).await,
+        name if name.starts_with("volume ") => volume::run(call, name).await,
         "wait" => wait::run(call).await,
         name => Err(Failure::new(format!("{name} is not there yet"))),
     }
 }
 
-pub async fn dispatch(args: &[OsString], env: &Environment, ui: &mut Ui) -> Result<u8> {
+pub async fn dispatch(args: &[OsString], env: &Environment, ui: &mut Ui) -> Result<Ending> {
     let program = &env.program;
     let global = match Matches::parse(&ROOT, args) {
         Ok(global) => global,
         Err(Problem::Help { .. }) => {
             let help = root_help(env, ui);
             ui.print(&help);
-            return Ok(0);
+            return Ok(Ending::Code(0));
         }
         Err(Problem::Flag(complaint)) => return Err(bad_flag(program, "", &ROOT, &complaint)),
     };
@@ -321,7 +379,7 @@ pub async fn dispatch(args: &[OsString], env: &Environment, ui: &mut Ui) -> Resu
             product(program),
             env.build.version
         ));
-        return Ok(0);
+        return Ok(Ending::Code(0));
     }
     let mut words = &args[args.len() - global.arguments.len()..];
     let mut help = false;
@@ -332,7 +390,7 @@ pub async fn dispatch(args: &[OsString], env: &Environment, ui: &mut Ui) -> Resu
     let Some(first) = words.first().map(|word| word.to_string_lossy()) else {
         let help = root_help(env, ui);
         ui.print(&help);
-        return Ok(0);
+        return Ok(Ending::Code(0));
     };
     let second = words
         .get(1)
@@ -350,11 +408,23 @@ pub async fn dispatch(args: &[OsString], env: &Environment, ui: &mut Ui) -> Resu
                 let first = if first == "manifest" { "\n" } else { "" };
                 ui.error_line(&format!("{first}{}", text.trim_end()));
             }
-            return Ok(0);
+            return Ok(Ending::Code(0));
         }
         (None, _) => (first.to_string(), &words[1..]),
     };
+    let config_directory = global
+        .get("config")
+        .map_or_else(|| env.config_directory(), PathBuf::from);
     let Some((spec, path)) = find(&typed) else {
+        let config = Config::load(&config_directory).unwrap_or_default();
+        if let Some(plugin) = plugins::find(&typed, &config_directory, &config).filter(|_| group.is_none()) {
+            let chosen = ["host", "context"].iter().any(|flag| global.is_set(flag))
+                || env.variable("DOCKER_HOST").is_some()
+                || env.variable("DOCKER_CONTEXT").is_some()
+                || !matches!(config.current_context.as_str(), "" | contexts::DEFAULT);
+            let host = (!chosen).then_some(env.default_host.as_str());
+            return Ok(Ending::Become(plugins::command(&plugin, args, env, host)));
+        }
         if help {
             return Err(Failure::new(format!("unknown help topic: {typed}")));
         }
@@ -363,7 +433,7 @@ pub async fn dispatch(args: &[OsString], env: &Environment, ui: &mut Ui) -> Resu
     if help {
         let text = command_help(program, &path, spec, ui.columns());
         ui.print(&text);
-        return Ok(0);
+        return Ok(Ending::Code(0));
     }
     let matches = match Matches::parse(spec, rest) {
         Ok(matches) => matches,
@@ -373,7 +443,7 @@ pub async fn dispatch(args: &[OsString], env: &Environment, ui: &mut Ui) -> Resu
             }
             let text = command_help(program, &path, spec, ui.columns());
             ui.print(&text);
-            return Ok(0);
+            return Ok(Ending::Code(0));
         }
         Err(Problem::Flag(complaint)) => return Err(bad_flag(program, &path, spec, &complaint)),
     };
@@ -381,9 +451,8 @@ pub async fn dispatch(args: &[OsString], env: &Environment, ui: &mut Ui) -> Resu
         ui.line(note);
     }
     check_arity(program, &path, spec, matches.arguments.len())?;
-    let client = connect(&global, env)?;
-    let config_directory = global.get("config").map(str::to_owned);
-    call(
+    let (context, client) = connect(&global, env, &config_directory, spec)?;
+    let code = call(
         spec,
         Call {
             ui,
@@ -391,37 +460,66 @@ pub async fn dispatch(args: &[OsString], env: &Environment, ui: &mut Ui) -> Resu
             client,
             matches,
             path,
+            context,
             config: None,
             config_directory,
         },
     )
-    .await
+    .await?;
+    Ok(Ending::Code(code))
 }
 
 fn product(program: &str) -> &str {
     if program == "docker" { "Docker" } else { "Ferry" }
 }
 
-fn connect(global: &Matches, env: &Environment) -> Result<Client> {
-    let context = global.get("context").or_else(|| env.variable("DOCKER_CONTEXT"));
-    if let Some(context) = context.filter(|context| *context != "default") {
-        return Err(Failure::new(format!(
-            "{}: contexts are not there yet (asked for {context:?})",
-            env.program
-        )));
+/// The engine that is meant, and the name of the context that says so: `--host`, `--context`, the environment, the configuration,
+/// in docker's order.
+fn connect(
+    global: &Matches,
+    env: &Environment,
+    config_directory: &std::path::Path,
+    spec: &Spec,
+) -> Result<(String, Client)> {
+    let (host, context) = (global.get("host"), global.get("context"));
+    if host.is_some() && context.is_some() {
+        return Err(Failure::new(
+            "conflicting options: cannot specify both --host and --context",
+        ));
     }
     if global.switch("tls") || global.switch("tlsverify") {
         return Err(Failure::new(format!("{}: TLS is not there yet", env.program)));
     }
-    let host = global
-        .get("host")
-        .or_else(|| env.variable("DOCKER_HOST"))
+    let host = host.or_else(|| env.variable("DOCKER_HOST"));
+    let context = match (context, host, env.variable("DOCKER_CONTEXT")) {
+        (Some(context), ..) => context.to_owned(),
+        (None, Some(_), _) => contexts::DEFAULT.to_owned(),
+        (None, None, Some(context)) => context.to_owned(),
+        (None, None, None) => Some(Config::load(config_directory).unwrap_or_default().current_context)
+            .filter(|context| !context.is_empty())
+            .unwrap_or_else(|| contexts::DEFAULT.to_owned()),
+    };
+    let endpoint = match context.as_str() {
+        contexts::DEFAULT => None,
+        // These are to work with a context that is gone.
+        _ if spec.name.starts_with("context ") => None,
+        name => Some(contexts::Store::of(config_directory).load(name).map_err(|failure| {
+            let why = format!(
+                "Failed to initialize: unable to resolve docker endpoint: {}",
+                failure.message
+            );
+            Failure::new(why)
+        })?),
+    };
+    let named = endpoint.map(|context| context.endpoint().host);
+    let host = named
+        .as_deref()
+        .filter(|host| !host.is_empty())
+        .or(host)
         .unwrap_or(&env.default_host);
     let host: Host = host.parse().map_err(Failure::from)?;
-    Ok(Client::connect(
-        host,
-        env.variable("DOCKER_API_VERSION").map(str::to_owned),
-    ))
+    let version = env.variable("DOCKER_API_VERSION").map(str::to_owned);
+    Ok((context, Client::connect(host, version)))
 }
 
 /// The command a path names, and the path as its usage prints it.
@@ -481,6 +579,10 @@ fn bad_flag(program: &str, path: &str, spec: &Spec, complaint: &str) -> Failure 
 }
 
 fn check_arity(program: &str, path: &str, spec: &Spec, count: usize) -> Result<()> {
+    // The one command that is checked by docker's library and not by docker.
+    if path == "context use" && count != 1 {
+        return Err(Failure::new(format!("accepts 1 arg(s), received {count}")));
+    }
     let plural = |count: usize| if count == 1 { "argument" } else { "arguments" };
     let (complaint, see) = match spec.arity {
         Arity::None if count > 0 => ("accepts no arguments".to_owned(), "Run"),
@@ -512,9 +614,11 @@ fn command_help(program: &str, path: &str, spec: &Spec, columns: usize) -> Strin
     if let Some(command) = spec.name.strip_prefix("manifest ") {
         out.push_str(&experimental(&format!("manifest {command}")));
     }
-    let flags = spec.definitions();
-    if !flags.is_empty() {
-        out.push_str(&format!("\nOptions:\n{}", flag_texts(&flags, columns)));
+    let [flags, own] = spec.groups();
+    for (title, flags) in [("Options", flags), ("Options of Ferry's own", own)] {
+        if !flags.is_empty() {
+            out.push_str(&format!("\n{title}:\n{}", flag_texts(&flags, columns)));
+        }
     }
     out
 }

@@ -1,10 +1,8 @@
 //! `~/.docker/config.json`, as far as the commands here look at it. Unknown keys are left alone.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use serde::Deserialize;
-
-use crate::environment::Environment;
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -12,6 +10,11 @@ pub struct Config {
     pub detach_keys: String,
     pub ps_format: String,
     pub images_format: String,
+    pub networks_format: String,
+    pub stats_format: String,
+    pub current_context: String,
+    pub cli_plugins_extra_dirs: Vec<String>,
+    pub volumes_format: String,
     /// By host, or `default`.
     pub proxies: BTreeMap<String, Proxy>,
 }
@@ -28,8 +31,8 @@ pub struct Proxy {
 
 impl Config {
     /// Nothing set when the file is not there or cannot be read; `Err` holds docker's warning when it is no JSON.
-    pub fn load(environment: &Environment) -> Result<Self, String> {
-        let path = environment.config_directory().join("config.json");
+    pub fn load(directory: &Path) -> Result<Self, String> {
+        let path = directory.join("config.json");
         let Ok(text) = fs::read(&path) else {
             return Ok(Self::default());
         };

@@ -35,6 +35,13 @@ impl Environment {
             .filter(|value| !value.is_empty())
     }
 
+    /// Whether the configuration means another engine than the one of this machine: `context use` chose one.
+    #[must_use]
+    pub fn has_context(&self) -> bool {
+        let config = crate::config::Config::load(&self.config_directory()).unwrap_or_default();
+        !matches!(config.current_context.as_str(), "" | crate::contexts::DEFAULT)
+    }
+
     /// `~/.docker`, or what `DOCKER_CONFIG` says.
     #[must_use]
     pub fn config_directory(&self) -> PathBuf {

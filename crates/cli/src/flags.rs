@@ -41,6 +41,8 @@ pub struct Spec {
     pub about: &'static str,
     pub arity: Arity,
     pub flags: &'static str,
+    /// Flags that docker has not, in the same form; the help shows them apart.
+    pub own: &'static str,
     /// Hidden names: `("net", "network")`.
     pub hidden: &'static [(&'static str, &'static str)],
     /// Of the hidden names, those docker warns about.
@@ -59,6 +61,7 @@ impl Spec {
         about: "",
         arity: Arity::None,
         flags: "",
+        own: "",
         hidden: &[],
         deprecated: &[],
         stops_at_argument: false,
@@ -74,8 +77,20 @@ impl Spec {
     /// The flags in the order of the help.
     #[must_use]
     pub fn definitions(&self) -> Vec<Flag> {
+        let mut flags = Self::read(self.flags);
+        flags.extend(Self::read(self.own));
+        flags
+    }
+
+    /// Those of docker's, and those that are not.
+    #[must_use]
+    pub fn groups(&self) -> [Vec<Flag>; 2] {
+        [self.flags, self.own].map(Self::read)
+    }
+
+    fn read(text: &'static str) -> Vec<Flag> {
         let mut flags: Vec<Flag> = Vec::new();
-        for line in self.flags.lines() {
+        for line in text.lines() {
             match (line.strip_prefix(' '), flags.last_mut()) {
                 (Some(more), Some(flag)) => flag.more.push(more),
                 _ => flags.extend(Flag::read(line)),

@@ -1,5 +1,8 @@
 //! What `--format` and `--quiet` make of lists and objects, as docker/cli's formatter does it.
 
+use std::cmp::Ordering;
+
+use ferry_api::Timestamp;
 use ferry_kit::{
     Template,
     table::TabWriter,
@@ -118,6 +121,7 @@ pub const MAPS: &[&str] = &[
     "Attributes",
     "Details",
     "Containers",
+    "AuxiliaryAddresses",
 ];
 pub const LISTS: &[&str] = &[
     "Cmd",
@@ -174,6 +178,24 @@ pub fn object_with(template: &Template, value: &Value, methods: Methods<'_>) -> 
     template.execute_with(value, &options)
 }
 
+/// The same where objects under some keys are printed as the structs they are in Go.
+pub fn object_of_structs(
+    template: &Template,
+    value: &Value,
+    structs: &[&str],
+    methods: Methods<'_>,
+) -> Result<String, ferry_kit::Error> {
+    let options = Options {
+        methods: Some(methods),
+        missing: Missing::Error,
+        maps: MAPS,
+        lists: LISTS,
+        structs,
+        ..Options::default()
+    };
+    template.execute_with(value, &options)
+}
+
 /// Cut to so many columns, the last one an ellipsis.
 pub fn ellipsis(text: &str, columns: usize) -> String {
     if text.chars().count() <= columns {
@@ -196,6 +218,43 @@ pub fn go_time(seconds: i64) -> String {
     at.to_zoned(jiff::tz::TimeZone::system())
         .strftime("%Y-%m-%d %H:%M:%S %z %Z")
         .to_string()
+}
+
+/// An instant as Go prints it: in UTC, with as many digits of fraction as it takes.
+pub fn go_instant(at: Timestamp) -> String {
+    let text = at.to_string();
+    match text.trim_end_matches('Z').split_once('T') {
+        Some((day, time)) => format!("{day} {time} +0000 UTC"),
+        None => text,
+    }
+}
+
+/// Names in an order in which numbers count as numbers: `n9` before `n10`.
+pub fn natural(one: &str, other: &str) -> Ordering {
+    let (mut one, mut other) = (one.as_bytes(), other.as_bytes());
+    while let (Some(a), Some(b)) = (one.first(), other.first()) {
+        match (a.is_ascii_digit(), b.is_ascii_digit()) {
+            (false, false) if a == b => (one, other) = (&one[1..], &other[1..]),
+            (false, false) => return a.cmp(b),
+            // Digits come before anything else.
+            (true, false) => return Ordering::Less,
+            (false, true) => return Ordering::Greater,
+            (true, true) => {
+                let [first, second] = [one, other].map(|text| {
+                    let zeros = text.iter().take_while(|byte| **byte == b'0').count();
+                    let digits = text[zeros..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+                    (zeros, &text[zeros..zeros + digits], &text[zeros + digits..])
+                });
+                let order = first.1.len().cmp(&second.1.len());
+                let order = order.then(first.1.cmp(second.1)).then(first.0.cmp(&second.0));
+                if order.is_ne() {
+                    return order;
+                }
+                (one, other) = (first.2, second.2);
+            }
+        }
+    }
+    one.len().cmp(&other.len())
 }
 
 /// `5 minutes ago`.
@@ -295,6 +354,16 @@ mod tests {
         assert_eq!(
             list(&listing, "{{.Foo}}", &rows).unwrap_err().message,
             "template parsing error: template: :1:2: executing \"\" at <.Foo>: can't evaluate field Foo in type *formatter.ContainerContext"
+        );
+    }
+
+    #[test]
+    fn numbers_in_names_count_as_numbers() {
+        let mut names = ["n10", "n9", "n", "bridge", "n09", "n9a", "9", "Z", "n9.1", "n010"];
+        names.sort_by(|one, other| natural(one, other));
+        assert_eq!(
+            names,
+            ["9", "Z", "bridge", "n", "n9", "n9.1", "n9a", "n09", "n10", "n010"]
         );
     }
 

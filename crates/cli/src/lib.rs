@@ -11,11 +11,13 @@
 
 mod commands;
 mod config;
+mod contexts;
 mod environment;
 mod failure;
 mod flags;
 mod format;
 mod options;
+mod plugins;
 mod progress;
 mod reference;
 mod session;
@@ -23,18 +25,19 @@ mod ui;
 
 use std::ffi::OsString;
 
+pub use commands::Ending;
 pub use environment::{Build, Environment};
 pub use ui::Ui;
 
-/// Runs one command line, without the program's own name, and gives its exit code.
-pub async fn run(args: Vec<OsString>, env: Environment, ui: &mut Ui) -> u8 {
+/// Runs one command line, without the program's own name.
+pub async fn run(args: Vec<OsString>, env: Environment, ui: &mut Ui) -> Ending {
     match commands::dispatch(&args, &env, ui).await {
-        Ok(code) => code,
+        Ok(ending) => ending,
         Err(failure) => {
             if !failure.message.is_empty() {
                 ui.error_line(&failure.message);
             }
-            failure.code
+            Ending::Code(failure.code)
         }
     }
 }

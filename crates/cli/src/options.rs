@@ -7,18 +7,23 @@ use std::collections::BTreeMap;
 
 use ferry_api::{
     Empty, Words,
-    container::{Config, Create, HealthCheck, HostConfig, LogConfig, Resources, RestartPolicy, Update},
+    container::{Config, Create, HostConfig, LogConfig, Resources, RestartPolicy, Update},
 };
 
 use crate::{environment::Environment, flags::Matches};
 
 mod capabilities;
 mod devices;
+mod health;
 mod lists;
 mod mounts;
 mod networks;
 mod ports;
+mod rates;
 mod security;
+
+pub use lists::{label, link};
+pub use mounts::fields;
 
 /// A parsing step's result; the message is docker's.
 type Result<T> = std::result::Result<T, String>;
@@ -30,6 +35,16 @@ macro_rules! container_flags {
     };
 }
 pub(crate) use container_flags;
+
+/// The flags of `run` and `create` that docker has not.
+pub const OWN: &str = "\
+--net-burst bytes | Bytes that the container may receive or send at once after a pause
+--net-rate rate | Limit what the container receives and what it sends, each (10mbit)
+--net-rate-in rate | Limit what the container receives
+--net-rate-out rate | Limit what the container sends
+--health-http address | Check health by HTTP, without a program in the container (:8080/path)
+--health-tcp address | Check health by connecting to a port of the container (:5432)
+--health-on-failure string | What becomes of a container that turns unhealthy (none|restart|kill|stop)";
 
 /// Other spellings docker accepts and does not list.
 pub const HIDDEN: &[(&str, &str)] = &[
@@ -56,6 +71,7 @@ pub fn check(flag: &str, value: &str) -> Result<()> {
         "label" => lists::label(value),
         "link" => lists::link(value),
         "mount" => mounts::parse(value, std::path::Path::new("/")).map(|_| ()),
+        "net-rate" | "net-rate-in" | "net-rate-out" => rates::parse(value).map(|_| ()),
         "network" => networks::parse(value).map(|_| ()),
         "sysctl" => lists::sysctl(value),
         "ulimit" => devices::ulimit(value).map(|_| ()),
@@ -64,7 +80,7 @@ pub fn check(flag: &str, value: &str) -> Result<()> {
 }
 
 /// `NAME=value` of each, in the order given.
-fn pairs(list: &[String]) -> BTreeMap<String, String> {
+pub fn pairs(list: &[String]) -> BTreeMap<String, String> {
     let split = |entry: &String| {
         entry
             .split_once('=')
@@ -120,7 +136,7 @@ pub fn create(matches: &Matches, env: &Environment, image: &str, command: &[Stri
         stdin_once: open_stdin,
         env: given(variables),
         cmd: words(command.to_vec()),
-        healthcheck: health(matches)?,
+        healthcheck: health::check(matches)?,
         image: image.into(),
         volumes: Some(volumes.into_iter().map(|volume| (volume, Empty)).collect()),
         working_dir: matches.text("workdir").into(),
@@ -234,6 +250,7 @@ fn host_config(
         masked_paths: security.system_paths_unconfined.then(Vec::new),
         readonly_paths: security.system_paths_unconfined.then(Vec::new),
         init: matches.get("init").map(|_| matches.switch("init")),
+        net_rate: rates::net_rate(matches)?,
         ..HostConfig::default()
     })
 }
@@ -306,13 +323,29 @@ pub fn update(matches: &Matches) -> Result<Update> {
         "memory-swap",
         "pids-limit",
         "restart",
+        "net-burst",
+        "net-rate",
+        "net-rate-in",
+        "net-rate-out",
+        "publish-add",
+        "publish-rm",
     ];
     if !names.iter().any(|name| matches.is_set(name)) {
         return Err("you must provide one or more flags when using this command".into());
     }
+    let published = |flag| {
+        let ports = ports::published(&matches.list(flag), &[])?.bindings;
+        Ok::<_, String>((!ports.is_empty()).then_some(ports))
+    };
     Ok(Update {
-        resources: limits(matches)?,
+        resources: Resources {
+            pids_limit: matches.int("pids-limit"),
+            ..limits(matches)?
+        },
         restart_policy: restart(matches.text("restart"))?,
+        net_rate: rates::net_rate(matches)?,
+        publish_add: published("publish-add")?,
+        publish_remove: published("publish-rm")?,
     })
 }
 
@@ -351,55 +384,6 @@ fn modes(matches: &Matches) -> Result<()> {
         matches!(matches.text("cgroupns"), "" | "host" | "private"),
         "--cgroupns: invalid CGROUP mode",
     )
-}
-
-fn health(matches: &Matches) -> Result<Option<HealthCheck>> {
-    let durations = [
-        "health-interval",
-        "health-timeout",
-        "health-start-period",
-        "health-start-interval",
-    ];
-    let [interval, timeout, start_period, start_interval] = durations.map(|name| matches.nanoseconds(name));
-    let retries = matches.int("health-retries").unwrap_or(0);
-    let command = matches.text("health-cmd");
-    let any = !command.is_empty()
-        || [interval, timeout, start_period, start_interval, retries]
-            .iter()
-            .any(|value| *value != 0);
-    if matches.switch("no-healthcheck") {
-        if any {
-            return Err("--no-healthcheck conflicts with --health-* options".into());
-        }
-        return Ok(Some(HealthCheck {
-            test: vec!["NONE".into()],
-            ..HealthCheck::default()
-        }));
-    }
-    if !any {
-        return Ok(None);
-    }
-    let named = durations
-        .into_iter()
-        .zip([interval, timeout, start_period, start_interval]);
-    for (name, value) in named.chain([("health-retries", retries)]) {
-        if value < 0 {
-            return Err(format!("--{name} cannot be negative"));
-        }
-    }
-    let test = if command.is_empty() {
-        Vec::new()
-    } else {
-        vec!["CMD-SHELL".into(), command.into()]
-    };
-    Ok(Some(HealthCheck {
-        test,
-        interval,
-        timeout,
-        start_period,
-        start_interval,
-        retries,
-    }))
 }
 
 #[cfg(test)]

@@ -92,6 +92,11 @@ impl Client {
         }
     }
 
+    /// A connection as it is, for what is no request of ours.
+    pub async fn dial(host: &Host) -> Result<Stream> {
+        Stream::connect(host).await
+    }
+
     #[must_use]
     pub fn host(&self) -> &Host {
         &self.host
@@ -269,6 +274,7 @@ impl Client {
         let host = match &*self.host {
             Host::Unix(_) => "api.moby.localhost",
             Host::Tcp(address) => address,
+            Host::Ssh(_) => "docker.example.com",
         };
         let mut request = Request::builder()
             .method(method)

@@ -9,6 +9,17 @@ pub enum Host {
     Unix(PathBuf),
     /// `tcp://127.0.0.1:2375`, without TLS; the address is an IP address and a port, or `localhost` and a port.
     Tcp(String),
+    /// `ssh://user@host:22/run/ferry/ferry.sock`: by the `ssh` program, with its configuration and keys; the path is the socket over
+    /// there, when it is not the usual one.
+    Ssh(Ssh),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ssh {
+    /// `user@host`, or the host alone.
+    pub destination: String,
+    pub port: Option<u16>,
+    pub socket: String,
 }
 
 impl FromStr for Host {
@@ -22,7 +33,8 @@ impl FromStr for Host {
             Some(("tcp" | "http", address)) => {
                 tcp(address.trim_end_matches('/')).map_or_else(|| invalid("bad port"), Ok)
             }
-            Some((scheme @ ("ssh" | "npipe" | "fd" | "https"), _)) => invalid(&format!("{scheme} is not there yet")),
+            Some(("ssh", rest)) => ssh(rest).map_or_else(|| invalid("want ssh://[user@]host[:port][/path]"), Ok),
+            Some((scheme @ ("npipe" | "fd" | "https"), _)) => invalid(&format!("{scheme} is not there yet")),
             Some((scheme, _)) => invalid(&format!("unsupported proto '{scheme}'")),
             None => tcp(text).map_or_else(|| invalid("bad port"), Ok),
         }
@@ -38,11 +50,54 @@ fn tcp(address: &str) -> Option<Host> {
     Some(Host::Tcp(format!("{host}:{port}")))
 }
 
+/// What `ssh` would take for an option of its own is no destination.
+fn ssh(rest: &str) -> Option<Host> {
+    let (authority, path) = rest
+        .split_once('/')
+        .map_or((rest, ""), |(authority, path)| (authority, path));
+    let (user, host) = authority
+        .rsplit_once('@')
+        .map_or((None, authority), |(user, host)| (Some(user), host));
+    let (host, port) = match host.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port.parse::<u16>().ok()?)),
+        _ => (host, None),
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let fine = |word: &str| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-:%".contains(&byte);
+        !word.is_empty() && !word.starts_with('-') && word.bytes().all(plain)
+    };
+    if !fine(host) || !user.is_none_or(fine) {
+        return None;
+    }
+    let socket = if path.is_empty() {
+        String::new()
+    } else {
+        format!("/{path}")
+    };
+    let quotable = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
+    if !socket.bytes().all(quotable) {
+        return None;
+    }
+    Some(Host::Ssh(Ssh {
+        destination: user.map_or(host.to_owned(), |user| format!("{user}@{host}")),
+        port,
+        socket,
+    }))
+}
+
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
             Self::Tcp(address) => write!(f, "tcp://{address}"),
+            Self::Ssh(ssh) => {
+                write!(f, "ssh://{}", ssh.destination)?;
+                if let Some(port) = ssh.port {
+                    write!(f, ":{port}")?;
+                }
+                f.write_str(&ssh.socket)
+            }
         }
     }
 }
@@ -50,6 +105,21 @@ impl fmt::Display for Host {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ssh_is_a_destination_and_perhaps_a_port_and_a_socket() {
+        for text in ["ssh://h", "ssh://u@h", "ssh://u@h.example:2222/run/ferry/ferry.sock"] {
+            let host = text.parse::<Host>().unwrap();
+            assert_eq!(host.to_string(), text);
+        }
+        let Ok(Host::Ssh(ssh)) = "ssh://u@[::1]:22/run/x.sock".parse() else {
+            panic!("no ssh");
+        };
+        assert_eq!(
+            (ssh.destination.as_str(), ssh.port, ssh.socket.as_str()),
+            ("u@::1", Some(22), "/run/x.sock")
+        );
+    }
 
     #[test]
     fn hosts_read_as_docker_reads_them() {
@@ -65,7 +135,16 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Host>().unwrap(), host, "{text}");
         }
-        for text in ["ssh://x", "foo://x", "tcp://x:y", "tcp://x:99999"] {
+        for text in [
+            "ssh://",
+            "ssh://-oProxyCommand=x",
+            "ssh://u@-x",
+            "ssh://h/a;b",
+            "ssh://h:x",
+            "foo://x",
+            "tcp://x:y",
+            "tcp://x:99999",
+        ] {
             assert!(text.parse::<Host>().is_err(), "{text}");
         }
     }

@@ -10,7 +10,7 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
-use crate::{Error, Host, Result};
+use crate::{Error, Host, Result, host::Ssh};
 
 /// A connection to a daemon.
 #[derive(Debug)]
@@ -42,8 +42,36 @@ impl Stream {
                 let _ = stream.set_nodelay(true);
                 Ok(Self::Tcp(stream))
             }
+            Host::Ssh(ssh) => over_ssh(ssh).map(Self::Unix).map_err(failed),
         }
     }
+}
+
+/// The `ssh` program with one end of a pair as its input and output. It ends with the connection; what it has to say goes to the
+/// user's terminal.
+fn over_ssh(ssh: &Ssh) -> io::Result<UnixStream> {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    let mut command = std::process::Command::new("ssh");
+    command.args(["-o", "ConnectTimeout=30", "-T"]);
+    if let Some(port) = ssh.port {
+        command.args(["-p", &port.to_string()]);
+    }
+    let host = match ssh.socket.as_str() {
+        "" => String::new(),
+        socket => format!("--host unix://{socket} "),
+    };
+    let remote = format!(
+        "if command -v ferry >/dev/null 2>&1; then exec ferry {host}system dial-stdio; else exec docker {host}system dial-stdio; fi"
+    );
+    command.args(["--", &ssh.destination, &remote]);
+    command.stdin(std::os::fd::OwnedFd::from(theirs.try_clone()?));
+    command.stdout(std::os::fd::OwnedFd::from(theirs));
+    command.spawn().map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => io::Error::new(error.kind(), "the program ssh is not there: install an ssh client"),
+        _ => error,
+    })?;
+    ours.set_nonblocking(true)?;
+    UnixStream::from_std(ours)
 }
 
 impl AsyncRead for Stream {

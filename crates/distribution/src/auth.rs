@@ -6,6 +6,7 @@
 //! server it named, never to where either redirects.
 
 mod challenge;
+mod realm;
 mod token;
 
 use std::collections::HashMap;

@@ -92,6 +92,14 @@ impl ConfigFile {
         })
     }
 
+    /// A setting of another part of Docker's; `None` removes it.
+    pub fn set_text(&mut self, key: &str, value: Option<&str>) {
+        match value {
+            Some(value) => self.content.insert(key.to_owned(), value.into()),
+            None => self.content.remove(key),
+        };
+    }
+
     /// Atomically, for its owner alone. Where the path is a link, the file it leads to is replaced.
     pub fn save(&self) -> Result<()> {
         let wrong = |reason: String| Error::Config {

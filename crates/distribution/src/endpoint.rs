@@ -43,6 +43,10 @@ impl Endpoint {
         url.origin() == self.base.origin()
     }
 
+    pub(crate) fn host(&self) -> Option<url::Host<&str>> {
+        self.base.host()
+    }
+
     pub(crate) fn is_tls(&self) -> bool {
         self.base.scheme() == "https"
     }

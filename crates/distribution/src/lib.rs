@@ -57,7 +57,7 @@ pub use descriptor::{Descriptor, Platform};
 pub use error::{Answer, Error, Result};
 pub use login::LoggedIn;
 pub use manifest::{Content, Manifest};
-pub use options::{Limits, Mirror, Options, Roots};
+pub use options::{Limits, Mirror, Options, Roots, TokenServers};
 pub use proxy::Proxies;
 pub use publish::Published;
 pub use push::{Pushed, Source};

@@ -23,7 +23,20 @@ pub struct Options {
     pub roots: Roots,
     /// Asked before the registry itself, in this order.
     pub mirrors: Vec<Mirror>,
+    pub token_servers: TokenServers,
     pub limits: Limits,
+}
+
+/// Where a registry may send us for a token, which is where its credentials go. Never in the clear where the registry itself is
+/// encrypted, and to this machine and its link (127.0.0.0/8, 169.254.0.0/16, …) only if the registry is there as well or is insecure.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum TokenServers {
+    /// Anywhere, as Docker goes: somebody chose the registry.
+    #[default]
+    Any,
+    /// To the registry's own host, to hosts of the domain that it is in (`auth.docker.io` for `registry-1.docker.io`), and to
+    /// these: `host`, or `host:port`.
+    OwnDomain(Vec<String>),
 }
 
 /// Whose signatures on certificates are believed.

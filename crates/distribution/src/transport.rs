@@ -150,11 +150,12 @@ impl Transport {
         }
     }
 
-    /// Asks a token server, with the headers of the call; the whole body, if it succeeded.
+    /// Asks a token server, with the headers of the call; the whole body, if it succeeded. It may redirect within itself:
+    /// nobody has looked at where else that leads.
     pub(crate) async fn foreign(&self, endpoint: &Endpoint, call: Call, limit: u64) -> Result<Vec<u8>> {
         let mut retry = Retry::new(&self.options.limits);
         loop {
-            let error = match self.follow(endpoint, &call, None).await {
+            let error = match self.follow_within(endpoint, &call, None, true).await {
                 Ok(response) if response.status().is_success() => {
                     return self
                         .read(response, endpoint, "a token", limit)
@@ -170,6 +171,16 @@ impl Transport {
 
     /// Follows redirects. `shown` goes to the registry alone, and an `Authorization` of the call's own to its own host alone.
     async fn follow(&self, endpoint: &Endpoint, call: &Call, shown: Option<&str>) -> Result<Response> {
+        self.follow_within(endpoint, call, shown, false).await
+    }
+
+    async fn follow_within(
+        &self,
+        endpoint: &Endpoint,
+        call: &Call,
+        shown: Option<&str>,
+        within: bool,
+    ) -> Result<Response> {
         let mut url = call.url.clone();
         let mut method = call.method.clone();
         for _ in 0..=REDIRECTS {
@@ -208,6 +219,11 @@ impl Transport {
             let Some(next) = self.redirect(&response, endpoint)? else {
                 return Ok(response);
             };
+            let upgraded = next.host() == call.url.host() && next.scheme() == "https" && next.port().is_none();
+            if within && next.origin() != call.url.origin() && !upgraded {
+                let text = format!("it redirects to {}: refused", authority(&next));
+                return Err(self.wrong(endpoint, &url, &text));
+            }
             match response.status() {
                 StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => {}
                 _ if matches!(method, Method::GET | Method::HEAD) => {}

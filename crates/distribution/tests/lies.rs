@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ferry_distribution::{Client, Credentials, Descriptor, Error, Limits, Manifest, Options, Result};
+use ferry_distribution::{Client, Credentials, Descriptor, Error, Limits, Manifest, Options, Result, TokenServers};
 use ferry_image::Digest;
 
 use site::{
@@ -416,6 +416,73 @@ async fn identity_tokens_are_posted_and_never_in_a_url() {
         .await
         .unwrap();
     assert!(!format!("{credentials:?}").contains("fresh"));
+}
+
+/// CVE-2026-33540: a registry that sends us to a server which is none of its own.
+#[tokio::test]
+async fn cve_2026_33540_nobody_but_the_registry_and_its_own_token_server_gets_credentials() {
+    let stranger = Server::start(|_| ready(full(200, &[], r#"{"token":"tok"}"#))).await;
+    let realm = format!("http://localhost:{}/token", stranger.address.port());
+    let challenge = format!("Bearer realm=\"{realm}\",service=\"s\"");
+    let registry = Server::start(move |asked| {
+        ready(match asked.header("authorization") {
+            "Bearer tok" => full(200, &[OCI], image(b"{}", &[])),
+            _ => full(401, &[("www-authenticate", &challenge)], ""),
+        })
+    })
+    .await;
+    let wanted = reference(registry.address, "a");
+    let basic = Credentials::basic("me", "secret");
+    let identity = Credentials::Identity {
+        username: "me".to_owned(),
+        token: "refresh".to_owned(),
+    };
+    let with = |servers: TokenServers| {
+        let options = Options {
+            token_servers: servers,
+            ..options()
+        };
+        Client::new(options).unwrap()
+    };
+    // Unattended: neither credentials nor a request, and the message says what to do.
+    for credentials in [&basic, &identity, &anonymous()] {
+        let client = with(TokenServers::OwnDomain(Vec::new()));
+        let error = client.resolve(&wanted, credentials).await.unwrap_err().to_string();
+        assert!(
+            error.contains(&registry.address.to_string()) && error.contains("name localhost:"),
+            "{error}"
+        );
+    }
+    assert_eq!(stranger.asked().len(), 0);
+    assert!(
+        registry
+            .asked()
+            .iter()
+            .all(|asked| asked.header("authorization").is_empty())
+    );
+    // Named, it is asked.
+    let named = TokenServers::OwnDomain(vec![format!("localhost:{}", stranger.address.port())]);
+    with(named).resolve(&wanted, &basic).await.unwrap();
+    assert!(stranger.asked()[0].header("authorization").starts_with("Basic "));
+    // For somebody who chose the registry as well, as Docker does.
+    with(TokenServers::Any).resolve(&wanted, &basic).await.unwrap();
+    // A token server that sends us on to a stranger gets no further, with a refresh token in the body least of all.
+    let before = stranger.asked().len();
+    for (status, credentials) in [(307, &identity), (308, &identity), (307, &basic), (302, &anonymous())] {
+        let to = realm.clone();
+        let registry = Server::start(move |asked| {
+            if asked.path == "/token" {
+                return ready(full(status, &[("location", &to)], ""));
+            }
+            let challenge = format!("Bearer realm=\"http://{}/token\",service=\"s\"", asked.header("host"));
+            ready(full(401, &[("www-authenticate", &challenge)], ""))
+        })
+        .await;
+        let error = client().resolve(&reference(registry.address, "a"), credentials).await;
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("it redirects to localhost"), "{error}");
+    }
+    assert_eq!(stranger.asked().len(), before);
 }
 
 #[tokio::test]

@@ -1,6 +1,12 @@
 //! How this engine was told to run.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
+
+pub use ferry_network::ipam::Pool as AddressPool;
+pub use ferry_network::ipnet;
+use ipnet::IpNet;
 
 /// The daemon's settings, after the command line and daemon.json are merged.
 #[derive(Debug, Clone)]
@@ -13,10 +19,21 @@ pub struct Config {
     pub cgroup_parent: String,
     /// The default bridge; `None` for `--bridge=none`, which touches neither links nor firewall.
     pub bridge: Option<Bridge>,
+    /// Where networks' subnets come from that ask for none; a family without one has the usual ones.
+    pub pools: Vec<AddressPool>,
+    /// Options of networks to be created, by driver.
+    pub network_options: BTreeMap<String, BTreeMap<String, String>>,
+    pub dns: Dns,
+    /// What `host-gateway` stands for in `--add-host`; none: the container's own gateway. At most one of a family.
+    pub host_gateways: Vec<IpAddr>,
     pub debug: bool,
     /// Of the daemon, for `info`.
     pub labels: Vec<String>,
     pub registries: Registries,
+    /// Soft and hard limit on open files of containers that ask for none; `None`: the daemon's own.
+    pub open_files: Option<(u64, u64)>,
+    /// The directory of a registry that is served beside the engine, for `system df`.
+    pub registry: Option<PathBuf>,
 }
 
 /// How registries are reached.
@@ -34,7 +51,28 @@ pub struct Registries {
 pub struct Bridge {
     /// At most 15 bytes.
     pub name: String,
-    /// `bip`, for instance `172.17.0.1/16`; empty: chosen among the free ones.
-    pub address: Option<String>,
+    /// Its own address, and the subnet (`bip`); `None`: chosen among the free ones.
+    pub address: Option<IpNet>,
+    pub address6: Option<IpNet>,
+    /// Containers get addresses of this part of it; without an address, it is the subnet.
+    pub fixed: Option<IpNet>,
+    pub fixed6: Option<IpNet>,
+    pub ipv6: bool,
     pub mtu: Option<u32>,
+    /// Its containers reach each other.
+    pub icc: bool,
+    pub masquerade: bool,
+    /// Where ports are published when nothing else is said.
+    pub binding: Option<IpAddr>,
+    /// Published ports pass the host's own input rules: each is a socket of its container's shim.
+    pub through_input: bool,
+}
+
+/// What containers are given that ask for nothing themselves.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Dns {
+    /// Addresses.
+    pub servers: Vec<String>,
+    pub search: Vec<String>,
+    pub options: Vec<String>,
 }

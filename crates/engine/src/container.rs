@@ -7,13 +7,18 @@ mod create;
 mod exec;
 mod files;
 mod handle;
+mod health;
 mod ids;
 mod inspect;
 mod kernel;
+mod links;
 mod list;
 mod merge;
 mod mounts;
+mod order;
 mod plan;
+mod point;
+mod prune;
 mod record;
 mod resources;
 mod state;
@@ -29,17 +34,19 @@ use ferry_api::{Filters, exec as api_exec};
 use ferry_supervise::Attach;
 use tokio::sync::oneshot;
 
-use self::actor::Command;
-pub(crate) use self::actor::spawn;
+pub(crate) use self::actor::{Command, spawn};
 pub use self::archive::{Archive, PutOptions};
 pub(crate) use self::exec::Execs;
 pub(crate) use self::handle::{Handle, Snapshot};
 pub(crate) use self::ids::Ids;
-pub(crate) use self::plan::capabilities;
+pub(crate) use self::order::{Place, start as start_in_order};
+pub(crate) use self::plan::{capabilities, rootfs};
+pub(crate) use self::point::Point;
 pub(crate) use self::record::Record;
 pub use self::state::{Permit, Status};
 use crate::error::{Error, Result};
 use crate::logs::{Logs, Query as LogQuery};
+use crate::stats::Watch;
 use crate::world::World;
 
 /// All containers. Clones are handles on the same ones.
@@ -150,11 +157,10 @@ impl Containers {
 
     /// `signal`: a name or a number; `None` for SIGKILL.
     pub async fn kill(&self, name: &str, signal: Option<&str>) -> Result<()> {
-        let handle = self.find(name)?;
         let signal = signal
             .filter(|signal| !signal.is_empty())
             .map_or(Ok(libc::SIGKILL), crate::signal::parse)?;
-        handle.ask(|reply| Command::Kill { signal, reply }).await
+        self.find(name)?.ask(|reply| Command::Kill { signal, reply }).await
     }
 
     pub async fn pause(&self, name: &str) -> Result<()> {
@@ -176,6 +182,23 @@ impl Containers {
         self.find(name)?
             .ask(|reply| Command::Remove { force, volumes, reply })
             .await
+    }
+
+    /// Takes a link from the container that has it: `CHILD/ALIAS`.
+    pub async fn unlink(&self, name: &str) -> Result<()> {
+        let none = || Error::not_found(format!("No such container: {name}"));
+        let Some((child, alias)) = name.trim_start_matches('/').split_once('/') else {
+            self.find(name)?;
+            return Err(Error::conflict(
+                "Conflict, cannot remove the default link name of the container",
+            ));
+        };
+        let handle = self.find(child).map_err(|_| none())?;
+        let alias = alias.to_owned();
+        match handle.ask(|reply| Command::Unlink { alias, reply }).await? {
+            true => Ok(()),
+            false => Err(none()),
+        }
     }
 
     pub async fn update(&self, name: &str, update: Update) -> Result<Updated> {
@@ -204,6 +227,11 @@ impl Containers {
         top::top(&self.world, &self.find(name)?.snapshot(), arguments).await
     }
 
+    /// Finds a container whose statistics are to be seen.
+    pub fn stats(&self, name: &str) -> Result<Watch> {
+        Ok(Watch::new(Arc::clone(&self.world), self.find(name)?))
+    }
+
     /// Keeps a place for a client. Its connection follows with [`Attachment::connect`], after the HTTP upgrade; a start
     /// that is asked for between the two waits for it, so that not a byte is missed.
     pub async fn attach(&self, name: &str, options: &AttachOptions) -> Result<Attachment> {
@@ -219,6 +247,7 @@ impl Containers {
             stdin: options.stdin && record.config.open_stdin,
             stdout: options.stdout,
             stderr: options.stderr,
+            framed: None,
             detach_keys,
             already_read: Vec::new(),
         };

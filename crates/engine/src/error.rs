@@ -22,6 +22,8 @@ pub enum Kind {
     NotFound,
     /// What it names is in the wrong state, or taken: 409.
     Conflict,
+    /// It may not be done, to anything of that kind: 403.
+    Forbidden,
     /// Ferry does not do this: 501.
     Unsupported,
     /// The container's program did not come to run: 400 or 500, and 126 or 127 for `run`.

@@ -18,6 +18,7 @@ use ferry_storage::{Image, ImportOptions, LoadOptions, Loaded, RemoveOptions, Re
 use crate::error::{Error, Result};
 use crate::world::World;
 pub use list::ListImages;
+pub(crate) use list::until;
 
 pub use ferry_distribution::config::registry_auth;
 pub use ferry_distribution::{Credentials, Descriptor};
@@ -107,7 +108,7 @@ impl Images {
         if reference.digest().is_some() {
             return Err(Error::invalid("refusing to create a tag with a digest reference"));
         }
-        self.world.store.images.tag(&image.id, &reference).await?;
+        self.world.store.images.tag_like(&image.id, &reference, source).await?;
         self.world
             .events
             .image(&image.id.to_string(), "tag", &reference.familiar());

@@ -24,7 +24,9 @@ pub mod logs;
 mod networks;
 mod seccomp;
 mod signal;
+mod stats;
 mod system;
+pub mod volumes;
 mod world;
 
 pub use config::Config;
@@ -33,5 +35,7 @@ pub use error::{Error, Kind, Result, StartFailure};
 pub use events::{Bus, Events};
 pub use images::Images;
 pub use networks::Networks;
+pub use stats::Watch;
 pub use system::System;
+pub use volumes::Volumes;
 pub use world::Engine;

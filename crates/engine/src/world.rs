@@ -14,13 +14,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
-use crate::container::{Containers, Execs, Ids, Index, Record, Status, spawn};
+use crate::container::{Containers, Execs, Ids, Index, Place, Record, Status, spawn, start_in_order};
 use crate::error::{Error, Result};
 use crate::events::Bus;
 use crate::images::Images;
 use crate::networks::{Attacher, Networks};
 use crate::seccomp;
+use crate::stats::Sampler;
 use crate::system::{Host, System};
+use crate::volumes::{self, Shelf, Volumes};
 
 /// How long the engine's own tasks may take to end.
 const CLOSING: Duration = Duration::from_secs(10);
@@ -35,6 +37,7 @@ pub struct Engine {
     pub containers: Containers,
     pub images: Images,
     pub networks: Networks,
+    pub volumes: Volumes,
     pub system: System,
     pub events: Arc<Bus>,
     world: Arc<World>,
@@ -49,11 +52,13 @@ pub(crate) struct World {
     pub supervisor: Supervisor,
     pub hierarchy: Hierarchy,
     pub networks: Attacher,
+    pub volumes: Shelf,
     pub containers: Index,
     pub execs: Execs,
     pub ids: Ids,
     pub seccomp: seccomp::Cache,
     pub events: Arc<Bus>,
+    pub stats: Sampler,
     /// The client of registries.
     pub registries: ferry_distribution::Client,
     /// One permit a layer that is being fetched.
@@ -93,11 +98,13 @@ impl Engine {
             supervisor,
             hierarchy,
             networks,
+            volumes: Shelf::new(&config.data_root),
             containers: Index::default(),
             execs: Execs::default(),
             ids: Ids::default(),
             seccomp: seccomp::Cache::default(),
             events: Arc::clone(&events),
+            stats: Sampler::default(),
             registries: ferry_distribution::Client::new(config.registries.client.clone())?,
             downloads: Arc::new(Semaphore::new(config.registries.downloads)),
             uploads: Arc::new(Semaphore::new(config.registries.uploads)),
@@ -107,10 +114,12 @@ impl Engine {
             config,
         });
         world.reconcile().await?;
+        world.tasks.spawn(Sampler::tend(Arc::clone(&world)));
         Ok(Self {
             containers: Containers::new(Arc::clone(&world)),
             images: Images::new(Arc::clone(&world)),
             networks: Networks::new(Arc::clone(&world)),
+            volumes: Volumes::new(Arc::clone(&world)),
             system: System::new(Arc::clone(&world)),
             events,
             world,
@@ -231,9 +240,14 @@ impl World {
 
     /// Holds every record against the kernel: the shim if it answers, else the exit record, else what is lost is said.
     async fn reconcile(self: &Arc<Self>) -> Result<()> {
-        let mut endpoints = Vec::new();
+        let mut living = Vec::new();
         let mut again = Vec::new();
-        for mut record in self.store.db.all::<Record>().await? {
+        let mut places = Vec::new();
+        let records = self.store.db.all::<Record>().await?;
+        let used = records.iter().flat_map(volumes::names).map(str::to_owned).collect();
+        self.volumes.load(self, &used).await?;
+        let (mut left, mut made) = (Vec::new(), Vec::new());
+        for mut record in records {
             if let Err(error) = self.containers.reserve(&record.name, &record.id) {
                 tracing::error!(container = record.id, %error, "two containers have one name");
                 record.name = self.containers.reserve_any(&record.id);
@@ -254,6 +268,11 @@ impl World {
                         _ => Status::Running,
                     };
                     record.run.started_at = record.run.started_at.or_else(|| Some(Timestamp::now()));
+                    self.catch_up_on_health(&mut record, state.health);
+                    if record.run.health.is_some() && record.run.status == Status::Running {
+                        // The daemon before may have died half-way through a pause.
+                        let _ = task.check_health(true).await;
+                    }
                     Some((task, events))
                 }
                 // It ended, and its shim has waited for somebody to note it.
@@ -275,28 +294,42 @@ impl World {
                     .delete::<Record>(&record.id, ferry_storage::Durability::Process)
                     .await?;
                 self.remove_files(&record.id, async {});
+                left.extend(volumes::own(&record));
                 continue;
             }
             if live.is_some() {
-                endpoints.extend(record.endpoint.clone());
+                self.volumes.adopt(&record).await;
+                living.push(ferry_network::Live {
+                    holder: record.id.clone(),
+                    endpoints: record.endpoints.clone(),
+                    ports: record.ports.clone(),
+                    limits: crate::networks::limits::of_host(&record.host_config),
+                });
+                self.networks.names.publish(self, &record);
             } else {
-                record.endpoint = None;
+                record.endpoints.clear();
+                record.ports.clear();
                 again.extend(wants_to_run(&record).then(|| record.id.clone()));
             }
+            places.push(Place::of(&record));
+            made.extend((record.run.status == Status::Created).then(|| record.clone()));
             self.containers.insert(spawn(self, record, live));
         }
-        self.networks.reconcile(endpoints).await;
-        self.remove_strangers().await;
-        for id in again {
-            let Ok(handle) = self.containers.find(&id) else {
-                continue;
-            };
-            self.tasks.spawn(async move {
-                if let Err(error) = handle.start().await {
-                    tracing::error!(container = handle.id(), %error, "cannot start the container again");
-                }
-            });
+        self.volumes.settle().await;
+        // The engine before may have died between a container's record and what its image has for its volumes.
+        for record in made {
+            if let Err(error) = volumes::copy_up(self, &record, volumes::When::Made).await {
+                tracing::error!(container = record.id, %error, "cannot fill the container's volumes");
+            }
         }
+        self.volumes.remove_unused(self, &left).await;
+        self.networks.reconcile(living).await;
+        self.networks.guard(self);
+        self.remove_strangers().await;
+        let again = again.iter().filter_map(|id| self.containers.find(id).ok()).collect();
+        start_in_order(&places, again, &self.containers.all(), |start| {
+            self.tasks.spawn(start.run());
+        });
         Ok(())
     }
 
@@ -324,6 +357,19 @@ impl World {
         }
     }
 
+    /// The checks went on while there was no daemon.
+    fn catch_up_on_health(&self, record: &mut Record, health: Option<ferry_supervise::Health>) {
+        let before = record.run.health.take().map(|health| health.status);
+        record.run.health = health;
+        match record.run.health.as_ref().map(|health| health.status) {
+            Some(now) if before != Some(now) && now != ferry_supervise::HealthStatus::Starting => {
+                self.events
+                    .container(record, &format!("health_status: {}", now.name()), &[]);
+            }
+            _ => {}
+        }
+    }
+
     fn note_past_exit(&self, record: &mut Record, exit: Option<Exit>) {
         let Some(exit) = exit else { return };
         let run = &mut record.run;
@@ -332,6 +378,9 @@ impl World {
             return;
         }
         run.status = Status::Exited;
+        if let Some(health) = &mut run.health {
+            health.stop();
+        }
         run.pid = 0;
         run.exit_code = exit.code;
         run.oom_killed = exit.oom_killed;
@@ -366,7 +415,13 @@ fn wants_to_run(record: &Record) -> bool {
     match record.host_config.restart_policy.name.as_str() {
         restart_policy::ALWAYS => run.status != Status::Created,
         restart_policy::UNLESS_STOPPED => run.status != Status::Created && !run.stopped,
-        restart_policy::ON_FAILURE => run.status == Status::Exited && run.exit_code != 0 && !run.stopped,
+        restart_policy::ON_FAILURE => {
+            let most = u32::try_from(record.host_config.restart_policy.maximum_retry_count).unwrap_or(0);
+            // Between an exit and its restart that restart is counted already.
+            let left = most == 0 || run.restarts < most || run.status == Status::Restarting;
+            let ended = matches!(run.status, Status::Exited | Status::Restarting);
+            ended && run.exit_code != 0 && !run.stopped && left
+        }
         _ => false,
     }
 }

@@ -57,7 +57,11 @@ fn asks_the_engine(args: &[OsString]) -> bool {
     let help = words
         .take_while(|word| word.starts_with('-'))
         .any(|word| word == "--help");
-    !help && !matches!(command, "help" | "completion" | "__complete" | "daemon" | "manifest")
+    !help
+        && !matches!(
+            command,
+            "help" | "completion" | "__complete" | "context" | "daemon" | "manifest"
+        )
 }
 
 /// Makes sure that an engine of this build, or one that somebody else takes care of, answers.
@@ -220,6 +224,7 @@ mod tests {
             "help run",
             "daemon --idle-exit",
             "manifest inspect x",
+            "context ls",
         ] {
             assert!(!asks(line), "{line}");
         }

@@ -7,6 +7,7 @@
 
 mod file;
 mod flags;
+mod networks;
 pub(crate) mod registries;
 mod settings;
 
@@ -66,11 +67,12 @@ pub fn main(args: &[OsString]) -> ExitCode {
     }
 }
 
-fn run(settings: Settings) -> Result<()> {
+fn run(mut settings: Settings) -> Result<()> {
     if settings.on_demand {
         // Out of the session of the terminal whose command started it; a leader already has its own.
         let _ = rustix::process::setsid();
     }
+    settings.engine.open_files = raise_open_files();
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
@@ -85,6 +87,19 @@ fn run(settings: Settings) -> Result<()> {
         .build()
         .context("start the runtime")?;
     runtime.block_on(serve(settings))
+}
+
+/// A container is some descriptors, and so is a client: as many as are allowed, whatever a shell gives its children. Returns
+/// what it was, which containers get.
+fn raise_open_files() -> Option<(u64, u64)> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let before = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: before.maximum,
+        ..before
+    };
+    setrlimit(Resource::Nofile, raised).ok()?;
+    Some((before.current.unwrap_or(u64::MAX), before.maximum.unwrap_or(u64::MAX)))
 }
 
 async fn serve(settings: Settings) -> Result<()> {

@@ -51,6 +51,8 @@ pub struct Options<'a> {
     pub maps: &'a [&'a str],
     /// Keys that are Go slices: null prints `[]`.
     pub lists: &'a [&'a str],
+    /// Keys whose objects, or lists of them, are Go structs: they print as `{a b}` and not as maps.
+    pub structs: &'a [&'a str],
     pub methods: Option<Methods<'a>>,
     /// The value holds column headings: `json`, `lower`, `upper`, `title`, `join`, `truncate` and `pad` give back their text.
     pub header: bool,

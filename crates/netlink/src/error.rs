@@ -58,6 +58,11 @@ impl Error {
         )
     }
 
+    /// True when a link could not be made because this kernel has none of its kind.
+    pub fn is_unknown_kind(&self) -> bool {
+        matches!(self, Error::Kernel { operation, errno, .. } if *errno == Errno::OPNOTSUPP && operation.starts_with("create "))
+    }
+
     /// True when what was to be made exists already.
     pub fn exists(&self) -> bool {
         self.errno() == Some(Errno::EXIST)

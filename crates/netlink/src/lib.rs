@@ -8,6 +8,8 @@
 //!             wire: attributes out (length-checked), attributes in (bounded)
 //! ```
 //!
+//! Beside these two are [`diag`] (who holds which port) and [`conntrack`] (flows to forget).
+//!
 //! A socket belongs for ever to the network namespace of the thread that opened it, whoever uses it later: that is how
 //! Ferry configures a container's namespace without entering it again.
 //!
@@ -18,6 +20,8 @@
 //! every link or fails, so that one attribute of a newer kernel would hide all links; the reader here skips what it
 //! does not know. Host byte order is what netlink speaks; nf_tables alone has big-endian numbers.
 
+pub mod conntrack;
+pub mod diag;
 mod error;
 pub mod nft;
 pub mod route;

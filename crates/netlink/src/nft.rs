@@ -9,6 +9,9 @@
 //! A rule is a list of [`Statement`]s. Like `nft`, the encoder puts the checks in front that a header field needs in an
 //! `inet` table (`meta nfproto` before an address, `meta l4proto` before a port).
 //!
+//! A batch may also concern somebody else's table, such as iptables': what is inserted there in front, with a comment,
+//! [`Nft::chain_rules`] finds again. `iptables` understands interfaces, counters, verdicts and comments as written here.
+//!
 //! A whole table is replaced by [`Batch::replace`]: packets see the old rules or the new ones, never none.
 
 mod encode;
@@ -16,12 +19,14 @@ mod expression;
 mod print;
 mod query;
 mod set;
+mod watch;
 
 pub use expression::{
-    AddressType, CtState, CtStatus, Field, NatKind, NatTarget, Operator, Reject, Statement, Value, Verdict,
+    AddressType, CtState, CtStatus, Field, NatKind, NatTarget, Operator, PortOf, Reject, Statement, Value, Verdict,
 };
-pub use query::{ChainInfo, Nft, RuleInfo, Shape, TableInfo, Watch};
+pub use query::{BaseChain, ChainInfo, Nft, RuleInfo, Shape, TableInfo};
 pub use set::{Data, Element, ElementData, Key, Set, Type};
+pub use watch::{Changed, Watch};
 
 /// What a table's chains see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -57,6 +62,13 @@ pub enum Command {
     FlushChain(String),
     /// Appends.
     AddRule(Rule),
+    /// Puts a rule in front of all that are in the chain.
+    InsertRule(Rule),
+    /// Puts a rule in front of the one that has the handle.
+    InsertRuleBefore {
+        rule: Rule,
+        handle: u64,
+    },
     DeleteRule {
         chain: String,
         handle: u64,
@@ -68,6 +80,8 @@ pub enum Command {
         interval: bool,
         elements: Vec<Element>,
     },
+    /// Of intervals of several fields the kernel removes the one that has the lower ends in it, whatever the upper ones
+    /// are (up to 6.18 at least): name what was added, and nothing less.
     DeleteElements {
         set: String,
         interval: bool,

@@ -3,13 +3,25 @@
 //! [`Route::run`] sends any number of [`Request`]s in one datagram. The kernel handles them in order and goes on after
 //! one that fails, so a request must not do harm when the one before it was refused.
 
+mod kind;
+mod lanes;
 mod link;
+mod path;
+mod rate;
+mod redirect;
 mod request;
+mod watch;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-pub use link::Link;
-pub use request::{Bridge, Change, Gateway, Ipv4Setting, LinkId, Peer, Request, Veth};
+pub use kind::{Child, IpvlanMode, Kind, MacvlanMode};
+pub use lanes::{Lane, Part};
+pub use link::{Link, Statistics, Traffic};
+pub use path::Path;
+pub use rate::{Queue, Tbf};
+pub use redirect::Direction;
+pub use request::{Bridge, Change, Gateway, Ipv4Setting, LinkId, Peer, Port, Request, Veth};
+pub use watch::{Losses, Lost};
 
 use crate::socket::Socket;
 use crate::wire::{self, Message, Writer};
@@ -55,6 +67,9 @@ impl Route {
 
     /// Sends all requests at once and returns each one's own result, in order.
     pub fn submit(&mut self, requests: &[Request<'_>]) -> Result<Vec<Result<()>>> {
+        if requests.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut writer = Writer::default();
         let mut sequences = Vec::with_capacity(requests.len());
         for request in requests {
@@ -88,19 +103,67 @@ impl Route {
 
     /// The link of that name or index, or `None`.
     pub fn link(&mut self, id: &LinkId<'_>) -> Result<Option<Link>> {
+        self.of_link(id, link::parse)
+    }
+
+    /// What went through a link, or `None` when there is none of that name or index.
+    pub fn statistics(&mut self, id: &LinkId<'_>) -> Result<Option<Statistics>> {
+        self.of_link(id, link::statistics)
+    }
+
+    /// What limits a link, and what it did so far; `None` when nothing does or the link does not exist.
+    pub fn rate(&mut self, link: u32) -> Result<Option<Queue>> {
+        let mut writer = Writer::default();
+        let sequence = self.socket.next();
+        // The answer is a notification, which the one who asked hears for the echo's sake.
+        let flags = wire::REQUEST | wire::ACK | wire::ECHO;
+        writer.message(rate::GET_QDISC, flags, sequence, |w| rate::head(w, link));
+        self.one(writer, "look up the limit of link", &format!("#{link}"), rate::parse)
+    }
+
+    /// True when what a link's token bucket holds is in lanes ([`Part`]).
+    pub fn has_lanes(&mut self, link: u32) -> Result<bool> {
+        let mut writer = Writer::default();
+        let sequence = self.socket.next();
+        let flags = wire::REQUEST | wire::ACK | wire::ECHO;
+        writer.message(rate::GET_QDISC, flags, sequence, |w| lanes::question(w, link));
+        let found = self.one(writer, "look up the lanes of link", &format!("#{link}"), lanes::parse)?;
+        Ok(found.is_some())
+    }
+
+    /// The index of the link that this link's packets go over first, 0 when it is gone; `None` when they go straight.
+    pub fn redirect(&mut self, link: u32, direction: Direction) -> Result<Option<u32>> {
+        let question = redirect::question(link, direction);
+        let parse = |message: Message<'_>| redirect::parse(message, direction);
+        let found = self.dump("filters", redirect::GET_FILTER, &question, parse)?;
+        Ok(found.into_iter().next())
+    }
+
+    fn of_link<T>(&mut self, id: &LinkId<'_>, parse: impl Fn(Message<'_>) -> Option<T>) -> Result<Option<T>> {
         let sequence = self.socket.next();
         let mut writer = Writer::default();
         request::get_link(&mut writer, sequence, id)?;
+        self.one(writer, "look up link", &id.to_string(), parse)
+    }
+
+    /// The first answer that parses; `None` when what was asked for does not exist.
+    fn one<T>(
+        &mut self,
+        question: Writer,
+        operation: &'static str,
+        object: &str,
+        parse: impl Fn(Message<'_>) -> Option<T>,
+    ) -> Result<Option<T>> {
         let mut found = None;
-        let answers = self.socket.exchange(&writer.finish()?, |message| {
-            found = found.take().or(link::parse(message));
+        let answers = self.socket.exchange(&question.finish()?, |message| {
+            found = found.take().or_else(|| parse(message));
         })?;
         match answers.into_iter().find_map(|answer| answer.refused) {
             None => Ok(found),
             Some((errno, message)) => {
                 let error = Error::Kernel {
-                    operation: "look up link",
-                    object: id.to_string(),
+                    operation,
+                    object: object.to_owned(),
                     errno,
                     message,
                 };
@@ -133,6 +196,11 @@ impl Route {
     /// All routes of both families and all tables, without the kernel's own local and broadcast ones.
     pub fn routes(&mut self) -> Result<Vec<Destination>> {
         self.dump("routes", request::GET_ROUTE, &[0; 12], parse_route)
+    }
+
+    /// The neighbours that somebody has entered for good: the link of each, and its address.
+    pub fn permanent_neighbours(&mut self) -> Result<Vec<(u32, IpAddr)>> {
+        self.dump("neighbours", request::GET_NEIGHBOUR, &[0; 12], parse_neighbour)
     }
 
     fn dump<T>(
@@ -202,6 +270,15 @@ fn parse_address(message: Message<'_>) -> Option<Address> {
         address: ip(family, value)?,
         prefix,
     })
+}
+
+/// `struct ndmsg`.
+fn parse_neighbour(message: Message<'_>) -> Option<(u32, IpAddr)> {
+    let family = *message.payload.first()?;
+    let state = wire::u16_at(message.payload, 8)?;
+    let address = wire::attribute(message.payload.get(12..)?, request::NDA_DST)?;
+    let found = (wire::u32_at(message.payload, 4)?, ip(family, address)?);
+    (state & request::PERMANENT != 0).then_some(found)
 }
 
 /// `struct rtmsg`. Types other than unicast (1) to prohibit (8) that are the kernel's bookkeeping are left out.

@@ -16,9 +16,13 @@ const DATAGRAM: usize = 32 * 1024;
 /// Room for the answers to a large batch, where the caller may (CAP_NET_ADMIN); the default holds about 200.
 const ANSWERS: usize = 4 << 20;
 
+/// The most that is sent at once: some 300,000 elements of a map.
+const LARGEST: usize = 32 << 20;
+
 pub(crate) struct Socket {
     socket: netlink_sys::Socket,
     sequence: u32,
+    port: u32,
     buffer: Vec<u8>,
 }
 
@@ -42,13 +46,14 @@ impl Socket {
     /// Opens a socket in the calling thread's network namespace (netlink(7)).
     pub fn open(protocol: isize) -> Result<Self> {
         let mut socket = netlink_sys::Socket::new(protocol).map_err(Error::Open)?;
-        socket.bind_auto().map_err(Error::Open)?;
+        let port = socket.bind_auto().map_err(Error::Open)?.port_number();
         // The explanation, and not the whole request back. Both are older than any supported kernel.
         socket.set_ext_ack(true).map_err(Error::Open)?;
         socket.set_cap_ack(true).map_err(Error::Open)?;
         Ok(Self {
             socket,
             sequence: 0,
+            port,
             buffer: vec![0; DATAGRAM],
         })
     }
@@ -57,6 +62,11 @@ impl Socket {
     pub fn enlarge(&self) {
         let _ = rustix::net::sockopt::set_socket_send_buffer_size_force(&self.socket, ANSWERS);
         let _ = rustix::net::sockopt::set_socket_recv_buffer_size_force(&self.socket, ANSWERS);
+    }
+
+    /// The socket's number in its namespace, which the kernel chose.
+    pub fn port(&self) -> u32 {
+        self.port
     }
 
     /// The next sequence number; never 0, which the kernel uses for what nobody asked for.
@@ -68,6 +78,7 @@ impl Socket {
     /// Sends `requests` in one datagram and gives every message that comes back to `take`, acknowledgements apart.
     pub fn exchange(&mut self, requests: &[u8], mut take: impl FnMut(Message<'_>)) -> Result<Vec<Answer>> {
         self.drain();
+        self.make_room(requests.len())?;
         let sent = self
             .socket
             .send_to(requests, &SocketAddr::new(0, 0), 0)
@@ -92,6 +103,17 @@ impl Socket {
             }
         }
         Ok(answers)
+    }
+
+    /// A datagram has to fit into the send queue, all at once. Where that cannot be, sending says so.
+    fn make_room(&self, length: usize) -> Result<()> {
+        if length > LARGEST {
+            return Err(Error::TooLong(format!("{length} bytes in one datagram")));
+        }
+        if length > ANSWERS {
+            let _ = rustix::net::sockopt::set_socket_send_buffer_size_force(&self.socket, length + DATAGRAM);
+        }
+        Ok(())
     }
 
     /// Answers nobody waited for, left by an exchange that failed half-way, must not be taken for the next one's.

@@ -10,7 +10,9 @@ const TYPE_MASK: u16 = !(NESTED | 1 << 14);
 
 pub const REQUEST: u16 = 0x1;
 pub const ACK: u16 = 0x4;
+pub const ECHO: u16 = 0x8;
 pub const DUMP: u16 = 0x300;
+pub const REPLACE: u16 = 0x100;
 pub const EXCL: u16 = 0x200;
 pub const CREATE: u16 = 0x400;
 pub const APPEND: u16 = 0x800;
@@ -112,6 +114,8 @@ pub struct Message<'a> {
     pub kind: u16,
     pub flags: u16,
     pub sequence: u32,
+    /// The socket whose request this answers or, in a notification, which made the change; 0 for the kernel itself.
+    pub port: u32,
     pub payload: &'a [u8],
 }
 
@@ -123,6 +127,7 @@ pub fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
             kind: u16_at(bytes, 4)?,
             flags: u16_at(bytes, 6)?,
             sequence: u32_at(bytes, 8)?,
+            port: u32_at(bytes, 12)?,
             payload: bytes.get(HEADER..length)?,
         };
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
@@ -162,6 +167,18 @@ pub fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
         .try_into()
         .ok()
         .map(u32::from_ne_bytes)
+}
+
+pub fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    bytes
+        .get(at..at.checked_add(8)?)?
+        .try_into()
+        .ok()
+        .map(u64::from_ne_bytes)
+}
+
+pub fn be16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    u16_at(bytes, at).map(u16::from_be)
 }
 
 pub fn be32_at(bytes: &[u8], at: usize) -> Option<u32> {

@@ -1,7 +1,7 @@
 //! Ethernet addresses.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,12 @@ impl Mac {
     pub fn of(address: Ipv4Addr) -> Self {
         let [a, b, c, d] = address.octets();
         Self([0x02, 0x42, a, b, c, d])
+    }
+
+    /// The same for an endpoint that has no IPv4 address.
+    pub fn of_v6(address: Ipv6Addr) -> Self {
+        let [.., a, b, c, d] = address.octets();
+        Self([0x02, 0x46, a, b, c, d])
     }
 }
 

@@ -78,6 +78,8 @@ fn prepare() -> Result<Route> {
     // Before any link but lo exists: a new link takes the defaults at birth.
     sysctls.write("ipv6/conf/default/disable_ipv6", "1")?;
     sysctls.write("ipv6/conf/default/accept_ra", "0")?;
+    // As under Docker, which turns it on for the host, whose settings a namespace begins with: images of VPNs look at it.
+    sysctls.write("ipv4/ip_forward", "1")?;
     let mut route = Route::open()?;
     let change = Change {
         up: Some(true),

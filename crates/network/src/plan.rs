@@ -1,32 +1,46 @@
-//! What to change so that the host has the bridge it should have, as a value: decided without a system call, printed in
+//! What to change so that the host has the networks it should have, as a value: decided without a system call, printed in
 //! tests, applied by [`crate::apply`].
 //!
 //! The order of steps matters: the firewall stands before forwarding is turned on and falls after it is turned off.
 //!
+//! IPv4 forwarding is turned on link by link, and for links to come; `net.ipv4.ip_forward` stays what it is. That is for who
+//! wants the whole host to forward, a Docker that starts later or an administrator: from then on the host forwards what is
+//! not ours as well, and what has been turned on is not ours to turn off. IPv6 has only one switch for all.
+//!
 //! That forwarding was off before is noted in two places: the [`Record`], which the caller keeps, and the table's comment,
 //! for the case that the caller ends before it does.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use ferry_netlink::nft::Batch;
-use ferry_netlink::route::{Address, Link};
+use ferry_netlink::route::{Address, Link, Port};
 use serde::{Deserialize, Serialize};
 
 use crate::endpoint::{ALIAS, PREFIX};
-use crate::firewall::{Firewall, Guarded};
-use crate::{Error, Mac, Result, Subnet};
+use crate::firewall::{Firewall, IPV4_WAS_OFF, IPV6_WAS_OFF};
+use crate::limit;
+use crate::{Error, Mac, Result};
 
 pub const IP_FORWARD: &str = "ipv4/ip_forward";
+/// What links made later begin with. It is on beside an `ip_forward` that is off only when it was us.
+pub const LATER_LINKS: &str = "ipv4/conf/default/forwarding";
+pub const IP6_FORWARD: &str = "ipv6/conf/all/forwarding";
 
 /// What is there now.
 #[derive(Debug, Clone, Default)]
 pub struct Observed {
     pub links: Vec<Link>,
     pub addresses: Vec<Address>,
-    /// The value of net.ipv4.ip_forward.
+    /// The value of net.ipv4.ip_forward, and of net.ipv6.conf.all.forwarding.
     pub ip_forward: Option<String>,
+    /// While the former is 0: whether links made later forward IPv4, and each link by name, but `lo` and host ends.
+    pub later_forward: bool,
+    pub links_forward: BTreeMap<String, bool>,
+    pub ip6_forward: Option<String>,
+    /// Links that take router advertisements as long as the host does not forward: their names.
+    pub advertised: Vec<String>,
     /// Our firewall table, if there is one.
     pub table: Option<TableState>,
 }
@@ -41,36 +55,57 @@ pub struct TableState {
 /// What should be there.
 #[derive(Debug, Clone)]
 pub struct Desired {
-    /// The bridge's own address and subnet; `None`: nothing of ours shall be there.
-    pub addressing: Option<Addressing>,
-    pub name: String,
-    pub network_id: String,
-    pub mtu: u32,
-    /// Turn on net.ipv4.ip_forward.
-    pub forward: bool,
-    /// Hide the containers' addresses behind the host's towards the outside.
-    pub masquerade: bool,
-    /// The name of the firewall table.
+    /// The bridges that shall be there.
+    pub bridges: Vec<BridgeLink>,
+    /// The ids of all our networks: a bridge of one of these that is not in `bridges` goes when nothing shall be there.
+    pub networks: BTreeSet<String>,
+    /// `None`: nothing of ours shall be there. Whether forwarding was off is filled in here.
+    pub firewall: Option<Firewall>,
+    /// The name of the firewall's table.
     pub table: String,
-    /// The ids of all endpoints in use.
-    pub endpoints: BTreeSet<String>,
-    /// `endpoints` is complete: host ends of others go.
+    /// Turn on forwarding, of IPv4 and of IPv6.
+    pub forward: (bool, bool),
+    /// The ids of all endpoints in use, and where each belongs.
+    pub endpoints: BTreeMap<String, Place>,
+    /// The names of the queues of limited containers.
+    pub queues: BTreeSet<String>,
+    /// `endpoints` and `queues` are complete: host ends and queues of others go.
     pub prune: bool,
     /// What earlier plans changed.
     pub record: Record,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Addressing {
-    pub subnet: Subnet,
-    pub gateway: Ipv4Addr,
+impl Desired {
+    /// Without the bridge of that name, and the rules of its network.
+    pub fn leave_out(&mut self, name: &str) {
+        self.bridges.retain(|bridge| bridge.name != name);
+        if let Some(firewall) = &mut self.firewall {
+            firewall.networks.retain(|network| network.link() != name);
+        }
+    }
+}
+
+/// Where the host end of an endpoint belongs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Place {
+    pub bridge: String,
+    pub port: Port,
+}
+
+/// A bridge as it shall be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BridgeLink {
+    pub name: String,
+    pub network_id: String,
+    pub mac: Mac,
+    pub mtu: u32,
+    /// The host's own addresses in it. A family without one is left alone.
+    pub addresses: Vec<(IpAddr, u8)>,
 }
 
 /// What Ferry changed on the host that is not recognisable as its own, to be put back. Keep it across restarts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// The subnet that was used last; it is used again as long as the host has no other use for it.
-    pub addressing: Option<Addressing>,
     pub sysctls: Vec<Sysctl>,
     /// The boot in which the sysctls were changed: the next one starts with values of its own.
     pub boot: String,
@@ -85,23 +120,66 @@ pub struct Sysctl {
 }
 
 impl Sysctl {
-    /// Forwarding turned on.
-    pub fn ip_forward() -> Self {
+    /// IPv4 forwarding turned on for links to come, which says that it was us who turned it on for those that are there.
+    pub fn later_links() -> Self {
+        Self::on(LATER_LINKS)
+    }
+
+    /// A link that forwarded before we came, and shall after.
+    fn kept(link: &str) -> Self {
         Self {
-            key: IP_FORWARD.to_owned(),
+            before: "1".to_owned(),
+            ..Self::on(&link_forwards(link))
+        }
+    }
+
+    fn on(key: &str) -> Self {
+        Self {
+            key: key.to_owned(),
             before: "0".to_owned(),
             set: "1".to_owned(),
         }
     }
+
+    /// A host that forwards takes router advertisements only on links that say 2.
+    fn advertised(link: &str) -> Self {
+        Self {
+            key: format!("ipv6/conf/{link}/accept_ra"),
+            before: "1".to_owned(),
+            set: "2".to_owned(),
+        }
+    }
+}
+
+fn link_forwards(link: &str) -> String {
+    format!("ipv4/conf/{link}/forwarding")
+}
+
+impl Record {
+    fn has(&self, key: &str) -> bool {
+        self.sysctls.iter().any(|sysctl| sysctl.key == key)
+    }
 }
 
 impl Observed {
-    /// `record` with what is known from the table's comment alone.
+    /// `record` with what is known from the table's comment alone, and without what somebody else has decided since.
     pub fn recall(&self, mut record: Record) -> Record {
-        let noted =
-            self.table.as_ref().and_then(|table| table.comment.as_deref()) == Some(crate::firewall::FORWARD_WAS_OFF);
-        if noted && !record.sysctls.iter().any(|sysctl| sysctl.key == IP_FORWARD) {
-            record.sysctls.push(Sysctl::ip_forward());
+        let host_forwards = self.ip_forward.as_deref() == Some("1");
+        if host_forwards {
+            record.sysctls.retain(|sysctl| !sysctl.key.starts_with("ipv4/conf/"));
+        }
+        let comment = self
+            .table
+            .as_ref()
+            .and_then(|table| table.comment.as_deref())
+            .unwrap_or_default();
+        for (word, key, over) in [
+            (IPV4_WAS_OFF, LATER_LINKS, host_forwards),
+            (IPV6_WAS_OFF, IP6_FORWARD, false),
+        ] {
+            if !over && comment.split(' ').any(|found| found == word) && !record.has(key) {
+                record.sysctls.push(Sysctl::on(key));
+            }
         }
         record
     }
@@ -118,7 +196,7 @@ pub enum Step {
     },
     AddAddress {
         link: String,
-        address: Ipv4Addr,
+        address: IpAddr,
         prefix: u8,
     },
     DeleteAddress {
@@ -129,7 +207,7 @@ pub enum Step {
     /// Makes the link a port of the bridge.
     Enslave {
         link: String,
-        bridge: String,
+        place: Place,
     },
     Up {
         link: String,
@@ -158,150 +236,229 @@ pub struct Plan {
 ///
 /// # Errors
 ///
-/// [`Error::Taken`] when a link of the bridge's name exists and is not this network's bridge. A bridge another Ferry
-/// left without a port counts as nobody's and is replaced.
+/// [`Error::Taken`] when a link of a bridge's name exists and is not that network's bridge. A bridge another Ferry left
+/// without a port counts as nobody's and is replaced.
 pub fn plan(observed: &Observed, desired: &Desired) -> Result<Plan> {
     let mut steps = Vec::new();
-    let alias = format!("{ALIAS}{}", desired.network_id);
-    let found = observed.links.iter().find(|link| link.name == desired.name);
-    let bridge = match found {
-        Some(link) if is_ours(link, &alias) => Some(link),
-        Some(link) if desired.addressing.is_some() => {
-            let used = observed.links.iter().any(|port| port.master == Some(link.index));
-            if used || !is_some_ferrys(link) {
-                return Err(Error::Taken {
-                    name: desired.name.clone(),
-                });
+    let mut found = Vec::with_capacity(desired.bridges.len());
+    for wanted in &desired.bridges {
+        found.push(find_bridge(&mut steps, observed, wanted)?);
+    }
+    let turned_on = turned_on(observed, desired);
+    match &desired.firewall {
+        Some(firewall) => {
+            plan_firewall(&mut steps, observed, desired, firewall, &turned_on);
+            // Bridges are born with it.
+            plan_links_forward(&mut steps, observed, desired);
+            for (wanted, bridge) in desired.bridges.iter().zip(&found) {
+                plan_bridge(&mut steps, observed, wanted, *bridge);
             }
-            steps.push(Step::DeleteLink {
-                name: desired.name.clone(),
-            });
-            None
+            steps.extend(turned_on.into_iter().map(Step::SetSysctl));
+            plan_ports(&mut steps, observed, desired, &found);
         }
-        _ => None,
-    };
-    if let Some(addressing) = desired.addressing {
-        plan_firewall(&mut steps, observed, desired, addressing.subnet);
-        plan_bridge(&mut steps, observed, desired, bridge, addressing);
-        plan_ports(&mut steps, observed, desired, bridge);
-    } else {
-        plan_removal(&mut steps, observed, desired, bridge);
+        None => plan_removal(&mut steps, observed, desired),
     }
     Ok(Plan { steps })
 }
 
-/// The table is replaced unless it is known to be as we left it.
-fn plan_firewall(steps: &mut Vec<Step>, observed: &Observed, desired: &Desired, subnet: Subnet) {
-    let forward_was_off =
-        desired.record.sysctls.iter().any(|sysctl| sysctl.key == IP_FORWARD) || turns_forward_on(observed, desired);
-    let name = desired.name.clone();
-    let firewall = Firewall {
-        table: desired.table.clone(),
-        bridges: vec![Guarded {
-            name,
-            subnet,
-            masquerade: desired.masquerade,
-        }],
-        forward_was_off,
+/// The steps for one more bridge beside those that stand.
+pub fn raise(observed: &Observed, wanted: &BridgeLink) -> Result<Plan> {
+    let mut steps = Vec::new();
+    let found = find_bridge(&mut steps, observed, wanted)?;
+    plan_bridge(&mut steps, observed, wanted, found);
+    Ok(Plan { steps })
+}
+
+fn find_bridge<'a>(steps: &mut Vec<Step>, observed: &'a Observed, wanted: &BridgeLink) -> Result<Option<&'a Link>> {
+    let Some(link) = observed.links.iter().find(|link| link.name == wanted.name) else {
+        return Ok(None);
     };
-    let comment = observed.table.as_ref().and_then(|table| table.comment.as_deref());
+    if is_ours(link, &format!("{ALIAS}{}", wanted.network_id)) {
+        return Ok(Some(link));
+    }
+    let used = observed.links.iter().any(|port| port.master == Some(link.index));
+    if used || !is_some_ferrys(link) {
+        return Err(Error::Taken {
+            name: wanted.name.clone(),
+        });
+    }
+    steps.push(Step::DeleteLink {
+        name: wanted.name.clone(),
+    });
+    Ok(None)
+}
+
+/// The sysctls to change: advertisements before forwarding, which would drop what they brought.
+fn turned_on(observed: &Observed, desired: &Desired) -> Vec<Sysctl> {
+    let mut changes = Vec::new();
+    if desired.forward.1 && observed.ip6_forward.as_deref() == Some("0") {
+        changes.extend(observed.advertised.iter().map(|link| Sysctl::advertised(link)));
+        changes.push(Sysctl::on(IP6_FORWARD));
+    }
+    changes
+}
+
+fn turns_links_on(observed: &Observed, desired: &Desired) -> bool {
+    let done = observed.later_forward && desired.record.has(LATER_LINKS);
+    desired.forward.0 && observed.ip_forward.as_deref() == Some("0") && !done
+}
+
+fn plan_links_forward(steps: &mut Vec<Step>, observed: &Observed, desired: &Desired) {
+    if !turns_links_on(observed, desired) {
+        return;
+    }
+    let first = !desired.record.has(LATER_LINKS);
+    for (link, forwards) in &observed.links_forward {
+        match forwards {
+            true if first => steps.push(Step::SetSysctl(Sysctl::kept(link))),
+            true => {}
+            false => steps.push(Step::LinkSysctl {
+                key: link_forwards(link),
+                value: "1".to_owned(),
+            }),
+        }
+    }
+    let mut later = Sysctl::later_links();
+    if observed.later_forward {
+        later.before = "1".to_owned();
+    }
+    steps.push(Step::SetSysctl(later));
+}
+
+/// The table is replaced unless it is known to be as we left it.
+fn plan_firewall(
+    steps: &mut Vec<Step>,
+    observed: &Observed,
+    desired: &Desired,
+    firewall: &Firewall,
+    turned_on: &[Sysctl],
+) {
+    let off = |key: &str| desired.record.has(key) || turned_on.iter().any(|sysctl| sysctl.key == key);
+    let firewall = Firewall {
+        was_off: (off(LATER_LINKS) || turns_links_on(observed, desired), off(IP6_FORWARD)),
+        ..firewall.clone()
+    };
+    let comment = observed.table.as_ref().and_then(|table| table.comment.clone());
     let fits = observed.table.as_ref().is_some_and(|table| table.intact) && comment == firewall.comment();
     if !fits {
         steps.push(Step::Firewall(firewall.batch(observed.table.is_some())));
     }
 }
 
-fn turns_forward_on(observed: &Observed, desired: &Desired) -> bool {
-    desired.forward && observed.ip_forward.as_deref() == Some("0")
-}
-
-fn plan_bridge(
-    steps: &mut Vec<Step>,
-    observed: &Observed,
-    desired: &Desired,
-    bridge: Option<&Link>,
-    addressing: Addressing,
-) {
-    let Addressing { subnet, gateway } = addressing;
-    let name = &desired.name;
+fn plan_bridge(steps: &mut Vec<Step>, observed: &Observed, wanted: &BridgeLink, bridge: Option<&Link>) {
+    let name = &wanted.name;
     if bridge.is_none() {
-        let alias = format!("{ALIAS}{}", desired.network_id);
-        let mac = Mac::of(gateway);
         steps.push(Step::CreateBridge {
             name: name.clone(),
-            alias,
-            mac,
-            mtu: desired.mtu,
+            alias: format!("{ALIAS}{}", wanted.network_id),
+            mac: wanted.mac,
+            mtu: wanted.mtu,
         });
         steps.push(Step::LinkSysctl {
             key: format!("ipv6/conf/{name}/accept_ra"),
             value: "0".to_owned(),
         });
+        if wanted.addresses.iter().any(|(address, _)| address.is_ipv6()) {
+            steps.push(Step::LinkSysctl {
+                key: format!("ipv6/conf/{name}/disable_ipv6"),
+                value: "0".to_owned(),
+            });
+        }
     }
-    let wanted = (IpAddr::V4(gateway), subnet.prefix());
     let has: Vec<_> = observed
         .addresses
         .iter()
-        .filter(|a| bridge.is_some_and(|bridge| a.link == bridge.index))
+        .filter(|a| bridge.is_some_and(|bridge| a.link == bridge.index) && !is_link_local(a.address))
+        .map(|a| (a.address, a.prefix))
         .collect();
-    for wrong in has
+    let managed = |address: IpAddr| {
+        wanted
+            .addresses
+            .iter()
+            .any(|(wanted, _)| wanted.is_ipv4() == address.is_ipv4())
+    };
+    for (address, prefix) in has
         .iter()
-        .filter(|a| a.address.is_ipv4() && (a.address, a.prefix) != wanted)
+        .filter(|has| managed(has.0) && !wanted.addresses.contains(has))
     {
         steps.push(Step::DeleteAddress {
             link: name.clone(),
-            address: wrong.address,
-            prefix: wrong.prefix,
+            address: *address,
+            prefix: *prefix,
         });
     }
-    if !has.iter().any(|a| (a.address, a.prefix) == wanted) {
+    for (address, prefix) in wanted.addresses.iter().filter(|wanted| !has.contains(wanted)) {
         steps.push(Step::AddAddress {
             link: name.clone(),
-            address: gateway,
-            prefix: subnet.prefix(),
+            address: *address,
+            prefix: *prefix,
         });
     }
     if !bridge.is_some_and(|bridge| bridge.up) {
         steps.push(Step::Up { link: name.clone() });
     }
-    if turns_forward_on(observed, desired) {
-        steps.push(Step::SetSysctl(Sysctl::ip_forward()));
-    }
 }
 
-/// Host ends of endpoints that are gone go; those of endpoints in use belong to the bridge, also to a new one.
-fn plan_ports(steps: &mut Vec<Step>, observed: &Observed, desired: &Desired, bridge: Option<&Link>) {
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
+}
+
+/// Host ends of endpoints that are gone go; those of endpoints in use belong to their bridge, also to a new one.
+fn plan_ports(steps: &mut Vec<Step>, observed: &Observed, desired: &Desired, found: &[Option<&Link>]) {
+    let index = |name: &str| {
+        let bridges = desired.bridges.iter().zip(found);
+        bridges
+            .filter(|(bridge, _)| bridge.name == name)
+            .find_map(|(_, link)| link.map(|link| link.index))
+    };
+    let ours: BTreeSet<u32> = found.iter().flatten().map(|link| link.index).collect();
     for (link, endpoint) in host_ends(observed) {
-        let ours = bridge.is_some_and(|bridge| link.master == Some(bridge.index));
-        if desired.endpoints.contains(endpoint) {
-            if !ours {
+        if let Some(place) = desired.endpoints.get(endpoint) {
+            let shall_be = desired.bridges.iter().any(|wanted| wanted.name == place.bridge);
+            if shall_be && (link.master.is_none() || link.master != index(&place.bridge)) {
                 steps.push(Step::Enslave {
                     link: link.name.clone(),
-                    bridge: desired.name.clone(),
+                    place: place.clone(),
                 });
             }
-        } else if desired.prune && (ours || link.master.is_none()) {
+        } else if desired.prune && link.master.is_none_or(|master| ours.contains(&master)) {
             steps.push(Step::DeleteLink {
                 name: link.name.clone(),
             });
         }
+    }
+    if desired.prune {
+        steps.extend(unused_queues(observed, desired));
     }
 }
 
-fn plan_removal(steps: &mut Vec<Step>, observed: &Observed, desired: &Desired, bridge: Option<&Link>) {
-    steps.extend(desired.record.sysctls.iter().cloned().map(Step::RestoreSysctl));
+fn plan_removal(steps: &mut Vec<Step>, observed: &Observed, desired: &Desired) {
+    steps.extend(desired.record.sysctls.iter().rev().cloned().map(Step::RestoreSysctl));
+    let is_ours = |link: &&Link| {
+        let id = link.alias.as_deref().and_then(|alias| alias.strip_prefix(ALIAS));
+        link.kind.as_deref() == Some("bridge") && id.is_some_and(|id| desired.networks.contains(id))
+    };
+    let bridges: Vec<_> = observed.links.iter().filter(is_ours).collect();
+    if desired.record.has(LATER_LINKS) {
+        for (link, _) in observed.links_forward.iter().filter(|(_, forwards)| **forwards) {
+            let key = link_forwards(link);
+            if !desired.record.has(&key) && !bridges.iter().any(|bridge| bridge.name == *link) {
+                steps.push(Step::RestoreSysctl(Sysctl::on(&key)));
+            }
+        }
+    }
     for (link, endpoint) in host_ends(observed) {
-        if bridge.is_some_and(|bridge| link.master == Some(bridge.index)) || desired.endpoints.contains(endpoint) {
+        let port = bridges.iter().any(|bridge| link.master == Some(bridge.index));
+        if port || desired.endpoints.contains_key(endpoint) {
             steps.push(Step::DeleteLink {
                 name: link.name.clone(),
             });
         }
     }
-    if bridge.is_some() {
-        steps.push(Step::DeleteLink {
-            name: desired.name.clone(),
-        });
-    }
+    steps.extend(unused_queues(observed, desired));
+    steps.extend(bridges.iter().map(|bridge| Step::DeleteLink {
+        name: bridge.name.clone(),
+    }));
     if observed.table.is_some() {
         steps.push(Step::Firewall(Firewall::removal(&desired.table)));
     }
@@ -309,14 +466,22 @@ fn plan_removal(steps: &mut Vec<Step>, observed: &Observed, desired: &Desired, b
 
 /// The host ends of this or another Ferry, with the endpoint each says it belongs to.
 fn host_ends(observed: &Observed) -> impl Iterator<Item = (&Link, &str)> {
-    observed
-        .links
-        .iter()
-        .filter(|link| link.name.starts_with(PREFIX) && link.kind.as_deref() == Some("veth"))
-        .filter_map(|link| {
-            let endpoint = link.alias.as_deref()?.strip_prefix(ALIAS)?;
-            Some((link, endpoint))
-        })
+    let is_end = |link: &&Link| link.name.starts_with(PREFIX) && link.kind.as_deref() == Some("veth");
+    let ends = observed.links.iter().filter(is_end);
+    ends.filter_map(|link| Some((link, link.alias.as_deref()?.strip_prefix(ALIAS)?)))
+}
+
+/// Queues of this engine's that no container needs: no packet waits in them, since the links that led there are gone.
+fn unused_queues(observed: &Observed, desired: &Desired) -> impl Iterator<Item = Step> {
+    let alias = limit::alias(&desired.table);
+    let is_ours = move |link: &&Link| {
+        let ours = link.alias.as_deref().is_some_and(|found| found.starts_with(&alias));
+        ours && link.kind.as_deref() == Some("ifb") && !desired.queues.contains(&link.name)
+    };
+    let unused = observed.links.iter().filter(is_ours);
+    unused.map(|link| Step::DeleteLink {
+        name: link.name.clone(),
+    })
 }
 
 fn is_ours(link: &Link, alias: &str) -> bool {
@@ -334,6 +499,17 @@ impl Step {
             self,
             Step::DeleteLink { .. } | Step::RestoreSysctl(_) | Step::DeleteAddress { .. }
         )
+    }
+
+    /// The bridge that is new, or has a new port, or was down or without an address and so forgot its neighbours, after it.
+    pub(crate) fn changed_bridge(&self) -> Option<&str> {
+        match self {
+            Step::CreateBridge { name, .. } | Step::Up { link: name } | Step::AddAddress { link: name, .. } => {
+                Some(name)
+            }
+            Step::Enslave { place, .. } => Some(&place.bridge),
+            _ => None,
+        }
     }
 
     /// The link that it deletes.
@@ -360,7 +536,14 @@ impl fmt::Display for Step {
             }
             Step::AddAddress { link, address, prefix } => write!(f, "add address {address}/{prefix} to {link}"),
             Step::DeleteAddress { link, address, prefix } => write!(f, "delete address {address}/{prefix} of {link}"),
-            Step::Enslave { link, bridge } => write!(f, "make {link} a port of {bridge}"),
+            Step::Enslave { link, place } => {
+                write!(f, "make {link} a port of {}", place.bridge)?;
+                let Port { isolated, hairpin, .. } = place.port;
+                for (word, on) in [(" isolated", isolated), (" hairpin", hairpin)] {
+                    f.write_str(if on == Some(true) { word } else { "" })?;
+                }
+                Ok(())
+            }
             Step::Up { link } => write!(f, "set {link} up"),
             Step::LinkSysctl { key, value } => write!(f, "write {value} to net/{key}"),
             Step::SetSysctl(sysctl) => write!(f, "change net/{} from {} to {}", sysctl.key, sysctl.before, sysctl.set),
@@ -377,215 +560,4 @@ impl fmt::Display for Step {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn desired() -> Desired {
-        let subnet: Subnet = "172.17.0.0/16".parse().unwrap();
-        Desired {
-            addressing: Some(Addressing {
-                subnet,
-                gateway: subnet.first(),
-            }),
-            name: "ferry0".to_owned(),
-            network_id: "n1".to_owned(),
-            mtu: 1500,
-            forward: true,
-            masquerade: true,
-            table: "ferry".to_owned(),
-            endpoints: BTreeSet::new(),
-            prune: true,
-            record: Record::default(),
-        }
-    }
-
-    fn link(index: u32, name: &str, kind: &str, alias: &str, master: Option<u32>) -> Link {
-        let (name, kind, alias) = (name.to_owned(), Some(kind.to_owned()), Some(alias.to_owned()));
-        Link {
-            index,
-            name,
-            kind,
-            alias,
-            master,
-            up: true,
-            ..Link::default()
-        }
-    }
-
-    /// A host on which all is as it should be, with two containers.
-    fn settled() -> (Observed, Desired) {
-        let mut desired = desired();
-        desired.record.sysctls = vec![Sysctl::ip_forward()];
-        desired.endpoints = ["aaaa".to_owned(), "bbbb".to_owned()].into();
-        let observed = Observed {
-            links: vec![
-                link(5, "ferry0", "bridge", "ferry:n1", None),
-                link(6, "fe-aaaa", "veth", "ferry:aaaa", Some(5)),
-                link(7, "fe-bbbb", "veth", "ferry:bbbb", Some(5)),
-                link(8, "veth9", "veth", "", Some(5)),
-            ],
-            addresses: vec![Address {
-                link: 5,
-                address: desired.addressing.unwrap().gateway.into(),
-                prefix: 16,
-            }],
-            ip_forward: Some("1".to_owned()),
-            table: Some(TableState {
-                comment: Some("ip_forward=0".to_owned()),
-                intact: true,
-            }),
-        };
-        (observed, desired)
-    }
-
-    fn text(observed: &Observed, desired: &Desired) -> String {
-        let text = plan(observed, desired).unwrap().to_string();
-        let firewall = text.lines().filter(|line| line.contains("inet ferry")).count();
-        let rest: Vec<_> = text.lines().filter(|line| !line.contains("inet ferry")).collect();
-        format!("{}{}", if firewall > 1 { "firewall\n" } else { "" }, rest.join("\n"))
-    }
-
-    #[test]
-    fn an_empty_host_gets_everything_and_the_firewall_first() {
-        let observed = Observed {
-            ip_forward: Some("0".to_owned()),
-            ..Observed::default()
-        };
-        let expected = "firewall\n\
-            create bridge ferry0 mac 02:42:ac:11:00:01 mtu 1500 alias ferry:n1\n\
-            write 0 to net/ipv6/conf/ferry0/accept_ra\n\
-            add address 172.17.0.1/16 to ferry0\n\
-            set ferry0 up\n\
-            change net/ipv4/ip_forward from 0 to 1";
-        assert_eq!(text(&observed, &desired()), expected);
-        assert!(
-            plan(&observed, &desired())
-                .unwrap()
-                .to_string()
-                .contains("oifname != @bridges drop")
-        );
-    }
-
-    #[test]
-    fn forwarding_that_was_on_stays_unfiltered_and_is_not_ours_to_turn_off() {
-        let observed = Observed {
-            ip_forward: Some("1".to_owned()),
-            ..Observed::default()
-        };
-        let plan = plan(&observed, &desired()).unwrap().to_string();
-        assert!(
-            plan.contains("oifname != @bridges accept") && !plan.contains("ip_forward"),
-            "{plan}"
-        );
-    }
-
-    #[test]
-    fn a_settled_host_needs_nothing() {
-        let (observed, desired) = settled();
-        assert_eq!(plan(&observed, &desired).unwrap(), Plan::default());
-    }
-
-    #[test]
-    fn a_changed_or_missing_table_is_replaced() {
-        let (mut observed, desired) = settled();
-        observed.table.as_mut().unwrap().intact = false;
-        assert_eq!(text(&observed, &desired), "firewall\n");
-        observed.table = None;
-        assert_eq!(text(&observed, &desired), "firewall\n");
-    }
-
-    #[test]
-    fn host_ends_without_a_container_go_and_others_are_left_alone() {
-        let (mut observed, mut desired) = settled();
-        desired.endpoints.remove("bbbb");
-        observed.links.push(link(9, "fe-cccc", "veth", "ferry:cccc", None));
-        observed.links.push(link(10, "fe-dddd", "veth", "ferry:dddd", Some(77)));
-        observed.links.push(link(11, "fe-eeee", "veth", "somebody", None));
-        assert_eq!(text(&observed, &desired), "delete link fe-bbbb\ndelete link fe-cccc");
-        desired.prune = false;
-        assert_eq!(text(&observed, &desired), "");
-    }
-
-    #[test]
-    fn a_bridge_that_is_gone_is_made_again_with_its_ports() {
-        let (mut observed, desired) = settled();
-        observed.links.remove(0);
-        observed.links.iter_mut().for_each(|link| link.master = None);
-        observed.addresses.clear();
-        let expected = "create bridge ferry0 mac 02:42:ac:11:00:01 mtu 1500 alias ferry:n1\n\
-            write 0 to net/ipv6/conf/ferry0/accept_ra\n\
-            add address 172.17.0.1/16 to ferry0\n\
-            set ferry0 up\n\
-            make fe-aaaa a port of ferry0\n\
-            make fe-bbbb a port of ferry0";
-        assert_eq!(text(&observed, &desired), expected);
-    }
-
-    #[test]
-    fn a_wrong_address_of_the_bridge_is_replaced() {
-        let (mut observed, desired) = settled();
-        observed.addresses[0].prefix = 24;
-        observed.links[0].up = false;
-        let expected = "delete address 172.17.0.1/24 of ferry0\nadd address 172.17.0.1/16 to ferry0\nset ferry0 up";
-        assert_eq!(text(&observed, &desired), expected);
-    }
-
-    #[test]
-    fn a_link_of_that_name_that_is_not_ours_is_not_touched() {
-        for stranger in [
-            link(5, "ferry0", "bridge", "", None),
-            link(5, "ferry0", "veth", "ferry:n1", None),
-        ] {
-            let observed = Observed {
-                links: vec![stranger],
-                ..Observed::default()
-            };
-            assert!(matches!(plan(&observed, &desired()), Err(Error::Taken { .. })));
-            assert_eq!(
-                plan(
-                    &observed,
-                    &Desired {
-                        addressing: None,
-                        ..desired()
-                    }
-                )
-                .unwrap(),
-                Plan::default()
-            );
-        }
-        let left = link(5, "ferry0", "bridge", "ferry:of another data root", None);
-        let observed = Observed {
-            links: vec![left, link(6, "fe-1", "veth", "ferry:1", Some(5))],
-            ..Observed::default()
-        };
-        assert!(matches!(plan(&observed, &desired()), Err(Error::Taken { .. })));
-        let alone = Observed {
-            links: vec![observed.links[0].clone()],
-            ..Observed::default()
-        };
-        assert!(
-            plan(&alone, &desired())
-                .unwrap()
-                .to_string()
-                .contains("delete link ferry0\n")
-        );
-    }
-
-    #[test]
-    fn shutdown_takes_everything_down_and_the_firewall_last() {
-        let (observed, mut desired) = settled();
-        desired.addressing = None;
-        desired.endpoints.clear();
-        let plan = plan(&observed, &desired).unwrap().to_string();
-        let expected = "put net/ipv4/ip_forward back to 0 if it still is 1\n\
-            delete link fe-aaaa\ndelete link fe-bbbb\ndelete link ferry0\ndelete table inet ferry\n";
-        assert_eq!(plan, expected);
-    }
-
-    #[test]
-    fn that_forwarding_was_off_is_remembered_by_the_table_alone() {
-        let (observed, _) = settled();
-        assert_eq!(observed.recall(Record::default()).sysctls, [Sysctl::ip_forward()]);
-        assert_eq!(Observed::default().recall(Record::default()), Record::default());
-    }
-}
+mod tests;

@@ -5,13 +5,13 @@ mod world;
 
 use std::time::Instant;
 
-use ferry_network::{Attach, Bridge, Config, Error, Record};
+use ferry_network::{Attach, Config, Error, Record};
 use world::{World, connect, listen};
 
 #[test]
 fn two_containers_and_the_host_reach_each_other() {
     World::run(|world| {
-        let bridge = Bridge::new(Config::default(), Record::default()).unwrap();
+        let bridge = world::Default::new(Config::default(), Record::default());
         assert_eq!(world.links(), ["lo"], "nothing before the first attach");
         let (a, one) = bridge
             .attach(Attach {
@@ -26,16 +26,16 @@ fn two_containers_and_the_host_reach_each_other() {
             })
             .unwrap();
         assert_eq!(
-            (one.ip.to_string(), two.ip.to_string()),
+            (one.ip.unwrap().to_string(), two.ip.unwrap().to_string()),
             ("172.17.0.2".into(), "172.17.0.3".into())
         );
         assert_eq!(one.mac.to_string(), "02:42:ac:11:00:02");
-        let (server, _) = listen(&a, one.ip, 80);
-        assert_eq!(connect(&b, one.ip, 80).unwrap(), two.ip);
-        assert_eq!(connect(&world.host, one.ip, 80).unwrap(), one.gateway);
+        let (server, _) = listen(&a, one.ip.unwrap(), 80);
+        assert_eq!(connect(&b, one.ip.unwrap(), 80).unwrap(), two.ip.unwrap());
+        assert_eq!(connect(&world.host, one.ip.unwrap(), 80).unwrap(), one.gateway.unwrap());
         drop(server);
-        let (_server, _) = listen(&world.host, one.gateway, 81);
-        assert_eq!(connect(&a, one.gateway, 81).unwrap(), one.ip);
+        let (_server, _) = listen(&world.host, one.gateway.unwrap(), 81);
+        assert_eq!(connect(&a, one.gateway.unwrap(), 81).unwrap(), one.ip.unwrap());
     });
 }
 
@@ -43,14 +43,13 @@ fn two_containers_and_the_host_reach_each_other() {
 fn fifty_attaches_are_quick() {
     World::run(|_| {
         for pool in [0, 8] {
-            let bridge = Bridge::new(
+            let bridge = world::Default::new(
                 Config {
                     pool,
                     ..Config::default()
                 },
                 Record::default(),
-            )
-            .unwrap();
+            );
             let first = Instant::now();
             let (_fd, _) = bridge.attach(Attach::default()).unwrap();
             println!("pool {pool}: first attach {:?}", first.elapsed());
@@ -84,7 +83,7 @@ fn fifty_attaches_are_quick() {
 #[test]
 fn a_failure_half_way_leaves_nothing() {
     World::run(|world| {
-        let bridge = Bridge::new(Config::default(), Record::default()).unwrap();
+        let bridge = world::Default::new(Config::default(), Record::default());
         let (netns, endpoint) = bridge.attach(Attach::default()).unwrap();
         let before = world.links();
         use std::os::fd::AsFd as _;
@@ -92,7 +91,7 @@ fn a_failure_half_way_leaves_nothing() {
         assert_eq!(world.links(), before);
         assert!(matches!(
             bridge.attach(Attach {
-                ip: Some(endpoint.ip),
+                ip: endpoint.ip,
                 ..Attach::default()
             }),
             Err(Error::AddressInUse { .. })
@@ -248,7 +247,7 @@ fn the_steps_of_an_attach() {
 #[test]
 fn an_attach_is_as_quick_beside_many_others() {
     World::run(|_| {
-        let bridge = Bridge::new(Config::default(), Record::default()).unwrap();
+        let bridge = world::Default::new(Config::default(), Record::default());
         let mut times = Vec::new();
         let mut kept = Vec::new();
         for _ in 0..150 {
@@ -274,18 +273,15 @@ fn an_attach_is_as_quick_beside_many_others() {
 fn the_steps_of_a_set_up() {
     use ferry_netlink::nft::Nft;
     use ferry_network::Firewall;
-    use ferry_network::firewall::Guarded;
     World::run(|_| {
         let mut nft = Nft::open().unwrap();
-        let bridges = vec![Guarded {
-            name: "ferry0".into(),
-            subnet: "172.17.0.0/16".parse().unwrap(),
-            masquerade: true,
-        }];
+        let network = world::Default::new(Config::default(), Record::default()).fabric;
         let firewall = Firewall {
             table: "ferry".into(),
-            bridges,
-            forward_was_off: true,
+            networks: vec![network.network("id of ferry0").unwrap()],
+            ports: Vec::new(),
+            routed: Vec::new(),
+            was_off: (true, false),
         };
         let time = |name: &str, work: &mut dyn FnMut()| {
             let start = Instant::now();
@@ -302,8 +298,8 @@ fn the_steps_of_a_set_up() {
         time("ip_forward", &mut || {
             std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
         });
-        let bridge = Bridge::new(Config::default(), Record::default()).unwrap();
-        time("set-up", &mut || bridge.ensure().unwrap());
+        let bridge = world::Default::new(Config::default(), Record::default());
+        time("set-up", &mut || bridge.fabric.raise("id of ferry0").unwrap());
         time("reconcile", &mut || drop(bridge.reconcile(&[]).unwrap()));
     });
 }

@@ -5,14 +5,11 @@ mod world;
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use ferry_network::{Attach, Bridge, Config, Record};
-use world::{World, connect, listen, output_in, outside, sysctl};
+use ferry_network::{Attach, Config, Record};
+use world::{FAR, NEAR, World, connect, listen, output_in, outside, sysctl};
 
-const FAR: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
-const NEAR: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
-
-fn bridge(config: Config) -> Bridge {
-    Bridge::new(config, Record::default()).unwrap()
+fn bridge(config: Config) -> world::Default {
+    world::Default::new(config, Record::default())
 }
 
 #[test]
@@ -25,7 +22,31 @@ fn the_outside_sees_the_hosts_address() {
         assert_eq!(connect(&a, FAR, 80).unwrap(), NEAR);
         // Not so towards the host itself.
         let (_server, _) = listen(&world.host, NEAR, 81);
-        assert_eq!(connect(&a, NEAR, 81).unwrap(), one.ip);
+        assert_eq!(connect(&a, NEAR, 81).unwrap(), one.ip.unwrap());
+    });
+}
+
+#[test]
+fn rules_that_an_administrator_saves_can_be_loaded_again() {
+    World::run(|world| {
+        let bridge = bridge(Config::default());
+        let (_a, one) = bridge.attach(Attach::default()).unwrap();
+        let publish = |first, last| ferry_network::ports::Publish {
+            protocol: ferry_network::ports::Protocol::Udp,
+            container: (first, last),
+            host: Some((first, last)),
+            address: None,
+        };
+        bridge
+            .fabric
+            .publish("c", &one, &[publish(53, 53), publish(1000, 2000)])
+            .unwrap();
+        let saved = world.output("nft", &["list", "ruleset"]);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), &saved).unwrap();
+        world.output("nft", &["flush", "ruleset"]);
+        world.output("nft", &["-f", file.path().to_str().unwrap()]);
+        assert_eq!(world.output("nft", &["list", "ruleset"]), saved);
     });
 }
 
@@ -33,14 +54,16 @@ fn the_outside_sees_the_hosts_address() {
 fn without_masquerading_the_outside_sees_the_container() {
     World::run(|_| {
         let far = outside();
-        let bridge = bridge(Config {
-            ip_masq: false,
-            ..Config::default()
-        });
+        let mut draft = world::draft("ferry0");
+        let ferry_network::network::Driver::Bridge(options) = &mut draft.driver else {
+            panic!()
+        };
+        options.masquerade = false;
+        let bridge = world::Default::of(Config::default(), Record::default(), draft);
         let (a, one) = bridge.attach(Attach::default()).unwrap();
         output_in(&far, "ip", &["route", "add", "172.17.0.0/16", "via", &NEAR.to_string()]);
         let (_server, _) = listen(&far, FAR, 80);
-        assert_eq!(connect(&a, FAR, 80).unwrap(), one.ip);
+        assert_eq!(connect(&a, FAR, 80).unwrap(), one.ip.unwrap());
     });
 }
 
@@ -51,15 +74,15 @@ fn the_outside_cannot_reach_a_container_by_routing() {
         output_in(&far, "ip", &["route", "add", "172.17.0.0/16", "via", &NEAR.to_string()]);
         let bridge = bridge(Config::default());
         let (a, one) = bridge.attach(Attach::default()).unwrap();
-        let (_server, _) = listen(&a, one.ip, 80);
-        assert!(connect(&far, one.ip, 80).is_err());
-        assert!(connect(&world.host, one.ip, 80).is_ok());
+        let (_server, _) = listen(&a, one.ip.unwrap(), 80);
+        assert!(connect(&far, one.ip.unwrap(), 80).is_err());
+        assert!(connect(&world.host, one.ip.unwrap(), 80).is_ok());
         // The way is open but for the firewall.
         world.output("nft", &["flush", "chain", "inet", "ferry", "forward"]);
-        assert_eq!(connect(&far, one.ip, 80).unwrap(), FAR);
+        assert_eq!(connect(&far, one.ip.unwrap(), 80).unwrap(), FAR);
         bridge.reconcile(&[]).unwrap();
-        assert!(connect(&far, one.ip, 80).is_err());
-        assert!(connect(&world.host, one.ip, 80).is_ok());
+        assert!(connect(&far, one.ip.unwrap(), 80).is_err());
+        assert!(connect(&world.host, one.ip.unwrap(), 80).is_ok());
     });
 }
 
@@ -73,7 +96,7 @@ fn a_packet_with_a_loopback_address_from_a_wire_is_dropped() {
             world.output("sysctl", &["-qw", &format!("net.ipv4.conf.{link}.route_localnet=1")]);
         }
         let (_server, _) = listen(&world.host, Ipv4Addr::LOCALHOST, 80);
-        for (netns, gateway, link) in [(&far, NEAR, "wire0"), (&a, one.gateway, "eth0")] {
+        for (netns, gateway, link) in [(&far, NEAR, "wire0"), (&a, one.gateway.unwrap(), "eth0")] {
             output_in(
                 netns,
                 "sysctl",
@@ -97,24 +120,63 @@ fn a_packet_with_a_loopback_address_from_a_wire_is_dropped() {
 }
 
 #[test]
+fn a_chain_of_others_that_ends_in_a_reject_is_not_in_the_way() {
+    World::run(|world| {
+        let far = outside();
+        for line in [
+            "add table inet mine",
+            "add chain inet mine forward { type filter hook forward priority 10; policy accept; }",
+            "add rule inet mine forward ct state established,related accept",
+            "add rule inet mine forward tcp dport 99 drop",
+            "add rule inet mine forward counter reject with icmpx admin-prohibited",
+            "add chain inet mine input { type filter hook input priority 0; policy drop; }",
+        ] {
+            world.output("nft", &[line]);
+        }
+        let before = world.output("nft", &["list", "table", "inet", "mine"]);
+        let bridge = bridge(Config::default());
+        let (a, _) = bridge.attach(Attach::default()).unwrap();
+        let (_server, _) = listen(&far, FAR, 80);
+        let (_other, _) = listen(&far, FAR, 99);
+        assert!(connect(&a, FAR, 80).is_ok());
+        assert!(
+            connect(&a, FAR, 99).is_err(),
+            "what a rule with a condition drops stays dropped"
+        );
+        assert_eq!(
+            bridge.fabric.input_guards().unwrap(),
+            ["chain input of table inet mine"]
+        );
+        bridge.fabric.mend().unwrap();
+        let rules = world.output("nft", &["list", "chain", "inet", "mine", "forward"]);
+        assert_eq!(rules.matches("ferry: ").count(), 2, "{rules}");
+        bridge.shutdown().unwrap();
+        let strip = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "");
+        assert_eq!(
+            strip(&world.output("nft", &["list", "table", "inet", "mine"])),
+            strip(&before)
+        );
+    });
+}
+
+#[test]
 fn bridges_do_not_reach_each_other() {
     World::run(|_| {
         let one = bridge(Config::default());
-        let two = bridge(Config {
-            network_id: "two".into(),
-            name: "ferry1".into(),
-            table: "ferry-two".into(),
-            ..Config::default()
-        });
         let (a, _) = one.attach(Attach::default()).unwrap();
-        let (b, there) = two.attach(Attach::default()).unwrap();
+        let second = one.fabric.create(world::draft("fb-two")).unwrap();
+        let on_second = Attach {
+            network: second.id,
+            ..Attach::default()
+        };
+        let (b, there) = one.fabric.attach(vec![on_second]).unwrap();
         assert_eq!(
-            there.gateway,
+            there[0].gateway.unwrap(),
             Ipv4Addr::new(172, 18, 0, 1),
             "the first bridge's subnet is avoided"
         );
-        let (_server, _) = listen(&b, there.ip, 80);
-        assert!(connect(&a, there.ip, 80).is_err());
+        let (_server, _) = listen(&b, there[0].ip.unwrap(), 80);
+        assert!(connect(&a, there[0].ip.unwrap(), 80).is_err());
     });
 }
 
@@ -127,7 +189,7 @@ fn a_host_that_did_not_forward_still_does_not() {
             let other = ferry_network::namespace::Namespace::create().unwrap();
             let bridge = bridge(Config::default());
             let (_a, _) = bridge.attach(Attach::default()).unwrap();
-            assert_eq!(sysctl("ipv4/ip_forward"), "1");
+            assert_eq!(sysctl("ipv4/ip_forward"), before);
             // A second network of the host's that has nothing to do with us.
             second_wire(&other);
             output_in(

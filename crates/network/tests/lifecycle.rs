@@ -7,18 +7,17 @@ use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use ferry_network::namespace::Namespace;
-use ferry_network::{Attach, Bridge, Config, Error, Pool, Record};
+use ferry_network::{Attach, Config, Error, Pool, Record};
 use world::{World, connect, listen, output_in, sysctl};
 
-fn bridge(pool: usize) -> Bridge {
-    Bridge::new(
+fn bridge(pool: usize) -> world::Default {
+    world::Default::new(
         Config {
             pool,
             ..Config::default()
         },
         Record::default(),
     )
-    .unwrap()
 }
 
 /// What of the network configuration a user would see.
@@ -29,7 +28,19 @@ fn picture(world: &World) -> Vec<String> {
         .collect();
     picture.push(world.output("nft", &["list", "ruleset"]));
     picture.push(sysctl("ipv4/ip_forward"));
+    picture.push(forwarding());
     picture
+}
+
+/// Each link's and that of links to come.
+fn forwarding() -> String {
+    let links = std::fs::read_dir("/proc/sys/net/ipv4/conf").unwrap();
+    let mut names: Vec<_> = links
+        .map(|link| link.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    let of = |name: &String| format!("{name} {}\n", sysctl(&format!("ipv4/conf/{name}/forwarding")));
+    names.iter().map(of).collect()
 }
 
 #[test]
@@ -41,12 +52,12 @@ fn shutdown_leaves_the_host_as_it_was() {
         let (_a, one) = bridge.attach(Attach::default()).unwrap();
         let (_b, _) = bridge.attach(Attach::default()).unwrap();
         assert_ne!(picture(world), before);
-        assert_eq!(bridge.record().sysctls.len(), 1);
+        assert_eq!(bridge.fabric.record().sysctls.len(), 1);
         bridge.detach(&one).unwrap();
         bridge.detach(&one).unwrap();
         bridge.shutdown().unwrap();
         assert_eq!(picture(world), before);
-        assert!(bridge.record().sysctls.is_empty());
+        assert!(bridge.fabric.record().sysctls.is_empty());
         bridge.shutdown().unwrap();
         let (_c, again) = bridge.attach(Attach::default()).unwrap();
         assert_eq!(again.gateway, one.gateway, "it starts again");
@@ -61,14 +72,18 @@ fn a_sysctl_somebody_else_changed_since_is_left() {
         std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
         let bridge = bridge(0);
         let _one = bridge.attach(Attach::default()).unwrap();
-        assert!(bridge.record().sysctls.is_empty());
+        assert!(bridge.fabric.record().sysctls.is_empty());
         bridge.shutdown().unwrap();
         assert_eq!(sysctl("ipv4/ip_forward"), "1");
         std::fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
         let _two = bridge.attach(Attach::default()).unwrap();
-        std::fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
-        bridge.shutdown().unwrap();
         assert_eq!(sysctl("ipv4/ip_forward"), "0");
+        assert_eq!(sysctl("ipv4/conf/ferry0/forwarding"), "1");
+        // A Docker comes, which goes on to forward.
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+        bridge.fabric.mend().unwrap();
+        bridge.shutdown().unwrap();
+        assert!(!forwarding().contains(" 0"), "{}", forwarding());
     });
 }
 
@@ -76,11 +91,10 @@ fn a_sysctl_somebody_else_changed_since_is_left() {
 fn what_an_earlier_boot_changed_is_not_put_back() {
     World::run(|_| {
         let stale = Record {
-            sysctls: vec![ferry_network::Sysctl::ip_forward()],
+            sysctls: vec![ferry_network::Sysctl::later_links()],
             boot: "earlier".into(),
-            ..Record::default()
         };
-        let bridge = Bridge::new(Config::default(), stale).unwrap();
+        let bridge = world::Default::new(Config::default(), stale);
         std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
         let _one = bridge.attach(Attach::default()).unwrap();
         bridge.shutdown().unwrap();
@@ -105,12 +119,15 @@ fn a_new_daemon_finds_everything_again() {
         let plan = new.reconcile(std::slice::from_ref(&one)).unwrap();
         let gone = !world.links().contains(&two.host_ifname);
         assert!(gone, "{plan}");
-        assert_eq!(new.record().sysctls.len(), 1, "known from the table");
-        let (_server, _) = listen(&a, one.ip, 80);
-        assert!(connect(&world.host, one.ip, 80).is_ok());
+        assert_eq!(new.fabric.record().sysctls.len(), 1, "known from the table");
+        let neighbours = world.output("ip", &["neigh", "show", "nud", "permanent"]);
+        assert_eq!(neighbours.lines().count(), 1, "{neighbours}");
+        assert!(neighbours.starts_with(&one.ip.unwrap().to_string()), "{neighbours}");
+        let (_server, _) = listen(&a, one.ip.unwrap(), 80);
+        assert!(connect(&world.host, one.ip.unwrap(), 80).is_ok());
         assert!(matches!(
             new.attach(Attach {
-                ip: Some(one.ip),
+                ip: one.ip,
                 ..Attach::default()
             }),
             Err(Error::AddressInUse { .. })
@@ -130,11 +147,11 @@ fn what_an_administrator_flushed_or_deleted_comes_back() {
     World::run(|world| {
         let bridge = bridge(0);
         let (a, one) = bridge.attach(Attach::default()).unwrap();
-        let (_server, _) = listen(&a, one.ip, 80);
+        let (_server, _) = listen(&a, one.ip.unwrap(), 80);
         let rules = world.output("nft", &["list", "ruleset"]);
-        let mut watch = bridge.watch().unwrap();
+        let mut watch = bridge.fabric.watch().unwrap();
         world.output("nft", &["add", "table", "inet", "others"]);
-        assert!(!watch.changed().unwrap());
+        assert!(watch.changed().unwrap());
         assert_eq!(
             bridge.reconcile(&[]).unwrap().to_string(),
             "",
@@ -145,13 +162,77 @@ fn what_an_administrator_flushed_or_deleted_comes_back() {
         bridge.reconcile(std::slice::from_ref(&one)).unwrap();
         assert_eq!(world.output("nft", &["list", "ruleset"]), rules);
         world.output("ip", &["link", "del", "ferry0"]);
-        assert!(connect(&world.host, one.ip, 80).is_err());
+        assert!(connect(&world.host, one.ip.unwrap(), 80).is_err());
         bridge.reconcile(std::slice::from_ref(&one)).unwrap();
-        assert_eq!(connect(&world.host, one.ip, 80).unwrap(), one.gateway);
+        assert_eq!(connect(&world.host, one.ip.unwrap(), 80).unwrap(), one.gateway.unwrap());
         // And without being asked to, when the next container needs it.
         world.output("ip", &["link", "del", "ferry0"]);
         let (b, _) = bridge.attach(Attach::default()).unwrap();
-        assert!(connect(&b, one.ip, 80).is_ok());
+        assert!(connect(&b, one.ip.unwrap(), 80).is_ok());
+    });
+}
+
+#[test]
+fn what_is_taken_of_a_bridge_is_noticed_and_put_back() {
+    World::run(|world| {
+        let bridge = bridge(0);
+        let mut losses = bridge.fabric.losses().unwrap();
+        let (a, one) = bridge.attach(Attach::default()).unwrap();
+        let (_server, _) = listen(&a, one.ip.unwrap(), 80);
+        let gateway = format!("{}/{}", one.gateway.unwrap(), one.prefix);
+        // What is our own doing is none of it.
+        let (_b, two) = bridge.attach(Attach::default()).unwrap();
+        bridge.fabric.detach(&two).unwrap();
+        let lost = losses.take().unwrap();
+        assert_eq!(
+            bridge
+                .fabric
+                .mend_links(lost.as_ref().map(|lost| &lost.links))
+                .unwrap()
+                .to_string(),
+            ""
+        );
+        // Where the container is, which nothing that it or another one sends changes.
+        let known = || {
+            let neighbours = world.output("ip", &["neigh", "show", "dev", "ferry0", "nud", "permanent"]);
+            let ports = world.output("bridge", &["fdb", "show", "dev", &one.host_ifname]);
+            let sticky = ports.lines().filter(|line| line.contains("sticky")).map(str::to_owned);
+            (neighbours, sticky.collect::<Vec<_>>())
+        };
+        let before = known();
+        let (address, mac) = (one.ip.unwrap().to_string(), one.mac.to_string());
+        assert!(before.0.contains(&address) && before.0.contains(&mac), "{before:?}");
+        assert!(before.1.len() == 1 && before.1[0].contains(&mac), "{before:?}");
+        for command in [
+            vec!["link", "del", "ferry0"],
+            vec!["link", "set", "ferry0", "down"],
+            vec!["addr", "del", &gateway, "dev", "ferry0"],
+        ] {
+            world.output("ip", &command);
+            assert!(connect(&world.host, one.ip.unwrap(), 80).is_err());
+            let lost = losses.take().unwrap();
+            assert_ne!(
+                bridge
+                    .fabric
+                    .mend_links(lost.as_ref().map(|lost| &lost.links))
+                    .unwrap()
+                    .to_string(),
+                "",
+                "{command:?}"
+            );
+            assert_eq!(known(), before, "{command:?}");
+            assert_eq!(connect(&world.host, one.ip.unwrap(), 80).unwrap(), one.gateway.unwrap());
+            // What was done to put it back may be told of, and is no reason for more.
+            let lost = losses.take().unwrap();
+            assert_eq!(
+                bridge
+                    .fabric
+                    .mend_links(lost.as_ref().map(|lost| &lost.links))
+                    .unwrap()
+                    .to_string(),
+                ""
+            );
+        }
     });
 }
 
@@ -187,8 +268,8 @@ fn an_attach_before_the_reconcile_does_not_cut_off_who_lives() {
             ..Attach::default()
         };
         let (_b, _) = new.attach(wanted).unwrap();
-        let (_server, _) = listen(&a, one.ip, 80);
-        assert!(connect(&world.host, one.ip, 80).is_ok());
+        let (_server, _) = listen(&a, one.ip.unwrap(), 80);
+        assert!(connect(&world.host, one.ip.unwrap(), 80).is_ok());
     });
 }
 
@@ -250,12 +331,16 @@ fn ipv6_is_off_in_a_container_unless_asked_for_and_loopback_keeps_its_address() 
             "{}",
             addresses(&a)
         );
-        let (b, _) = bridge
-            .attach(Attach {
-                ipv6: true,
-                ..Attach::default()
-            })
-            .unwrap();
+        let second = bridge.fabric.create(ferry_network::Draft {
+            v6: true,
+            ..world::draft("fb-six")
+        });
+        let on_second = Attach {
+            network: second.unwrap().id,
+            ..Attach::default()
+        };
+        let (b, six) = bridge.fabric.attach(vec![on_second]).unwrap();
+        assert!(addresses(&b).contains(&six[0].ip6.unwrap().to_string()));
         let deadline = Instant::now() + Duration::from_secs(2);
         while !addresses(&b).contains("eth0") {
             assert!(Instant::now() < deadline, "{}", addresses(&b));
@@ -277,7 +362,7 @@ fn ipv6_is_off_in_a_container_unless_asked_for_and_loopback_keeps_its_address() 
 #[test]
 fn a_private_namespace_has_a_loopback_that_works_and_nothing_else() {
     World::run(|world| {
-        let netns = bridge(1).private().unwrap();
+        let netns = bridge(1).fabric.private().unwrap();
         let (_server, _) = listen(&netns, std::net::Ipv4Addr::LOCALHOST, 80);
         assert!(connect(&netns, std::net::Ipv4Addr::LOCALHOST, 80).is_ok());
         assert_eq!(output_in(&netns, "ip", &["-o", "link"]).lines().count(), 1);
@@ -297,10 +382,13 @@ fn a_namespace_somebody_else_made_can_be_configured() {
             ..Attach::default()
         };
         let endpoint = bridge.configure(theirs.as_fd(), wanted).unwrap();
-        assert_eq!((endpoint.ip.to_string().as_str(), endpoint.mac), ("172.17.0.77", mac));
+        assert_eq!(
+            (endpoint.ip.unwrap().to_string().as_str(), endpoint.mac),
+            ("172.17.0.77", mac)
+        );
         assert!(output_in(&theirs, "ip", &["link"]).contains("02:00:00:00:00:77"));
-        let (_server, _) = listen(&theirs, endpoint.ip, 80);
-        assert!(connect(&world.host, endpoint.ip, 80).is_ok());
+        let (_server, _) = listen(&theirs, endpoint.ip.unwrap(), 80);
+        assert!(connect(&world.host, endpoint.ip.unwrap(), 80).is_ok());
     });
 }
 
@@ -320,8 +408,8 @@ fn an_endpoint_and_a_record_survive_json() {
             serde_json::from_str::<ferry_network::Endpoint>(&text).unwrap(),
             endpoint
         );
-        let text = serde_json::to_string(&bridge.record()).unwrap();
-        assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), bridge.record());
+        let text = serde_json::to_string(&bridge.fabric.record()).unwrap();
+        assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), bridge.fabric.record());
         assert_eq!(endpoint.endpoint_id.len(), 64);
     });
 }
@@ -344,7 +432,7 @@ fn many_at_once_get_addresses_of_their_own() {
             threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
         });
         println!("64 attaches on 8 threads: {:?}", start.elapsed());
-        let addresses: std::collections::BTreeSet<_> = all.iter().map(|(_, endpoint)| endpoint.ip).collect();
+        let addresses: std::collections::BTreeSet<_> = all.iter().map(|(_, endpoint)| endpoint.ip.unwrap()).collect();
         assert_eq!(addresses.len(), 64);
         assert_eq!(world.links().len(), 66);
         let start = Instant::now();

@@ -355,6 +355,7 @@ fn mount(
         propagation_top: mode.propagation_top,
         copy_up: mode.copy_up,
         below: mode.below,
+        subpath: PathBuf::new(),
         idmap,
     })
 }

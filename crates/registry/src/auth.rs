@@ -7,7 +7,8 @@
 //!                none    ─▶ anonymous                           ─▶ what the rules give to everybody
 //! ```
 //! Without any configuration everybody may do everything. With credentials that are wrong, nobody is anonymous: the answer is
-//! 401. A right that is taken from a user is gone at once also from the tokens they hold, because the rules are asked each time.
+//! 401. A right that is taken from a user is gone at once also from the tokens they hold, because the rules are asked each time;
+//! and all of them with the user's password, when that is changed or the user removed.
 
 mod jwks;
 mod jwt;
@@ -106,6 +107,8 @@ struct Known {
 #[derive(Clone, Debug, Default)]
 pub struct Caller {
     name: Option<Arc<str>>,
+    /// Of the password that was shown, for a token.
+    stamp: String,
     groups: Vec<String>,
     limits: Limits,
 }
@@ -289,9 +292,11 @@ impl Auth {
             let name: Name = grant.name.parse().ok()?;
             grant.filter(|access| self.may(&caller, &name, access))
         });
-        Ok(json(
-            &known.signer.sign(caller.name.as_deref(), &grants.collect::<Vec<_>>()),
-        ))
+        Ok(json(&known.signer.sign(
+            caller.name.as_deref(),
+            &caller.stamp,
+            &grants.collect::<Vec<_>>(),
+        )))
     }
 }
 
@@ -325,7 +330,7 @@ impl Known {
         let Some(verdict) = passwords.verify(user, password).await else {
             return Err(Failure::later("too many passwords are being checked", 1));
         };
-        if verdict == Verdict::Wrong {
+        if matches!(verdict, Verdict::Wrong) {
             self.throttle.failed(address);
             tracing::warn!(user = %format!("{user:.64}").escape_debug(), peer = ?address, "wrong user or password");
         }
@@ -333,8 +338,10 @@ impl Known {
     }
 
     fn caller(&self, user: &str, verdict: Verdict) -> Option<Caller> {
-        (verdict == Verdict::Right).then(|| Caller {
+        let Verdict::Right(hash) = verdict else { return None };
+        Some(Caller {
             name: Some(user.into()),
+            stamp: self.signer.stamp(user, &hash),
             ..Caller::default()
         })
     }
@@ -344,10 +351,20 @@ impl Known {
         let now = jwt::now();
         if parsed.is_own() {
             let claims = self.signer.verify(&parsed, now)?;
+            if !claims.sub.is_empty() {
+                let hash = self
+                    .passwords
+                    .as_ref()
+                    .and_then(|passwords| passwords.hash(&claims.sub));
+                let stamp = hash.map(|hash| self.signer.stamp(&claims.sub, &hash));
+                if stamp != Some(claims.stamp) {
+                    return Err("its user has another password by now, or is none any more".to_owned());
+                }
+            }
             return Ok(Caller {
                 name: Some(claims.sub).filter(|name| !name.is_empty()).map(Into::into),
-                groups: Vec::new(),
                 limits: Limits::Within(claims.access),
+                ..Caller::default()
             });
         }
         let issuer = self
@@ -360,6 +377,7 @@ impl Known {
             name: Some(claims.sub).filter(|name| !name.is_empty()).map(Into::into),
             groups: claims.groups,
             limits: claims.access.map_or(Limits::None, Limits::Exactly),
+            ..Caller::default()
         })
     }
 

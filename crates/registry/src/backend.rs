@@ -173,6 +173,32 @@ pub struct Collected {
     pub unreadable: u64,
 }
 
+/// What was taken for want of room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Trimmed {
+    /// Blobs and manifests, and their bytes.
+    pub removed: u64,
+    pub bytes: u64,
+    /// Bytes of the copies that are left.
+    pub left: u64,
+}
+
+/// As long as it is there, [`Backend::trim`] leaves something alone.
+#[derive(Clone)]
+pub struct Hold(#[expect(dead_code, reason = "what counts is when it is dropped")] std::sync::Arc<dyn Send + Sync>);
+
+impl Hold {
+    pub fn new(guard: impl Send + Sync + 'static) -> Self {
+        Self(std::sync::Arc::new(guard))
+    }
+}
+
+impl fmt::Debug for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hold")
+    }
+}
+
 /// Storage of a registry. See the module for what holds.
 pub trait Backend: Send + Sync + 'static {
     /// The size of a blob; `None` when this repository has no such blob.
@@ -211,6 +237,9 @@ pub trait Backend: Send + Sync + 'static {
     /// whether the disk has it.
     fn finish(&self, repository: &Name, id: UploadId, digest: &Digest) -> impl Future<Output = Result<u64>> + Send;
 
+    /// As [`Backend::finish`], for a copy of what another registry has: it can go when there is little room.
+    fn keep_blob(&self, repository: &Name, id: UploadId, digest: &Digest) -> impl Future<Output = Result<u64>> + Send;
+
     /// The bytes `from..to` of an upload that has them.
     fn partial(
         &self,
@@ -237,7 +266,8 @@ pub trait Backend: Send + Sync + 'static {
         manifest: Manifest,
     ) -> impl Future<Output = Result<()>> + Send;
 
-    /// As [`Backend::put_manifest`], for a copy of what another registry has: what it names need not be here.
+    /// As [`Backend::put_manifest`], for a copy of what another registry has: what it names need not be here, and it can go when
+    /// there is little room.
     fn keep_manifest(
         &self,
         repository: &Name,
@@ -269,6 +299,16 @@ pub trait Backend: Send + Sync + 'static {
         after: Option<&Digest>,
         limit: usize,
     ) -> impl Future<Output = Result<Referrers>> + Send;
+
+    /// Notes that a copy was asked for. Waits for nothing.
+    fn used(&self, repository: &Name, digest: &Digest);
+
+    /// Keeps [`Backend::trim`] from taking this content, which need not be there yet.
+    fn hold(&self, digest: &Digest) -> Hold;
+
+    /// Takes copies, those first that were not asked for longest, until all of them have at most `most` bytes, while others push
+    /// and pull. What was pushed stays, and so does what is held. What is being read is read to its end.
+    fn trim(&self, most: u64) -> impl Future<Output = Result<Trimmed>> + Send;
 
     /// Takes what nothing refers to, while others push.
     fn collect(&self, collection: Collection) -> impl Future<Output = Result<Collected>> + Send;

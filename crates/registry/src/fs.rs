@@ -10,6 +10,7 @@
 //!     _manifests/<algorithm>.<hex>            this repository has the manifest; its descriptor and subject as JSON
 //!     _tags/<tag>                             the digest of a manifest
 //!     _referrers/<algorithm>.<hex>/<a>.<hex>  for each subject, the manifests that name it; their descriptors
+//!     _copies/<algorithm>.<hex>               empty: this blob or manifest came from an upstream; its time is when it was asked for
 //!   uploads/<id>/data, meta                   the bytes so far, and whose they are
 //!   tmp/                                      small files are made here and renamed into place; emptied at start
 //! ```
@@ -31,6 +32,7 @@
 //! that writes, so nothing else has to be asked.
 
 mod blobs;
+mod copies;
 mod durable;
 mod epoch;
 mod gc;
@@ -47,16 +49,19 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use ferry_image::Digest;
 
-use crate::backend::{Append, Backend, Collected, Collection, Content, Error, Intent, Referrers, Result, Stored};
+use crate::backend::{
+    Append, Backend, Collected, Collection, Content, Error, Hold, Intent, Referrers, Result, Stored, Trimmed,
+};
 use crate::cache::Cache;
 use crate::manifest::Manifest;
 use crate::name::{Name, Reference, Tag, UploadId};
 
+use self::copies::Held;
 use self::durable::GroupSync;
 use self::epoch::Epoch;
 use self::paths::Paths;
@@ -107,6 +112,9 @@ struct Inner {
     links: Cache<Arc<Link>>,
     /// Small content by digest.
     contents: Cache<Bytes>,
+    /// `<repository>*<digest>` of copies: when their time was set last.
+    used: Cache<Instant>,
+    held: Held,
     names: Mutex<BTreeSet<Name>>,
     uploads: Mutex<HashMap<UploadId, Arc<Upload>>>,
     collecting: Arc<tokio::sync::Mutex<()>>,
@@ -148,6 +156,8 @@ impl FileSystem {
             tags: Cache::new(ENTRIES),
             links: Cache::new(ENTRIES),
             contents: Cache::new(options.cache),
+            used: Cache::new(ENTRIES),
+            held: Held::default(),
             names: Mutex::new(names),
             uploads: Mutex::new(uploads),
             collecting: Arc::default(),
@@ -277,7 +287,11 @@ impl Backend for FileSystem {
     }
 
     async fn finish(&self, repository: &Name, id: UploadId, digest: &Digest) -> Result<u64> {
-        self.finish_upload(repository, id, digest).await
+        self.finish_upload(repository, id, digest, false).await
+    }
+
+    async fn keep_blob(&self, repository: &Name, id: UploadId, digest: &Digest) -> Result<u64> {
+        self.finish_upload(repository, id, digest, true).await
     }
 
     async fn partial(&self, repository: &Name, id: UploadId, from: u64, to: u64) -> Result<Content> {
@@ -335,6 +349,18 @@ impl Backend for FileSystem {
         let (repository, subject, after) = (repository.clone(), subject.clone(), after.cloned());
         self.blocking(move |inner| inner.list_referrers((&repository, &subject), after.as_ref(), limit))
             .await
+    }
+
+    fn used(&self, repository: &Name, digest: &Digest) {
+        self.note_use(repository, digest);
+    }
+
+    fn hold(&self, digest: &Digest) -> Hold {
+        self.hold_content(digest)
+    }
+
+    async fn trim(&self, most: u64) -> Result<Trimmed> {
+        self.run_trim(most).await
     }
 
     async fn collect(&self, collection: Collection) -> Result<Collected> {

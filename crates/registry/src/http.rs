@@ -218,7 +218,7 @@ async fn dispatch<B: Backend>(registry: &Registry<B>, parts: &Parts, content: Bo
             }
             match &route {
                 Route::Tags(name) => lists::tags(registry, (name, remote), &query()).await,
-                Route::Referrers(name, subject) => lists::referrers(registry, name, subject, &query()).await,
+                Route::Referrers(name, subject) => lists::referrers(registry, (name, remote), subject, &query()).await,
                 Route::Blob(name, digest) if reads => {
                     blobs::get(registry, (name, remote), digest, method, headers).await
                 }

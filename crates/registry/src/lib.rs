@@ -31,7 +31,7 @@ mod upstream;
 
 pub use auth::{Access, Auth, Config as AuthConfig, Error as AuthError, Rule, secret};
 pub use backend::{
-    Append, Backend, Collected, Collection, Content, Error, Incoming, Intent, Referrers, Result, Stored,
+    Append, Backend, Collected, Collection, Content, Error, Hold, Incoming, Intent, Referrers, Result, Stored, Trimmed,
 };
 pub use fs::{FileSystem, Options as FileSystemOptions};
 pub use http::{Options, Peer, Registry, router};

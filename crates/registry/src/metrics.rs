@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::backend::Collected;
+use crate::backend::{Collected, Trimmed};
 
 /// The OpenMetrics text format.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -42,6 +42,8 @@ pub struct Metrics {
     collections: Counter,
     collected_blobs: Counter,
     collected_bytes: Counter,
+    cached: Gauge,
+    trimmed: Counter,
 }
 
 impl fmt::Debug for Metrics {
@@ -68,6 +70,8 @@ impl Default for Metrics {
             collections: Counter::default(),
             collected_blobs: Counter::default(),
             collected_bytes: Counter::default(),
+            cached: Gauge::default(),
+            trimmed: Counter::default(),
             registry: Registry::default(),
         };
         registry.register(
@@ -105,6 +109,16 @@ impl Default for Metrics {
             "Bytes the collector removed",
             metrics.collected_bytes.clone(),
         );
+        registry.register(
+            "cache_bytes",
+            "Bytes of copies of what upstreams have, as they were counted last where there is a bound",
+            metrics.cached.clone(),
+        );
+        registry.register(
+            "trimmed_bytes",
+            "Bytes of copies that went because the cache was full",
+            metrics.trimmed.clone(),
+        );
         Self { registry, ..metrics }
     }
 }
@@ -138,6 +152,11 @@ impl Metrics {
         self.collections.inc();
         self.collected_blobs.inc_by(collected.blobs);
         self.collected_bytes.inc_by(collected.bytes);
+    }
+
+    pub(crate) fn trimmed(&self, trimmed: &Trimmed) {
+        self.cached.set(i64::try_from(trimmed.left).unwrap_or(i64::MAX));
+        self.trimmed.inc_by(trimmed.bytes);
     }
 
     /// All of them as text.

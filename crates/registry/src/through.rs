@@ -13,6 +13,7 @@
 //!   be only there.
 //! * A fetch belongs to nobody: who asks first starts it, all others join, and it goes on to its end when they have gone. The
 //!   bytes were paid for, and the next one to ask finds them.
+//! * With a [`Caching::size`], what was not asked for longest goes when more is here ([`room`]).
 //! * The bytes of a blob are passed on while they come, all but the last [`HELD`]; those follow when the digest was right and the
 //!   blob is durable. So a lie ends as a cut connection, never as a whole blob, and is not stored.
 
@@ -20,6 +21,8 @@ mod blobs;
 mod flights;
 mod manifests;
 mod place;
+mod referrers;
+mod room;
 mod tags;
 
 use std::collections::HashMap;
@@ -38,6 +41,7 @@ pub(crate) use self::blobs::{Found, body};
 use self::flights::Flights;
 pub use self::place::Places;
 pub(crate) use self::place::Remote;
+use self::room::Room;
 
 /// Held back of a blob until it is verified. A smaller one is answered when it is.
 const HELD: u64 = 64 << 10;
@@ -54,6 +58,8 @@ pub struct Caching {
     pub ttl: Duration,
     /// Blobs that are fetched at the same time; more are asked to come later.
     pub fetches: usize,
+    /// Bytes of what came from upstreams and is kept; the last blobs to come may exceed it for a moment.
+    pub size: Option<u64>,
 }
 
 impl Default for Caching {
@@ -62,6 +68,7 @@ impl Default for Caching {
             places: Places::default(),
             ttl: Duration::from_secs(60),
             fetches: 128,
+            size: None,
         }
     }
 }
@@ -73,7 +80,8 @@ pub(crate) struct Through {
     checked: Mutex<HashMap<String, Checked>>,
     manifests: Arc<Flights<Answer<Option<manifests::Found>>>>,
     blobs: Arc<Flights<Answer<Option<Found>>>>,
-    room: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
+    room: Room,
 }
 
 /// A tag that was asked for.
@@ -92,7 +100,8 @@ impl Through {
             checked: Mutex::default(),
             manifests: Arc::default(),
             blobs: Arc::default(),
-            room: Arc::new(Semaphore::new(caching.fetches)),
+            turns: Arc::new(Semaphore::new(caching.fetches)),
+            room: Room::new(caching.size),
         }
     }
 

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use ferry_image::Digest;
 
 use crate::backend::Incoming;
+use crate::manifest::Descriptor;
 use crate::name::{Name, Reference, Tag};
 
 /// An answer on its way. `None` is for what the upstream does not have.
@@ -65,4 +66,7 @@ pub trait Upstream: fmt::Debug + Send + Sync + 'static {
     fn blob<'a>(&'a self, repository: &'a Name, digest: &'a Digest) -> Asked<'a, (u64, Incoming)>;
 
     fn tags<'a>(&'a self, repository: &'a Name) -> Asked<'a, Vec<String>>;
+
+    /// What refers to a manifest. An empty list, or `None`, for nothing.
+    fn referrers<'a>(&'a self, repository: &'a Name, subject: &'a Digest) -> Asked<'a, Vec<Descriptor>>;
 }

@@ -126,6 +126,9 @@ pub struct Mount {
     /// Shows a bind mount's files with other owners (Linux 5.12).
     #[serde(default)]
     pub idmap: Option<IdMap>,
+    /// What of a bind mount's path is mounted: resolved below it, and no link leads out of there.
+    #[serde(default)]
+    pub subpath: PathBuf,
 }
 
 /// Which owners an id-mapped mount shows: (inside, outside, count), as in a user namespace. Without any: those of the user

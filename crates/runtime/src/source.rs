@@ -8,9 +8,10 @@ use ferry_sys::mount::{
     ATIME, Attributes, Mount, NOATIME, NODEV, NODIRATIME, NOEXEC, NOSUID, NOSYMFOLLOW, PRIVATE, RDONLY, SHARED, SLAVE,
     STRICTATIME, UNBINDABLE,
 };
-use rustix::fs::{AtFlags, CWD, StatVfsMountFlags, StatxFlags, statx};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatVfsMountFlags, StatxFlags, statx};
+use rustix::io::Errno;
 
-use crate::failure::{During as _, Failure};
+use crate::failure::{During as _, Failure, Kind};
 use crate::plan::{self, Propagation};
 
 /// What the owner of a user namespace may not change of a mount that comes from outside (mount_namespaces(7)).
@@ -26,7 +27,10 @@ pub(crate) fn open(
     in_user_namespace: bool,
 ) -> Result<Mount, Failure> {
     let what = || error_mounting(path, &step.target);
-    let mount = Mount::clone_path(path, recursive).during(what)?;
+    let mount = match step.subpath.as_os_str().is_empty() {
+        true => Mount::clone_path(path, recursive).during(what)?,
+        false => clone_below(path, &step.subpath, recursive)?,
+    };
     let propagate = |propagation, recursive| {
         mount
             .set(Attributes {
@@ -63,6 +67,34 @@ pub(crate) fn open(
         mount.set(step.below).during(what)?;
     }
     Ok(mount)
+}
+
+/// Clones what is at `subpath` below `path`. Whoever can write there may change it meanwhile: what is mounted is the very
+/// object that was found, and it was found below.
+fn clone_below(path: &Path, subpath: &Path, recursive: bool) -> Result<Mount, Failure> {
+    let what = || format!("cannot access path {}", path.join(subpath).display());
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let base = rustix::fs::open(path, flags | OFlags::DIRECTORY, Mode::empty()).during(what)?;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    // A rename anywhere makes the kernel give up on `..` (openat2(2)).
+    const TRIES: usize = 128;
+    for _ in 0..TRIES {
+        match rustix::fs::openat2(&base, subpath, flags, Mode::empty(), resolve) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(Errno::XDEV) => {
+                return Err(Failure::new(
+                    Kind::Setup,
+                    format!(
+                        "path concatenation escapes the base directory, base: {}, subpath: {}",
+                        path.display(),
+                        subpath.display()
+                    ),
+                ));
+            }
+            found => return Mount::clone_of(found.during(what)?.as_fd(), Path::new(""), recursive).during(what),
+        }
+    }
+    Err(Failure::setup(what(), &io::Error::from(Errno::AGAIN)))
 }
 
 /// What a clone of a host's mount is as long as nobody asks for more: `on_root` if it is one of the host's `/`.

@@ -75,7 +75,14 @@ pub fn enter(proof: &SingleThreaded, view: View<'_>) -> Result<Root, Failure> {
         } => {
             let sources = mounts.iter().filter_map(|step| match &step.source {
                 Source::Bind { path, recursive } => {
-                    Some(source::open(step, path, *recursive, None, user.is_some()).map(|mount| (step, mount)))
+                    let opened = source::open(step, path, *recursive, None, user.is_some());
+                    Some(opened.and_then(|mount| {
+                        let what = || format!("map the owners of {}", step.target.display());
+                        if let (Some(map), Some(user)) = (&step.idmap, &user) {
+                            mount.idmap(user.as_fd(), map.recursive).during(what)?;
+                        }
+                        Ok((step, mount))
+                    }))
                 }
                 Source::New { .. } | Source::Cgroup => None,
             });

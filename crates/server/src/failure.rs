@@ -46,6 +46,7 @@ fn status(kind: Kind) -> StatusCode {
         Kind::Invalid | Kind::Start(StartFailure::NotFound | StartFailure::NotExecutable) => StatusCode::BAD_REQUEST,
         Kind::NotFound => StatusCode::NOT_FOUND,
         Kind::Conflict => StatusCode::CONFLICT,
+        Kind::Forbidden => StatusCode::FORBIDDEN,
         Kind::Unsupported => StatusCode::NOT_IMPLEMENTED,
         Kind::Start(StartFailure::Setup) | Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
@@ -90,6 +91,7 @@ mod tests {
             (Kind::Invalid, 400),
             (Kind::NotFound, 404),
             (Kind::Conflict, 409),
+            (Kind::Forbidden, 403),
             (Kind::Unsupported, 501),
             (Kind::Start(StartFailure::NotFound), 400),
             (Kind::Start(StartFailure::NotExecutable), 400),

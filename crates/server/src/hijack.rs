@@ -45,6 +45,14 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// One end of a pair: whoever has the other end is the client.
+    pub fn pair_end(stream: UnixStream) -> Self {
+        Self {
+            stream,
+            already_read: Vec::new(),
+        }
+    }
+
     pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes).await
     }
@@ -70,10 +78,7 @@ impl Connection {
             // Either side may hang up; the other one then sees it.
             let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(upgraded), &mut other).await;
         });
-        Ok(Self {
-            stream,
-            already_read: Vec::new(),
-        })
+        Ok(Self::pair_end(stream))
     }
 }
 
@@ -129,10 +134,7 @@ where
 {
     let (stream, ours) = UnixStream::pair()?;
     let (reader, mut writer) = ours.into_split();
-    tasks.spawn(serve(Connection {
-        stream,
-        already_read: Vec::new(),
-    }));
+    tasks.spawn(serve(Connection::pair_end(stream)));
     tasks.spawn(async move {
         let mut input = input;
         // Ends with the body, which ends with the client; dropping the half says so to the other end.

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio::net::UnixListener;
 
@@ -59,12 +60,8 @@ impl Listener {
             Ok(metadata) if !metadata.file_type().is_socket() => {
                 return Err(failed("replace")(io::Error::other("it is there, and no socket")));
             }
-            Ok(_) => match std::os::unix::net::UnixStream::connect(&path) {
-                Ok(_) => return Err(Error::InUse { path }),
-                // What is full has somebody behind it.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(Error::InUse { path }),
-                Err(_) => fs::remove_file(&path).map_err(failed("remove the stale socket"))?,
-            },
+            Ok(_) if answers(&path) => return Err(Error::InUse { path }),
+            Ok(_) => fs::remove_file(&path).map_err(failed("remove the stale socket"))?,
         }
         // Nobody but root until it is set up: a bind makes the file with what the umask leaves.
         let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
@@ -78,6 +75,25 @@ impl Listener {
         let inode = identity(&path);
         Ok(Self { socket, path, inode })
     }
+}
+
+/// Whether somebody has the socket open. A child of an engine that was killed has it too, until it is another program: it is
+/// asked again for a while.
+fn answers(path: &Path) -> bool {
+    const TRIES: u32 = 25;
+    const PAUSE: Duration = Duration::from_millis(20);
+    for attempt in 0..TRIES {
+        if attempt > 0 {
+            std::thread::sleep(PAUSE);
+        }
+        match std::os::unix::net::UnixStream::connect(path) {
+            Ok(_) => {}
+            // What is full has somebody behind it.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return false,
+        }
+    }
+    true
 }
 
 impl Drop for Listener {

@@ -50,6 +50,14 @@ impl Query {
         !matches!(text.as_str(), "" | "0" | "no" | "false" | "none")
     }
 
+    /// [`flag`](Self::flag), with an answer for a name that is not there at all (moby `httputils.BoolValueOrDefault`).
+    pub fn flag_or(&self, name: &str, default: bool) -> bool {
+        match self.0.iter().any(|(key, _)| key == name) {
+            true => self.flag(name),
+            false => default,
+        }
+    }
+
     /// A number, in Go's words when it is none.
     pub fn integer(&self, name: &str) -> Result<Option<i64>> {
         let Some(text) = self.given(name) else { return Ok(None) };

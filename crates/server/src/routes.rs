@@ -10,9 +10,13 @@ mod logs;
 mod networks;
 mod registries;
 mod saves;
+mod stats;
+mod swarm;
 mod system;
 mod transfers;
 mod uploads;
+mod volumes;
+mod websocket;
 
 use axum::Router;
 use axum::routing::{any, delete, get, post};
@@ -37,6 +41,8 @@ pub fn router(engine: Engine, identity: Identity, closing: CancellationToken) ->
         .merge(containers())
         .merge(images())
         .merge(networks())
+        .merge(volumes())
+        .merge(swarm::routes())
         .merge(missing())
         .with_state(app);
     gate::guard(routes, &version)
@@ -57,9 +63,13 @@ fn containers() -> Router<App> {
     Router::new()
         .route("/containers/json", get(containers::list))
         .route("/containers/create", post(containers::create))
+        .route("/containers/prune", post(containers::prune))
         .route("/containers/{id}", delete(containers::remove))
+        .route("/containers/{id}/{alias}", delete(containers::remove_link))
         .route("/containers/{id}/json", get(containers::inspect))
         .route("/containers/{id}/top", get(containers::top))
+        .route("/containers/{id}/changes", get(containers::changes))
+        .route("/containers/{id}/stats", get(stats::stats))
         .route("/containers/{id}/logs", get(logs::logs))
         .route("/containers/{id}/start", post(containers::start))
         .route("/containers/{id}/stop", post(containers::stop))
@@ -72,6 +82,7 @@ fn containers() -> Router<App> {
         .route("/containers/{id}/resize", post(containers::resize))
         .route("/containers/{id}/update", post(containers::update))
         .route("/containers/{id}/attach", post(attach::attach))
+        .route("/containers/{id}/attach/ws", get(websocket::attach))
         .route(
             "/containers/{id}/archive",
             get(archive::get).head(archive::head).put(archive::put),
@@ -101,74 +112,55 @@ fn images() -> Router<App> {
 }
 
 fn networks() -> Router<App> {
-    let user_networks = missing_as("user networks");
-    let volumes = missing_as("volumes");
     Router::new()
         .route("/networks", get(networks::list))
-        .route("/networks/{id}", get(networks::inspect).delete(user_networks.clone()))
-        .route("/networks/create", post(user_networks.clone()))
-        .route("/networks/prune", post(user_networks.clone()))
-        .route("/networks/{id}/connect", post(user_networks.clone()))
-        .route("/networks/{id}/disconnect", post(user_networks))
-        .route("/volumes", get(networks::volumes))
-        .route("/volumes/create", post(volumes.clone()))
-        .route("/volumes/prune", post(volumes.clone()))
+        .route("/networks/{id}", get(networks::inspect).delete(networks::remove))
+        .route("/networks/create", post(networks::create))
+        .route("/networks/prune", post(networks::prune))
+        .route("/networks/{id}/connect", post(networks::connect))
+        .route("/networks/{id}/disconnect", post(networks::disconnect))
+        .route("/ports", get(networks::ports))
+}
+
+fn volumes() -> Router<App> {
+    Router::new()
+        .route("/volumes", get(volumes::list))
+        .route("/volumes/create", post(volumes::create))
+        .route("/volumes/prune", post(volumes::prune))
+        .route("/volumes/{name}/export", get(volumes::export))
+        .route("/volumes/{name}/import", post(volumes::import))
         .route(
             "/volumes/{name}",
-            get(networks::volume).put(volumes.clone()).delete(volumes),
+            get(volumes::inspect).put(volumes::update).delete(volumes::remove),
         )
-        .route("/plugins", get(networks::plugins))
 }
 
 /// What Docker has and Ferry does not have yet: each is named in its answer.
 fn missing() -> Router<App> {
     let routes = [
         ("/build", post(missing_as("building images"))),
-        ("/build/prune", post(missing_as("the build cache"))),
+        ("/build/prune", post(system::no_cache)),
         ("/build/cancel", post(missing_as("building images"))),
         ("/session", post(missing_as("build sessions"))),
         ("/grpc", post(missing_as("build sessions (gRPC)"))),
-        ("/containers/prune", post(missing_as("pruning containers"))),
-        (
-            "/containers/{id}/changes",
-            get(missing_as("changes of a container (diff)")),
-        ),
-        (
-            "/containers/{id}/stats",
-            get(missing_as("statistics of containers (stats)")),
-        ),
-        ("/containers/{id}/checkpoints", any(missing_as("checkpoints"))),
-        (
-            "/containers/{id}/checkpoints/{checkpoint}",
-            any(missing_as("checkpoints")),
-        ),
-        (
-            "/containers/{id}/attach/ws",
-            get(missing_as("attaching over a websocket")),
-        ),
-        ("/swarm/init", post(missing_as("swarm mode"))),
-        ("/swarm/join", post(missing_as("swarm mode"))),
+        ("/containers/{id}/checkpoints", any(experimental)),
+        ("/containers/{id}/checkpoints/{checkpoint}", any(experimental)),
     ];
     let mut router = Router::new();
     for (path, methods) in routes {
         router = router.route(path, methods);
     }
-    for path in ["/swarm", "/nodes", "/services", "/tasks", "/secrets", "/configs"] {
-        router = router
-            .route(path, get(no_swarm))
-            .route(&format!("{path}/{{*rest}}"), any(no_swarm));
-    }
-    router.route("/plugins/{*rest}", any(missing_as("plugins")).get(networks::plugin))
+    router
 }
 
 fn missing_as(what: &'static str) -> impl Fn() -> std::future::Ready<Failure> + Clone + Send + Sync + 'static {
     move || std::future::ready(Failure::missing(what))
 }
 
-async fn no_swarm() -> Failure {
+/// Checkpoints, in Docker's words for them.
+async fn experimental() -> Failure {
     Failure::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm \
-         and try again.",
+        StatusCode::NOT_IMPLEMENTED,
+        "This experimental feature is disabled by default. Start the Docker daemon in experimental mode in order to enable it.",
     )
 }

@@ -176,19 +176,22 @@ impl Check<'_> {
         }
         self.found.blobs = of_layers.len();
         for image in index.images.values() {
-            let Some(origin) = &image.origin else { continue };
-            let mut why = None;
-            for digest in origin.blobs() {
-                self.found.blobs += 1;
-                why = why.or(self.document(digest)?);
+            for (at, way) in image.ways().enumerate() {
+                // Without the manifest it came with last, the image is damaged.
+                let own = way.blobs().skip(usize::from(at == 0));
+                let mut why = None;
+                for digest in own {
+                    self.found.blobs += 1;
+                    why = why.or(self.document(digest)?);
+                }
+                let Some(why) = why else { continue };
+                let why = format!("{why}; the image can do without, and is pushed without its index");
+                let shared = self.shared;
+                self.add(format!("the index of the image {}", called(image)), why, || {
+                    shared.forget_way(&image.id, way.digest())?;
+                    Ok(Done::Removed)
+                });
             }
-            let Some(why) = why else { continue };
-            let why = format!("{why}; the image can do without, and is pushed without its index");
-            let shared = self.shared;
-            self.add(format!("the index of the image {}", called(image)), why, || {
-                shared.forget_origin(&image.id)?;
-                Ok(Done::Removed)
-            });
         }
         for (digest, (size, layers)) in of_layers {
             let path = self.shared.layout.blob(&digest);
@@ -363,15 +366,17 @@ impl Shared {
         Ok(())
     }
 
-    /// An image loses the index it came by.
-    fn forget_origin(&self, id: &Digest) -> Result<()> {
+    /// An image loses an index it came by.
+    fn forget_way(&self, id: &Digest, way: &Digest) -> Result<()> {
         let _changing = self.changing();
         let mut index = Index::clone(&self.index());
         let Some(image) = index.images.get_mut(id) else {
             return Ok(());
         };
         let mut changed = image.copy();
-        let parts: Vec<Digest> = changed.origin.take().iter().flat_map(|o| o.blobs().cloned()).collect();
+        let parts: Vec<Digest> = changed.documents().cloned().collect();
+        changed.origin = changed.origin.take().filter(|origin| origin.index != *way);
+        changed.earlier.retain(|other| other.digest() != way);
         let mut batch = Batch::default();
         batch.put(&changed.record())?;
         self.db.commit_blocking(batch, Durability::Power)?;

@@ -7,7 +7,7 @@ use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ferry_archive::{DiffOptions, Shift, diff, merged};
+use ferry_archive::{Changed, DiffOptions, Shift, diff, merged};
 use ferry_image::{Digest, Reference};
 use ferry_sys::Root;
 use jiff::Timestamp;
@@ -190,6 +190,20 @@ impl Images {
         tell(container, &written.warnings);
         drop(pins);
         Ok(())
+    }
+
+    /// What a container changed of its image's files. Blocks.
+    pub fn changes(&self, container: &str, options: &UpperOptions) -> Result<Vec<Changed>> {
+        let pins = self.pins(container)?;
+        let snapshot = self.shared.snapshot_of(container)?;
+        let upper = Root::open(&snapshot.upper).at("open", &snapshot.upper)?;
+        let options = DiffOptions {
+            shift: options.shift,
+            made: &options.made,
+            lower: &self.shared.roots(&pins)?,
+        };
+        let wrong = |source| Error::archive("the container's file system", &snapshot.upper, source);
+        ferry_archive::changed(&upper, &options).map_err(wrong)
     }
 
     /// The layers a container holds, lowest first.

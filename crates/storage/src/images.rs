@@ -16,7 +16,7 @@ use crate::db::{Batch, Document, Durability};
 use crate::error::Context as _;
 use crate::layers::{self, Blob, Layer, Pin};
 use crate::layout::{Layout, sync_dir};
-use crate::origin::Origin;
+use crate::origin::{Origin, Way};
 use crate::settling::Unsynced;
 use crate::store::Shared;
 use crate::{Error, Result, names};
@@ -32,10 +32,12 @@ pub struct Image {
     pub raw_config: Vec<u8>,
     /// Lowest first.
     pub layers: Vec<Layer>,
-    /// The manifest it came with, which is in the blobs.
+    /// The manifest it came with last, which is in the blobs.
     pub manifest: Option<Digest>,
     /// The index that named this manifest, and what came along.
     pub origin: Option<Origin>,
+    /// Other ways in which it came, the latest first.
+    pub earlier: Vec<Way>,
     /// The image this one was built or committed from, here.
     pub parent: Option<Digest>,
     /// In the order of their text.
@@ -76,6 +78,8 @@ pub(crate) struct Record {
     pub manifest: Option<Digest>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<Way>,
     pub parent: Option<Digest>,
     pub last_tagged: Option<Timestamp>,
 }
@@ -94,6 +98,9 @@ impl Document for Record {
 pub(crate) struct Name {
     pub key: String,
     pub image: Digest,
+    /// [`Way::digest`] of the way in which the image got it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub came: Option<Digest>,
 }
 
 impl Document for Name {
@@ -110,6 +117,8 @@ pub(crate) struct Index {
     pub images: BTreeMap<Digest, Arc<Image>>,
     /// By [`names::key`].
     pub references: BTreeMap<String, (Reference, Digest)>,
+    /// [`Name::came`], likewise.
+    pub came: BTreeMap<String, Digest>,
     /// Of images that cannot be used but were not removed.
     pub kept_layers: BTreeSet<Digest>,
     pub kept_blobs: BTreeSet<Digest>,
@@ -154,8 +163,17 @@ impl Images {
 
     /// Gives an image a name, which another image may lose.
     pub async fn tag(&self, id: &Digest, reference: &Reference) -> Result<Named> {
+        self.tag_like(id, reference, "").await
+    }
+
+    /// The same, for the way in which it came under another name, if `other` is one of its names.
+    pub async fn tag_like(&self, id: &Digest, reference: &Reference, other: &str) -> Result<Named> {
         let (shared, id, reference) = (Arc::clone(&self.shared), id.clone(), reference.clone());
-        blocking(move || shared.tag(&id, &reference)).await
+        let other = match other.parse::<AnyReference>() {
+            Ok(AnyReference::Name(other)) => Some(other.tagged()),
+            _ => None,
+        };
+        blocking(move || shared.tag(&id, &reference, other.as_ref())).await
     }
 
     /// Takes a name away and leaves the image, even if it was its last.
@@ -169,10 +187,13 @@ impl Images {
                 reference: names::familiar(&reference),
             };
             index.references.remove(&key).ok_or_else(missing)?;
+            index.came.remove(&key);
             let mut batch = Batch::default();
             batch.delete::<Name>(&key);
+            let shed = shared.shed(&mut index, &mut batch)?;
             shared.db.commit_blocking(batch, Durability::Power)?;
             index.relabel();
+            shared.forget(&index, shed);
             shared.publish(index);
             Ok(())
         })
@@ -191,7 +212,7 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T>
 }
 
 impl Shared {
-    fn tag(&self, id: &Digest, reference: &Reference) -> Result<Named> {
+    fn tag(&self, id: &Digest, reference: &Reference, other: Option<&Reference>) -> Result<Named> {
         let _changing = self.changing();
         let mut index = Index::clone(&self.index());
         let image = index.images.get(id).ok_or_else(|| Error::NotFound {
@@ -203,16 +224,35 @@ impl Shared {
             last_tagged: Some(now),
             ..image.record()
         })?;
+        let other = other.map(names::key).filter(|key| {
+            let known = index.references.get(key);
+            known.is_some_and(|(_, image)| image == id)
+        });
+        let came = other.and_then(|key| index.came.get(&key).cloned());
         batch.put(&Name {
             key: names::key(reference),
             image: id.clone(),
+            came: came.clone(),
         })?;
         self.db.commit_blocking(batch, Durability::Power)?;
-        let named = index.name(reference, id);
+        let named = index.name(reference, id, came);
         index.touch(id, now);
         index.relabel();
         self.publish(index);
         Ok(named)
+    }
+
+    /// Drops what no name is of any more ([`Index::shed`]), also from the records. Returns the blobs, to be forgotten after the
+    /// commit.
+    pub(crate) fn shed(&self, index: &mut Index, batch: &mut Batch) -> Result<Vec<Digest>> {
+        let mut blobs = Vec::new();
+        for (id, shed) in index.shed() {
+            if let Some(image) = index.images.get(&id) {
+                batch.put(&image.record())?;
+            }
+            blobs.extend(shed);
+        }
+        Ok(blobs)
     }
 
     /// Records images with their layers, names and blobs, all in one commit. Blocks.
@@ -247,18 +287,29 @@ impl Shared {
             }
             let old = index.images.get(&id).cloned();
             let tagged = (!new.references.is_empty()).then_some(now);
-            // The way it came by last counts, and a manifest goes with its index.
-            let (manifest, origin) = match &old {
-                Some(old) if new.manifest.is_none() => (old.manifest.clone(), old.origin.clone()),
-                _ => (new.manifest.clone(), new.origin.clone()),
+            // A manifest goes with its index.
+            let way = new.manifest.clone().map(|manifest| Way {
+                manifest,
+                origin: new.origin.clone(),
+            });
+            let came = way.as_ref().map(|way| way.digest().clone());
+            let (last, earlier) = match (&old, way) {
+                (Some(old), None) => (old.ways().next(), old.earlier.clone()),
+                (Some(old), Some(way)) => {
+                    let earlier = old.ways_before(&way);
+                    (Some(way), earlier)
+                }
+                (None, way) => (way, Vec::new()),
             };
+            let (manifest, origin) = last.map(|way| (way.manifest, way.origin)).unzip();
             replaced.extend(old.iter().flat_map(|old| old.documents().cloned()));
             let record = Record {
                 key: id.to_string(),
                 id: id.clone(),
                 layers: new.pins.iter().map(|pin| pin.layer.chain_id.clone()).collect(),
                 manifest,
-                origin,
+                origin: origin.flatten(),
+                earlier,
                 parent: new.parent.clone().or(old.as_ref().and_then(|old| old.parent.clone())),
                 last_tagged: tagged.or(old.and_then(|old| old.last_tagged)),
             };
@@ -276,11 +327,13 @@ impl Shared {
                 batch.put(&Name {
                     key: names::key(reference),
                     image: id.clone(),
+                    came: came.clone(),
                 })?;
-                named.push(index.name(reference, &id));
+                named.push(index.name(reference, &id, came.clone()));
             }
             all_named.push((id, named));
         }
+        replaced.extend(self.shed(&mut index, &mut batch)?);
         let durability = if later { Durability::Process } else { Durability::Power };
         self.db.commit_blocking(batch, durability)?;
         placed.keep();
@@ -303,7 +356,7 @@ impl Shared {
 }
 
 /// Blobs that were moved into place and go back to where they came from unless they are kept: what came over the network need
-/// not come again because the disk was full in the end.
+/// not come again because of a failure in the end.
 #[derive(Default)]
 struct Placed(Vec<(PathBuf, PathBuf)>);
 
@@ -371,10 +424,13 @@ impl Index {
         Err(not_found(&names::familiar(&reference?)))
     }
 
-    pub fn name(&mut self, reference: &Reference, id: &Digest) -> Named {
-        let old = self
-            .references
-            .insert(names::key(reference), (reference.clone(), id.clone()));
+    pub fn name(&mut self, reference: &Reference, id: &Digest, came: Option<Digest>) -> Named {
+        let key = names::key(reference);
+        match came {
+            Some(came) => self.came.insert(key.clone(), came),
+            None => self.came.remove(&key),
+        };
+        let old = self.references.insert(key, (reference.clone(), id.clone()));
         let replaced = old.map(|(_, image)| image).filter(|image| image != id);
         Named {
             reference: reference.clone(),
@@ -444,6 +500,7 @@ impl Image {
             layers,
             manifest: record.manifest.clone(),
             origin: record.origin.clone(),
+            earlier: record.earlier.clone(),
             parent: record.parent.clone(),
             references: Vec::new(),
             last_tagged: record.last_tagged,
@@ -475,6 +532,7 @@ impl Image {
             layers: self.layers.iter().map(|layer| layer.chain_id.clone()).collect(),
             manifest: self.manifest.clone(),
             origin: self.origin.clone(),
+            earlier: self.earlier.clone(),
             parent: self.parent.clone(),
             last_tagged: self.last_tagged,
         }
@@ -488,6 +546,7 @@ impl Image {
             layers: self.layers.clone(),
             manifest: self.manifest.clone(),
             origin: self.origin.clone(),
+            earlier: self.earlier.clone(),
             parent: self.parent.clone(),
             references: self.references.clone(),
             created: self.created,

@@ -1,7 +1,7 @@
 //! Blobs on their way in: `ingest/<hex>` holds the first bytes of a blob, as far as they have come.
 //!
 //! What has come stays when the transfer breaks off, the engine dies or the machine goes down, and the next transfer goes on
-//! behind it. Nothing here is trusted: a blob is read from its first byte, hashed, whenever it is used, and a file that turns
+//! behind it; not so when it failed for want of room, which others need more. Nothing here is trusted: a blob is read from its first byte, hashed, whenever it is used, and a file that turns
 //! out wrong is thrown away. Files that nobody came back to for a day are collected at start-up and when a pull begins; at
 //! start-up, so are those of blobs that have come whole, which a death after the record of their image left here.
 
@@ -11,14 +11,15 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use ferry_image::Digest;
 
-use crate::Result;
 use crate::error::Context as _;
 use crate::layout::Layout;
+use crate::{Error, Result};
 
 /// How long a part is kept for a transfer that goes on.
 const KEPT: Duration = Duration::from_secs(24 * 3600);
@@ -90,6 +91,45 @@ impl Ingests {
             }
         }
         Ok(freed)
+    }
+}
+
+/// Parts that go at once when there is no room for them, unless somebody is writing them.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    ingests: Arc<Ingests>,
+    digests: Vec<Digest>,
+    full: AtomicBool,
+}
+
+impl Parts {
+    pub fn new(ingests: &Arc<Ingests>, digests: Vec<Digest>) -> Self {
+        Self {
+            ingests: Arc::clone(ingests),
+            digests,
+            full: AtomicBool::new(false),
+        }
+    }
+
+    /// Passes an outcome on. After a failure for want of room the parts go when this is dropped.
+    pub fn noting<T>(&self, outcome: Result<T>) -> Result<T> {
+        if outcome.as_ref().is_err_and(Error::is_no_space) {
+            self.full.store(true, Ordering::Relaxed);
+        }
+        outcome
+    }
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        if !self.full.load(Ordering::Relaxed) {
+            return;
+        }
+        let busy = self.ingests.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        for digest in self.digests.iter().filter(|digest| !busy.contains(*digest)) {
+            // What stays is collected.
+            let _ = std::fs::remove_file(self.ingests.layout.ingest().join(digest.encoded()));
+        }
     }
 }
 

@@ -2,19 +2,24 @@
 //!
 //! An image needs none of this to run. It is kept so that a push can send the index again, byte for byte. A part that is not
 //! there, because it could not be had or was too large, is asked of the registry that the image goes to.
+//!
+//! One image can come in several ways: two indexes may name it, and two manifests can have the same configuration. Each name
+//! remembers the way it came by, and is pushed by that.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Write as _};
+use std::sync::Arc;
 
-use ferry_image::Digest;
+use ferry_image::{Digest, Reference};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Context as _;
-use crate::images::{Image, Images, NewBlob, is_sha256, read};
+use crate::images::{Image, Images, Index, NewBlob, is_sha256, read};
 use crate::layout::{Layout, Staging};
 use crate::pull::Remote;
 use crate::stream::Hashed;
-use crate::{Error, Result};
+use crate::{Error, Result, names};
 
 /// Largest index or manifest that is kept, in bytes.
 pub const DOCUMENT_LIMIT: u64 = 4 << 20;
@@ -38,11 +43,97 @@ impl Origin {
     }
 }
 
+/// Ways in which an image came; of more, the oldest are forgotten.
+const WAYS: usize = 16;
+
+/// A manifest an image came with, and the index it came by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Way {
+    pub manifest: Digest,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
+}
+
+impl Way {
+    /// What it was pulled by: the digest of the index, or of the manifest.
+    pub fn digest(&self) -> &Digest {
+        self.origin.as_ref().map_or(&self.manifest, |origin| &origin.index)
+    }
+
+    pub(crate) fn blobs(&self) -> impl Iterator<Item = &Digest> {
+        std::iter::once(&self.manifest).chain(self.origin.iter().flat_map(Origin::blobs))
+    }
+}
+
 impl Image {
+    /// All ways in which it came, the last one first.
+    pub fn ways(&self) -> impl Iterator<Item = Way> {
+        let last = self.manifest.as_ref().map(|manifest| Way {
+            manifest: manifest.clone(),
+            origin: self.origin.clone(),
+        });
+        last.into_iter().chain(self.earlier.iter().cloned())
+    }
+
     /// Every blob that is this image's own, layers aside.
     pub(crate) fn documents(&self) -> impl Iterator<Item = &Digest> {
         let origin = self.origin.iter().flat_map(Origin::blobs);
-        std::iter::once(&self.id).chain(&self.manifest).chain(origin)
+        let earlier = self.earlier.iter().flat_map(Way::blobs);
+        std::iter::once(&self.id)
+            .chain(&self.manifest)
+            .chain(origin)
+            .chain(earlier)
+    }
+
+    /// What is to be kept of the ways in which it came when it comes in this one now.
+    pub(crate) fn ways_before(&self, now: &Way) -> Vec<Way> {
+        let before = self.ways().filter(|way| way.digest() != now.digest());
+        before.take(WAYS - 1).collect()
+    }
+}
+
+impl Images {
+    /// The way in which an image came under this name; else to its repository; else last. Does no I/O.
+    pub fn way(&self, image: &Image, reference: &Reference) -> Option<Way> {
+        let index = self.shared.index();
+        let came = index.came.get(&names::key(reference));
+        let repository = reference.name();
+        let of_repository: Vec<&Digest> = image
+            .references
+            .iter()
+            .filter(|known| known.name() == repository)
+            .filter_map(Reference::digest)
+            .collect();
+        let mut ways = image.ways();
+        let by = |wanted: &dyn Fn(&Digest) -> bool| image.ways().find(|way| wanted(way.digest()));
+        by(&|digest| came == Some(digest))
+            .or_else(|| by(&|digest| of_repository.contains(&digest)))
+            .or_else(|| ways.next())
+    }
+}
+
+impl Index {
+    /// Drops the ways of images that no name is of any more, but for the last. Returns what was in them, by image.
+    pub(crate) fn shed(&mut self) -> Vec<(Digest, Vec<Digest>)> {
+        let mut named: HashMap<&Digest, Vec<&Digest>> = HashMap::new();
+        for (key, (reference, image)) in &self.references {
+            let digests = self.came.get(key).into_iter().chain(reference.digest());
+            named.entry(image).or_default().extend(digests);
+        }
+        let mut shed = Vec::new();
+        for (id, image) in &mut self.images {
+            let needed = |way: &Way| named.get(id).is_some_and(|named| named.contains(&way.digest()));
+            if image.earlier.iter().all(needed) {
+                continue;
+            }
+            let mut changed = image.copy();
+            let (kept, gone) = std::mem::take(&mut changed.earlier).into_iter().partition(needed);
+            changed.earlier = kept;
+            *image = Arc::new(changed);
+            let gone: Vec<Way> = gone;
+            shed.push((id.clone(), gone.iter().flat_map(Way::blobs).cloned().collect()));
+        }
+        shed
     }
 }
 

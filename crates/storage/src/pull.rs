@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Nothing can be seen before the commit. Digests, sizes and diff ids are verified before a layer counts as ready; a pull that
-//! is given up leaves the parts of blobs that have come, and layers that other pulls wait for.
+//! is given up leaves the parts of blobs that have come, unless the disk is full, and layers that other pulls wait for.
 
 use std::fs::File;
 use std::io::{self, Read, Write as _};
@@ -21,7 +21,7 @@ use crate::assembly::{Assembly, Lower};
 use crate::db::Durability;
 use crate::error::Context as _;
 use crate::images::{Images, Loaded, NewBlob, NewImage, diff_ids, is_sha256, layer_blob, parse_config};
-use crate::ingest::Ingest;
+use crate::ingest::{Ingest, Parts};
 use crate::layers::{Layer, Pin};
 use crate::layout::Staging;
 use crate::load::LoadOptions;
@@ -66,6 +66,8 @@ pub struct Pull {
     /// Blobs of layers that were brought in by this pull, as far as they are to be kept.
     arrived: Mutex<Vec<Arrived>>,
     gathered: Mutex<Vec<Gathered>>,
+    /// Dropped after those of them that are held.
+    parts: Parts,
 }
 
 #[derive(Debug)]
@@ -91,6 +93,7 @@ impl Images {
         // An engine that runs for long sees no start-up.
         self.shared.ingests.collect(|_| false)?;
         let assembly = Assembly::new(&self.shared.layers, &diff_ids);
+        let digests = new.layers.iter().map(|layer| layer.digest.clone()).collect();
         Ok(Pull {
             shared: Arc::clone(&self.shared),
             manifest: new.manifest,
@@ -103,6 +106,7 @@ impl Images {
             assembly,
             arrived: Mutex::default(),
             gathered: Mutex::default(),
+            parts: Parts::new(&self.shared.ingests, digests),
         })
     }
 
@@ -145,7 +149,7 @@ impl Pull {
         open: impl FnMut(u64) -> io::Result<R> + Send,
         progress: impl FnMut(u64) + Send,
     ) -> Result<()> {
-        let outcome = self.obtain(at, open, progress);
+        let outcome = self.parts.noting(self.obtain(at, open, progress));
         self.assembly.settle(at, outcome)
     }
 
@@ -287,10 +291,10 @@ impl Pull {
     /// Records the image, once every layer is there. Blocks, but not for the disk: a power cut before everything is on it takes
     /// the image away again.
     pub fn finish(self) -> Result<Loaded> {
-        let staging = Staging::new(&self.shared.layout)?;
+        let staging = self.parts.noting(Staging::new(&self.shared.layout))?;
         let write = |name: &str, bytes: &[u8]| -> Result<NewBlob> {
             let path: PathBuf = staging.path.join(name);
-            std::fs::write(&path, bytes).at("write", &path)?;
+            self.parts.noting(std::fs::write(&path, bytes).at("write", &path))?;
             Ok(NewBlob {
                 digest: Digest::of(bytes),
                 path,
@@ -317,7 +321,8 @@ impl Pull {
             parent: None,
             references: self.references,
         };
-        let loaded = self.shared.record(&[image], &blobs, Durability::Process)?;
+        let recorded = self.shared.record(&[image], &blobs, Durability::Process);
+        let loaded = self.parts.noting(recorded)?;
         for blob in &arrived {
             // A link, or a tar that is not kept; what stays is collected.
             let _ = blob.ingest.discard();

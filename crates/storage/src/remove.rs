@@ -89,6 +89,7 @@ impl Shared {
         let names: Vec<String> = image.references.iter().map(names::key).collect();
         index.images.remove(&image.id);
         index.references.retain(|key, _| !names.contains(key));
+        index.came.retain(|key, _| !names.contains(key));
         self.carry_out(Plan {
             index,
             users: &[],
@@ -123,6 +124,7 @@ impl Shared {
         images
             .iter()
             .for_each(|image| batch.delete::<Record>(&image.id.to_string()));
+        let shed = self.shed(&mut index, &mut batch)?;
         layers.iter().for_each(|layer| {
             batch.delete::<layers::Record>(&layer.chain_id.to_string());
             batch.delete::<Packed>(&layer.diff_id.to_string());
@@ -152,7 +154,7 @@ impl Shared {
             .filter_map(|layer| layer.blob.as_ref())
             .map(|blob| blob.digest.clone());
         let own_blobs = images.iter().flat_map(|image| image.documents().cloned());
-        self.forget(&index, layer_blobs.chain(own_blobs));
+        self.forget(&index, layer_blobs.chain(own_blobs).chain(shed));
         self.publish(index);
         Ok(removed)
     }
@@ -231,6 +233,7 @@ impl Plan<'_> {
     fn untag(&mut self, reference: &Reference) {
         let key = names::key(reference);
         if self.index.references.remove(&key).is_some() {
+            self.index.came.remove(&key);
             self.names.push(key);
             self.removed.push(Removed::Untagged(names::familiar(reference)));
         }

@@ -11,7 +11,6 @@ mod documents;
 
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use ferry_archive::{Entry, Kind, Time, Writer};
@@ -217,17 +216,10 @@ fn unwritable(source: io::Error) -> Error {
 
 fn header(writer: &mut Writer<impl Write>, name: &str, (kind, mode, secs, size): (Kind, u32, i64, u64)) -> Result<()> {
     let entry = Entry {
-        path: PathBuf::from(name),
-        kind,
-        link: Default::default(),
         mode,
-        uid: 0,
-        gid: 0,
         size,
         mtime: Time { secs, nanos: 0 },
-        xattrs: Vec::new(),
-        segments: None,
-        offset: 0,
+        ..Entry::blank(name, kind)
     };
     writer.header(&entry).map_err(unwritable)
 }

@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ferry_archive::{Entry, Kind, Recorder, Time, Writer};
+use ferry_archive::{Entry, Kind, Recorder, Writer};
 use ferry_image::{Digest, Hasher, Reference};
 use ferry_sys::Root;
 use rustix::fs::{Timespec, Timestamps};
@@ -174,17 +174,9 @@ fn record(staging: &Path, names: &[OsString], size: u64) -> std::io::Result<u64>
 
 fn entry(path: &Path, kind: Kind, size: u64) -> Entry {
     Entry {
-        path: path.to_owned(),
-        kind,
-        link: OsString::new(),
         mode: 0o755,
-        uid: 0,
-        gid: 0,
         size,
-        mtime: Time::default(),
-        xattrs: Vec::new(),
-        segments: None,
-        offset: 0,
+        ..Entry::blank(path, kind)
     }
 }
 

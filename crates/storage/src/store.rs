@@ -16,7 +16,7 @@ use crate::images::{self, Image, Images, Index};
 use crate::ingest::Ingests;
 use crate::layers::{self, Layers};
 use crate::layout::Layout;
-use crate::origin::Origin;
+use crate::origin::{Origin, Way};
 use crate::reaper::Reaper;
 use crate::settling::{Settling, Unsynced};
 use crate::snapshots::{self, Snapshots};
@@ -183,10 +183,12 @@ fn open(root: &Path) -> Result<Shared> {
                     why: error.to_string(),
                 });
                 index.kept_layers.extend(record.layers);
-                let origin = record.origin.iter().flat_map(Origin::blobs).cloned();
+                let origin = record.origin.iter().flat_map(Origin::blobs);
+                let earlier = record.earlier.iter().flat_map(Way::blobs);
+                let ways = origin.chain(earlier).cloned();
                 index
                     .kept_blobs
-                    .extend(origin.chain(record.manifest).chain([record.id]));
+                    .extend(ways.chain(record.manifest.clone()).chain([record.id.clone()]));
             }
         }
     }
@@ -194,6 +196,7 @@ fn open(root: &Path) -> Result<Shared> {
     for name in names {
         match names::parse(&name.key) {
             Ok(reference) if index.images.contains_key(&name.image) => {
+                index.came.extend(name.came.map(|came| (name.key.clone(), came)));
                 references.insert(name.key, (reference, name.image));
             }
             _ if problems.is_empty() => batch.delete::<images::Name>(&name.key),

@@ -110,7 +110,9 @@ impl Files {
         until: impl Future<Output = ()> + Send + 'static,
         guard: impl Send + 'static,
     ) -> Result<Self, Error> {
-        let Shim { socket, mut process } = shim;
+        let Shim {
+            socket, mut process, ..
+        } = shim;
         let kill = process.kill_on_drop();
         let ended = process.ended();
         // What the guard protects is in use as long as the process lives, not only as long as somebody waits for it.

@@ -1,5 +1,7 @@
 //! What a shim needs to know to start its container.
 
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use ferry_cgroup::Hierarchy;
@@ -7,6 +9,7 @@ use ferry_runtime::Plan;
 use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
+use crate::health::HealthCheck;
 use crate::wire::AttachRequest;
 
 /// Everything about one run of a container. Descriptors travel beside it.
@@ -32,6 +35,50 @@ pub struct Launch {
     /// Clients that see the container from its first byte. Their connections come after the network namespace.
     #[serde(default)]
     pub clients: Vec<AttachRequest>,
+    /// The settings of its resolver, whose sockets are the last two descriptors; see [`Resolver`].
+    #[serde(default)]
+    pub resolver: Option<PathBuf>,
+    /// Ports of the host's that the shim listens at from before the program runs.
+    #[serde(default)]
+    pub relays: Vec<Relay>,
+    /// How its health is looked after, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Box<HealthCheck>>,
+}
+
+/// A port of the host's, served by the container's shim: what comes there goes on to a port of the container's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Relay {
+    pub protocol: RelayProtocol,
+    pub listen: SocketAddr,
+    pub to: SocketAddr,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum RelayProtocol {
+    Tcp,
+    Udp,
+}
+
+impl std::fmt::Display for RelayProtocol {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+/// What a shim answers its container's questions about names with.
+#[derive(Debug)]
+pub struct Resolver {
+    /// A file with [`ferry_dns::Settings`]. It and the zones it names are read again when they have changed, so they are
+    /// replaced by renaming.
+    pub settings: PathBuf,
+    /// Bound in the container's network namespace.
+    pub udp: OwnedFd,
+    /// The same, listening.
+    pub tcp: OwnedFd,
 }
 
 /// The layers of the container's root.

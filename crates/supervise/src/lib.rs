@@ -16,6 +16,7 @@
 mod error;
 mod exit;
 mod files;
+mod health;
 mod launch;
 pub mod shim;
 mod supervisor;
@@ -25,7 +26,8 @@ pub mod wire;
 pub use error::Error;
 pub use exit::Exit;
 pub use files::{FileStat, Files, FilesError, FilesRequest, FilesView, Operation};
-pub use launch::{IdMap, Launch, LogFile, Network, Rootfs, Stdin};
+pub use health::{Health, HealthCheck, HealthStatus, Probe, ProbeResult};
+pub use launch::{IdMap, Launch, LogFile, Network, Relay, RelayProtocol, Resolver, Rootfs, Stdin};
 pub use supervisor::{Shim, Supervisor};
 pub use task::{Attach, Event, Exec, Task};
 pub use wire::State;

@@ -14,8 +14,13 @@
 mod client;
 mod detach;
 mod files;
+mod health;
 mod log;
+mod probing;
 mod process;
+mod relay;
+mod resolver;
+mod setup;
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -26,18 +31,22 @@ use ferry_cgroup::Cgroup;
 use ferry_runtime::exec::{Exec, exec};
 use ferry_runtime::start::{Io, Start, start};
 use ferry_runtime::{Failure, Kind};
-use ferry_sys::overlay::Overlay;
-use ferry_sys::{Child, Mount, SingleThreaded, packet};
+use ferry_sys::{Child, SingleThreaded, packet};
 use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::SocketFlags;
 
 use self::client::Client;
+use self::health::Monitor;
 use self::log::Log;
 use self::process::{Ended, Process, Streams, pipes};
+use self::relay::Relays;
+use self::resolver::{Ready, Resolver};
+pub(crate) use self::setup::socket_address;
+use self::setup::{hand_over_network, listen, mount_root};
 use crate::exit::Exit;
-use crate::launch::{Launch, Network, Rootfs, Stdin};
+use crate::launch::{Launch, Network, Relay, Stdin};
 use crate::wire::{self, AttachRequest, Call, ExecRequest, Message, Refusal, Reply, Request, State};
 
 /// The name of the shim's socket in the container's run directory.
@@ -100,6 +109,34 @@ pub fn run() -> io::Result<()> {
     }
 }
 
+/// Answers questions about names as a shim does for its container, and does nothing else, until `until` can be read.
+pub fn answer_names(resolver: crate::Resolver, until: BorrowedFd<'_>) -> io::Result<()> {
+    let mut resolver = Resolver::new(&resolver.settings, resolver.udp, resolver.tcp)?;
+    let mut buffer = vec![0; packet::MAX];
+    loop {
+        let mut sources = vec![None];
+        let mut fds = vec![PollFd::from_borrowed_fd(until, PollFlags::IN)];
+        resolver.wait_for(|ready, fd, flags| {
+            sources.push(Some(ready));
+            fds.push(PollFd::from_borrowed_fd(fd, flags));
+        });
+        let timeout = resolver.due().and_then(|due| due.try_into().ok());
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let ready: Vec<_> = fds.iter().map(PollFd::revents).collect();
+        for (source, flags) in sources.into_iter().zip(ready) {
+            match source {
+                _ if flags.is_empty() => {}
+                Some(ready) => resolver.handle(ready, flags, &mut buffer),
+                None => return Ok(()),
+            }
+        }
+        resolver.expire();
+    }
+}
+
 struct Shim {
     proof: SingleThreaded,
     launch: Launch,
@@ -115,6 +152,10 @@ struct Shim {
     /// Calls of the kernel's OOM killer seen so far.
     oom_kills: u64,
     started_at: Timestamp,
+    resolver: Option<Resolver>,
+    relays: Option<Relays>,
+    /// Looks after the health of a container that has a check.
+    monitor: Option<Box<Monitor>>,
 }
 
 /// What a ready descriptor belongs to.
@@ -127,13 +168,16 @@ enum Source {
     Output(usize, usize),
     Input(usize),
     Client(usize, usize),
+    Resolver(Ready),
+    Relays,
+    Health,
 }
 
 impl Shim {
     fn launch(
         proof: SingleThreaded,
         daemon: &OwnedFd,
-        launch: Launch,
+        mut launch: Launch,
         mut fds: Vec<OwnedFd>,
         exe: OwnedFd,
     ) -> Result<(Self, Reply), Failure> {
@@ -144,6 +188,16 @@ impl Shim {
             }
             Network::Given => Some(fds.remove(0)),
             Network::Host | Network::New => None,
+        };
+        let resolver = match &launch.resolver {
+            Some(settings) => {
+                Some(take_resolver(settings, &mut fds).map_err(|error| setup("start the resolver", error))?)
+            }
+            None => None,
+        };
+        let relays = match launch.relays.as_slice() {
+            [] => None,
+            relays => Some(start_relays(relays).map_err(|error| Failure::new(Kind::Setup, error))?),
         };
         let listener = listen(&launch.run_dir).map_err(|error| setup("listen for the daemon", error))?;
         let log = match &launch.log {
@@ -196,6 +250,9 @@ impl Shim {
             exit: None,
         };
         let oom = cgroup.oom_watch().ok();
+        let started_at = Timestamp::now();
+        let check = launch.health.take();
+        let monitor = check.map(|check| Box::new(Monitor::new(*check, started_at)));
         let shim = Self {
             proof,
             launch,
@@ -206,7 +263,10 @@ impl Shim {
             processes: vec![first],
             untold: Vec::new(),
             oom_kills: 0,
-            started_at: Timestamp::now(),
+            started_at,
+            resolver,
+            relays,
+            monitor,
         };
         let warnings = warnings.iter().map(ToString::to_string).collect();
         Ok((shim, Reply::Started { pid, warnings }))
@@ -220,9 +280,16 @@ impl Shim {
                     self.handle(source, flags, buffer);
                 }
             }
+            if let Some(resolver) = &mut self.resolver {
+                resolver.expire();
+            }
+            if let Some(relays) = &mut self.relays {
+                relays.expire();
+            }
             for process in &mut self.processes {
                 process.streams.sweep();
             }
+            self.look_after_health();
             if self.retire() {
                 break;
             }
@@ -246,6 +313,7 @@ impl Shim {
         if let Some(oom) = &self.oom {
             add(Source::Oom, oom.as_fd(), PollFlags::IN);
         }
+        let mut held = false;
         for (index, process) in self.processes.iter().enumerate() {
             let streams = &process.streams;
             if process.exit.is_none() {
@@ -264,17 +332,44 @@ impl Shim {
                 if client.reading && streams.takes_input() {
                     flags |= PollFlags::IN;
                 }
-                if client.is_behind() {
+                if client.is_held() {
+                    held = true;
+                } else if client.is_behind() {
                     flags |= PollFlags::OUT;
                 }
                 add(Source::Client(index, number), client.as_fd(), flags);
             }
         }
-        let timeout = self
+        let mut timeout = self
             .processes
             .iter()
             .any(|process| process.exit.is_some())
-            .then_some(rustix::time::Timespec { tv_sec: 1, tv_nsec: 0 });
+            .then_some(Duration::from_secs(1));
+        if held {
+            timeout = Some(client::LOOK);
+        }
+        if let Some(resolver) = &self.resolver {
+            resolver.wait_for(|ready, fd, flags| add(Source::Resolver(ready), fd, flags));
+            if let Some(due) = resolver.due() {
+                timeout = Some(timeout.unwrap_or(due).min(due));
+            }
+        }
+        if let Some(relays) = &self.relays {
+            add(Source::Relays, relays.as_fd(), PollFlags::IN);
+            if let Some(due) = relays.due() {
+                timeout = Some(timeout.unwrap_or(due).min(due));
+            }
+        }
+        if let Some(monitor) = &self.monitor {
+            if let Some((socket, flags)) = monitor.socket() {
+                add(Source::Health, socket, flags);
+            }
+            if let Some(due) = monitor.due_in() {
+                timeout = Some(timeout.unwrap_or(due).min(due));
+            }
+        }
+        // What is too long for the kernel is no time-out.
+        let timeout = timeout.and_then(|timeout| timeout.try_into().ok());
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
@@ -294,6 +389,17 @@ impl Shim {
             }
             Source::Input(index) => self.processes[index].streams.feed(),
             Source::Client(index, number) => self.handle_client(index, number, flags, buffer),
+            Source::Resolver(ready) => {
+                if let Some(resolver) = &mut self.resolver {
+                    resolver.handle(ready, flags, buffer);
+                }
+            }
+            Source::Relays => {
+                if let Some(relays) = &mut self.relays {
+                    relays.handle(buffer);
+                }
+            }
+            Source::Health => self.hear_probe(&mut buffer[..CHUNK]),
         }
     }
 
@@ -364,6 +470,33 @@ impl Shim {
                     Err(error) => Err(Refusal::Other(error.to_string())),
                 }
             }
+            Request::Resolver { settings } => {
+                let mut fds = fds;
+                let resolver = take_resolver(&settings, &mut fds).map_err(|error| Refusal::Other(error.to_string()))?;
+                if self.processes.first().is_none_or(|first| first.exit.is_some()) {
+                    return Err(Refusal::Gone);
+                }
+                self.resolver = Some(resolver);
+                Ok(Reply::Done)
+            }
+            Request::Relay(wanted) => {
+                if self.processes.first().is_none_or(|first| first.exit.is_some()) {
+                    return Err(Refusal::Gone);
+                }
+                match &mut self.relays {
+                    Some(relays) => relays.set(&wanted).map_err(Refusal::Other)?,
+                    None if wanted.is_empty() => {}
+                    None => self.relays = Some(start_relays(&wanted).map_err(Refusal::Other)?),
+                }
+                if wanted.is_empty() {
+                    self.relays = None;
+                }
+                Ok(Reply::Done)
+            }
+            Request::CheckHealth(check) => {
+                self.check_health(check);
+                Ok(Reply::Done)
+            }
             Request::Noted { exec } => {
                 self.untold.retain(|message| match (message, &exec) {
                     (Message::Exited(_), None) => false,
@@ -392,10 +525,12 @@ impl Shim {
             version: wire::VERSION,
             pid: self.processes.first().map_or(0, number),
             started_at: Some(self.started_at),
+            resolver: self.resolver.is_some(),
             exit,
             execs: running
                 .filter_map(|process| Some((process.exec.clone()?, number(process))))
                 .collect(),
+            health: self.monitor.as_ref().map(|monitor| monitor.health.clone()),
         }
     }
 
@@ -485,6 +620,10 @@ impl Shim {
             Err(_) => 255,
         };
         process.streams.drain(&mut buffer[..CHUNK]);
+        if self.note_probe_exit(index, code) {
+            return;
+        }
+        let process = &mut self.processes[index];
         process.exit = Some(Ended {
             since: Instant::now(),
             noted: false,
@@ -492,6 +631,11 @@ impl Shim {
         let message = match process.exec.clone() {
             Some(exec) => Message::ExecExited { exec, code },
             None => {
+                // Nobody is left to ask, and its sockets keep the namespace.
+                self.resolver = None;
+                // Nor to visit, and the next run wants the ports.
+                self.relays = None;
+                self.monitor = None;
                 let kills = self.cgroup.oom_kills().unwrap_or(0);
                 if kills > self.oom_kills {
                     self.oom_kills = kills;
@@ -552,6 +696,20 @@ impl Shim {
     }
 }
 
+fn start_relays(wanted: &[Relay]) -> Result<Relays, String> {
+    let mut relays = Relays::new().map_err(|error| format!("serve ports of the host's: {error}"))?;
+    relays.set(wanted)?;
+    Ok(relays)
+}
+
+/// Makes a resolver of the last two descriptors.
+fn take_resolver(settings: &Path, fds: &mut Vec<OwnedFd>) -> io::Result<Resolver> {
+    match (fds.pop(), fds.pop()) {
+        (Some(tcp), Some(udp)) => Resolver::new(settings, udp, tcp),
+        _ => Err(io::Error::other("its sockets did not come with the request")),
+    }
+}
+
 fn add_client(streams: &mut Streams, fd: OwnedFd, request: &AttachRequest) -> Result<bool, Refusal> {
     let mut client = Client::new(fd, request, streams.terminal).map_err(|error| Refusal::Other(error.to_string()))?;
     if !request.stdin {
@@ -575,89 +733,4 @@ impl Drop for RemoveOnFailure<'_> {
             let _ = cgroup.remove();
         }
     }
-}
-
-/// The container's root as a detached mount: made with the host's credentials, attached by the child. Also the user namespace
-/// that its layers are mapped by.
-fn mount_root(proof: &SingleThreaded, rootfs: &Rootfs) -> Result<(Mount, Option<OwnedFd>), Failure> {
-    let failed = |error: io::Error| Failure::setup("mount the root file system", &error);
-    let user_namespace = rootfs
-        .idmap
-        .map(|map| {
-            let ids = [(0, map.start, map.count)];
-            ferry_runtime::user_namespace(proof, &ids, &ids)
-        })
-        .transpose()?;
-    if rootfs.volatile {
-        // Left by an earlier mount of this boot; an overlay refuses to be mounted over it.
-        match std::fs::remove_dir_all(rootfs.work.join("work/incompat")) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-            _ => {}
-        }
-    }
-    let overlay = Overlay {
-        lower: &rootfs.layers,
-        upper: &rootfs.upper,
-        work: &rootfs.work,
-        volatile: rootfs.volatile,
-        idmap: user_namespace.as_ref().map(OwnedFd::as_fd),
-    };
-    let root = overlay.mount(proof).map_err(failed)?;
-    Ok((root, user_namespace))
-}
-
-/// Gives the daemon the new network namespace and waits until it is set up.
-fn hand_over_network(daemon: &OwnedFd, child: &Child) -> Result<(), Failure> {
-    let failed = |error: io::Error| Failure::setup("set up the network", &error);
-    let path = format!("/proc/{}/ns/net", child.pid.as_raw_nonzero());
-    let namespace = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|error| failed(error.into()))?;
-    wire::send(daemon, &Message::Network, &[namespace.as_fd()]).map_err(failed)?;
-    let mut buffer = vec![0; packet::MAX];
-    match wire::receive::<Call>(daemon, &mut buffer).map_err(failed)? {
-        Some((
-            Call {
-                request: Request::NetworkReady(Ok(())),
-                ..
-            },
-            _,
-        )) => Ok(()),
-        Some((
-            Call {
-                request: Request::NetworkReady(Err(reason)),
-                ..
-            },
-            _,
-        )) => Err(Failure::new(Kind::Setup, reason)),
-        _ => Err(Failure::new(
-            Kind::Setup,
-            "the daemon gave up while it set up the network",
-        )),
-    }
-}
-
-/// A socket for the next daemon. Bound through the directory's descriptor, since a socket's path is at most 107 bytes.
-fn listen(run_dir: &Path) -> io::Result<OwnedFd> {
-    let address = socket_address(run_dir)?;
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-    match std::fs::remove_file(run_dir.join(SOCKET)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    rustix::net::bind(&socket, &address.0)?;
-    rustix::net::listen(&socket, 4)?;
-    Ok(socket)
-}
-
-/// The address of the shim's socket, and the directory's descriptor it goes through, to be held while it is used.
-pub(crate) fn socket_address(run_dir: &Path) -> io::Result<(SocketAddrUnix, OwnedFd)> {
-    use std::os::fd::AsRawFd as _;
-    let dir = rustix::fs::open(
-        run_dir,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
-    let path = format!("/proc/self/fd/{}/{SOCKET}", dir.as_raw_fd());
-    Ok((SocketAddrUnix::new(path)?, dir))
 }

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::error::Error;
 use crate::files::{Files, FilesRequest};
-use crate::launch::Launch;
+use crate::launch::{Launch, Resolver};
 use crate::shim::socket_address;
 use crate::task::{Attach, Event, Task, attach_request};
 use crate::wire::{Reply, Request, State};
@@ -30,6 +30,7 @@ pub struct Supervisor {
 pub struct Shim {
     pub(crate) socket: OwnedFd,
     pub(crate) process: Spawned,
+    resolver: Option<Resolver>,
 }
 
 /// A process that was spawned, and is reaped whenever it ends.
@@ -85,6 +86,15 @@ impl Drop for Spawned {
 }
 
 impl Shim {
+    /// Its container, if it has a network namespace made ahead, will have a resolver from its first instruction on. With one
+    /// that is made with the container, [`Task::resolver`] does after the launch: questions wait in the sockets meanwhile.
+    pub fn with_resolver(self, resolver: Resolver) -> Self {
+        Self {
+            resolver: Some(resolver),
+            ..self
+        }
+    }
+
     /// Starts a container. `network` is its namespace if one was made ahead; `configure` is called with the namespace that
     /// is made with a user namespace. `clients` see the container from its first byte. What happens to it later arrives
     /// on `events`.
@@ -104,7 +114,15 @@ impl Shim {
             .into_iter()
             .map(|attach| attach_request(attach, None))
             .collect();
-        let fds: Vec<_> = network.iter().chain(&connections).map(OwnedFd::as_fd).collect();
+        let sockets = match self.resolver {
+            Some(resolver) => {
+                launch.resolver = Some(resolver.settings);
+                vec![resolver.udp, resolver.tcp]
+            }
+            None => Vec::new(),
+        };
+        let fds = network.iter().chain(&connections).chain(&sockets);
+        let fds: Vec<_> = fds.map(OwnedFd::as_fd).collect();
         let request = Request::Launch(Box::new(launch));
         let reply = task.call(&request, &fds);
         let configured = async {
@@ -194,6 +212,7 @@ impl Supervisor {
         match task.call(&Request::State, &[]).await? {
             Reply::State(state) => {
                 task.started(state.pid);
+                task.speaks(state.version);
                 Ok((task, state))
             }
             _ => Err(Error::Lost),
@@ -211,7 +230,11 @@ impl Supervisor {
             .kill_on_drop(false);
         let process = Spawned::new(command.spawn()?);
         rustix::io::ioctl_fionbio(&ours, true).map_err(io::Error::from)?;
-        Ok(Shim { socket: ours, process })
+        Ok(Shim {
+            socket: ours,
+            process,
+            resolver: None,
+        })
     }
 }
 

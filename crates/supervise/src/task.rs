@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ferry_runtime::plan::Process;
@@ -15,6 +15,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::health::Health;
+use crate::launch::{Relay, Resolver};
 use crate::wire::{self, AttachRequest, Call, ExecRequest, Message, Refusal, Reply, Request};
 
 /// What a shim reports of its own accord.
@@ -26,6 +28,13 @@ pub enum Event {
     ExecExited { exec: String, code: i32 },
     /// The kernel killed a process of the container for memory.
     Oom,
+    /// A check of its health begins, by this exec.
+    ProbeStarted { exec: String },
+    /// A check is over: its exec, if it had one, with the exit code, if it came to run; and what became of the health.
+    Probed {
+        exec: Option<(String, Option<i32>)>,
+        health: Health,
+    },
     /// A client typed the detach keys.
     Detached { exec: Option<String> },
     /// The shim is gone.
@@ -51,6 +60,8 @@ pub struct Attach {
     pub stdin: bool,
     pub stdout: bool,
     pub stderr: bool,
+    /// With Docker's headers or without; `None`: without for a terminal.
+    pub framed: Option<bool>,
     /// Empty for none.
     pub detach_keys: Vec<u8>,
     /// What the client sent together with its request.
@@ -68,6 +79,8 @@ struct Inner {
     /// A `SOCK_SEQPACKET` socket: tokio has no type of that name, and waits for readiness alone here.
     socket: UnixDatagram,
     pid: AtomicI32,
+    /// The protocol of the shim.
+    version: AtomicU32,
     next: AtomicU64,
     /// `None` when the shim is gone.
     waiting: Mutex<Option<Waiting>>,
@@ -82,6 +95,7 @@ impl Task {
         let inner = Arc::new(Inner {
             socket: UnixDatagram::from_std(socket.into())?,
             pid: AtomicI32::new(0),
+            version: AtomicU32::new(wire::VERSION),
             next: AtomicU64::new(1),
             waiting: Mutex::new(Some(HashMap::new())),
         });
@@ -92,6 +106,11 @@ impl Task {
 
     pub(crate) fn started(&self, pid: i32) {
         self.inner.pid.store(pid, Ordering::Relaxed);
+    }
+
+    /// The shim was started by another daemon, perhaps an older one.
+    pub(crate) fn speaks(&self, version: u32) {
+        self.inner.version.store(version, Ordering::Relaxed);
     }
 
     /// The container's first process in the host's PID namespace; 0 before it is started.
@@ -122,6 +141,41 @@ impl Task {
             &[],
         )
         .await
+    }
+
+    /// Has the shim answer the container's questions about names, in the place of the resolver it may have.
+    pub async fn resolver(&self, resolver: Resolver) -> Result<(), Error> {
+        if self.inner.version.load(Ordering::Relaxed) < 2 {
+            return Err(Error::Refused(
+                "the container was started by a version of Ferry whose containers have no resolver; restart it".into(),
+            ));
+        }
+        let fds = [resolver.udp.as_fd(), resolver.tcp.as_fd()];
+        let settings = resolver.settings;
+        self.done(&Request::Resolver { settings }, &fds).await
+    }
+
+    /// Has the shim listen at these ports of the host's, and at no others. On failure it listens where it did.
+    pub async fn relay(&self, relays: Vec<Relay>) -> Result<(), Error> {
+        if self.inner.version.load(Ordering::Relaxed) < 3 {
+            return match relays.is_empty() {
+                true => Ok(()),
+                false => Err(Error::Refused(
+                    "the container was started by a version of Ferry that cannot serve ports of IPv6 addresses for it; \
+                     restart it"
+                        .into(),
+                )),
+            };
+        }
+        self.done(&Request::Relay(relays), &[]).await
+    }
+
+    /// Has the shim look after the container's health, or not while it is paused. An older shim never does.
+    pub async fn check_health(&self, check: bool) -> Result<(), Error> {
+        if self.inner.version.load(Ordering::Relaxed) < 4 {
+            return Ok(());
+        }
+        self.done(&Request::CheckHealth(check), &[]).await
     }
 
     /// Hands a client's connection to the shim, which closes it after the last byte.
@@ -218,6 +272,7 @@ pub(crate) fn attach_request(attach: Attach, exec: Option<String>) -> AttachRequ
         stdout: attach.stdout,
         stderr: attach.stderr,
         detach_keys: attach.detach_keys,
+        framed: attach.framed,
         already_read: attach.already_read,
     }
 }
@@ -249,6 +304,8 @@ async fn read(inner: Arc<Inner>, events: mpsc::Sender<Event>, networks: mpsc::Se
             Message::Exited(exit) => Event::Exited(exit),
             Message::ExecExited { exec, code } => Event::ExecExited { exec, code },
             Message::Oom => Event::Oom,
+            Message::ProbeStarted { exec } => Event::ProbeStarted { exec },
+            Message::Probed { exec, health } => Event::Probed { exec, health },
             Message::Detached { exec } => Event::Detached { exec },
         };
         if events.send(event).await.is_err() {

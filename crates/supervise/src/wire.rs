@@ -5,6 +5,7 @@
 
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 use ferry_runtime::Failure;
 use ferry_runtime::plan::Process;
@@ -15,10 +16,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::exit::Exit;
 use crate::files::{FileStat, FilesError, FilesRequest};
-use crate::launch::Launch;
+use crate::health::Health;
+use crate::launch::{Launch, Relay};
 
 /// Raised when a message changes its meaning; adding an optional field does not.
-pub const VERSION: u32 = 1;
+/// Version 2 has [`Request::Resolver`], and version 3 [`Request::Relay`], which an older shim does not know.
+/// Version 4 looks after its container's health.
+pub const VERSION: u32 = 4;
 
 /// A request of the daemon's; every call is answered by one [`Message::Reply`] with its number.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -29,7 +33,8 @@ pub struct Call {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Request {
-    /// The first request of a shim's life. Descriptor: the network namespace, if given.
+    /// The first request of a shim's life. Descriptors: the network namespace, if given, the clients' connections, the
+    /// resolver's sockets.
     Launch(Box<Launch>),
     /// Instead of a launch: the process copies files and ends. Descriptors: see [`FilesRequest`].
     Files(Box<FilesRequest>),
@@ -50,6 +55,15 @@ pub enum Request {
         rows: u16,
         columns: u16,
     },
+    /// Answers the container's questions about names from now on, in the place of the resolver there was. Descriptors: a UDP
+    /// socket and a TCP listener.
+    Resolver {
+        settings: PathBuf,
+    },
+    /// Listens at these ports of the host's from now on, and at no others.
+    Relay(Vec<Relay>),
+    /// Looks after the container's health, or not while it is paused. When not is answered, no check is under way.
+    CheckHealth(bool),
     /// The daemon has noted the exit of the container (`None`) or an exec; its streams may end.
     Noted {
         exec: Option<String>,
@@ -74,6 +88,9 @@ pub struct AttachRequest {
     pub stdin: bool,
     pub stdout: bool,
     pub stderr: bool,
+    /// With Docker's headers or without; `None`: without for a terminal.
+    #[serde(default)]
+    pub framed: Option<bool>,
     /// The key sequence that detaches; empty for none.
     pub detach_keys: Vec<u8>,
     /// What the client sent together with its request.
@@ -94,6 +111,16 @@ pub enum Message {
         code: i32,
     },
     Oom,
+    /// A check of the container's health begins, by this exec.
+    ProbeStarted {
+        exec: String,
+    },
+    /// A check is over. `exec`: its exec, if it had one, and that one's exit code, if it came to run. Not told again: a
+    /// new daemon is told of the health as it is.
+    Probed {
+        exec: Option<(String, Option<i32>)>,
+        health: Health,
+    },
     Detached {
         exec: Option<String>,
     },
@@ -118,8 +145,14 @@ pub struct State {
     #[serde(default)]
     pub started_at: Option<Timestamp>,
     pub exit: Option<Exit>,
+    /// It has a resolver.
+    #[serde(default)]
+    pub resolver: bool,
     /// Running execs: id and process number.
     pub execs: Vec<(String, i32)>,
+    /// Of a container whose health is looked after.
+    #[serde(default)]
+    pub health: Option<Health>,
 }
 
 /// Why a call was not done.

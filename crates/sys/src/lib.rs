@@ -8,6 +8,7 @@
 
 pub mod bpf;
 pub mod clone;
+pub mod datagram;
 pub mod exe;
 pub mod exec;
 pub mod handle;
@@ -19,6 +20,8 @@ pub mod probe;
 pub mod process;
 pub mod root;
 pub mod seccomp;
+pub mod socket;
+pub mod xtables;
 
 pub use clone::{Child, Exit, SingleThreaded};
 pub use mount::Mount;

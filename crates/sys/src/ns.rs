@@ -1,7 +1,7 @@
 //! Namespaces a thread gives itself. Entering an existing one is `rustix::thread::move_into_link_name_space`, safe there.
 
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 use rustix::thread::UnshareFlags;
 
@@ -59,6 +59,21 @@ pub fn kind(file: BorrowedFd<'_>) -> io::Result<Option<u64>> {
     }
 }
 
+/// `SIOCGSKNS` (linux/sockios.h).
+const SIOCGSKNS: libc::c_ulong = 0x894c;
+
+/// The network namespace that a socket belongs to, whichever its owner is in (`SIOCGSKNS`, Linux 4.10; needs CAP_NET_ADMIN
+/// there).
+pub fn of_socket(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    // SAFETY: the descriptor is borrowed, so it is open, and this request takes no argument.
+    let namespace = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCGSKNS) };
+    if namespace < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for us, close-on-exec, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(namespace) })
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs::File;
@@ -80,6 +95,18 @@ mod tests {
         });
         assert_ne!(inside.join().unwrap(), before);
         assert_eq!(current(), before);
+    }
+
+    #[test]
+    fn a_socket_tells_its_namespace_from_outside() {
+        let inside = std::thread::spawn(|| {
+            unshare_network().unwrap();
+            (std::net::UdpSocket::bind("0.0.0.0:0").unwrap(), current())
+        });
+        let (socket, inode) = inside.join().unwrap();
+        let namespace = of_socket(socket.as_fd()).unwrap();
+        assert_eq!(File::from(namespace).metadata().unwrap().st_ino(), inode);
+        assert!(of_socket(File::open("/dev/null").unwrap().as_fd()).is_err());
     }
 
     #[test]

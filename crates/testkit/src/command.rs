@@ -66,6 +66,13 @@ impl Run {
         self
     }
 
+    /// Where it starts.
+    #[must_use]
+    pub fn directory(mut self, path: impl AsRef<std::path::Path>) -> Self {
+        self.command.current_dir(path);
+        self
+    }
+
     #[must_use]
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.env(name, value);

@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client::{Client, Program};
 use crate::command::Run;
+use crate::engines::Engines;
 use crate::namespace::{Kinds, Namespace};
 use crate::{leftovers, tools};
 
@@ -26,6 +27,7 @@ pub struct Builder {
     set_up: Option<String>,
     online: bool,
     as_dockerd: bool,
+    beside: Option<u32>,
 }
 
 impl Builder {
@@ -57,6 +59,13 @@ impl Builder {
         self
     }
 
+    /// In the network namespace of that machine, beside the engines on it.
+    #[must_use]
+    pub fn beside(mut self, engines: &Engines) -> Self {
+        self.beside = Some(engines.id());
+        self
+    }
+
     #[track_caller]
     pub fn start(self) -> TestDaemon {
         let mut daemon = self.prepare();
@@ -79,6 +88,7 @@ impl Builder {
         }
         fs::create_dir_all(dir.join("run")).unwrap();
         let namespace = (!self.online).then(|| match (self.disk_mebibytes, &self.set_up) {
+            _ if self.beside.is_some() => Namespace::of(self.beside.unwrap()),
             (Some(size), _) => namespace_with_disk(&dir, size),
             (None, Some(script)) => {
                 let kinds = Kinds {
@@ -205,6 +215,23 @@ impl TestDaemon {
     #[track_caller]
     pub fn engine_pid(&self) -> u32 {
         self.process.as_ref().expect("the daemon runs").id()
+    }
+
+    /// The daemon, its shims, and what runs in their containers: all that is in its namespace or carries its mark.
+    pub fn processes(&self) -> Vec<String> {
+        let namespace = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+        let holder = self.namespace.as_ref().map(Namespace::id);
+        let own = holder.and_then(namespace);
+        let mut found = leftovers::processes("");
+        let marked: Vec<u32> = leftovers::processes(&self.mark)
+            .into_iter()
+            .map(|(pid, _)| pid)
+            .collect();
+        found.retain(|(pid, _)| {
+            let is_inside = own.is_some() && namespace(*pid) == own;
+            Some(*pid) != holder && (is_inside || marked.contains(pid))
+        });
+        found.into_iter().map(|(pid, line)| format!("{pid} {line}")).collect()
     }
 
     /// The arguments of `ferry` that start this daemon.
@@ -345,7 +372,10 @@ impl TestDaemon {
             left.extend(stopped.err().map(|_| "a daemon that does not stop".to_owned()));
         }
         if let Some(namespace) = &self.namespace {
-            left.extend(leftovers::network(namespace.id()));
+            left.extend(match namespace.is_borrowed() {
+                true => leftovers::of_ferry(namespace.id()),
+                false => leftovers::network(namespace.id()),
+            });
         }
         let holder = self.namespace.as_ref().map(Namespace::id);
         left.extend(leftovers::clean(&self.mark, &self.dir, holder));

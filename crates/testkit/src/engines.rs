@@ -91,6 +91,11 @@ impl Engines {
         Some(engines)
     }
 
+    /// The process whose namespaces are the machine's.
+    pub(crate) fn id(&self) -> u32 {
+        self.namespace.as_ref().expect("not ended").id()
+    }
+
     /// The parent of all control groups on this machine.
     pub fn cgroup(&self) -> String {
         format!("/{}", self.mark)

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 pub use archive::{Compression, Image, bomb, docker_archive, oci_archive, sha256, sha512, stretched};
-pub use debian::debian_root;
+pub use debian::{debian_root, debian_services};
 pub use layer::Layer;
 
 /// The reference of the image that nearly every test uses.

@@ -60,30 +60,48 @@ pub fn clean(mark: &str, dir: &Path, holder: Option<u32>) -> Vec<String> {
 
 /// What is left in a network namespace that should hold nothing but `lo`.
 pub fn network(holder: u32) -> Vec<String> {
-    let ask = |line: &[&str]| {
-        let output = Command::new("nsenter")
-            .args(["--target", &holder.to_string(), "--net", "--"])
-            .args(line)
-            .output();
-        output
-            .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
-            .unwrap_or_default()
-    };
-    let links = ask(&["ip", "-o", "link"]);
+    let links = inside(holder, &["ip", "-o", "link"]);
     let mut left: Vec<String> = links
         .lines()
         .filter(|line| !line.contains(" lo: "))
         .map(|line| format!("link {line}"))
         .collect();
-    let rules = ask(&["nft", "list", "ruleset"]);
+    let rules = inside(holder, &["nft", "list", "ruleset"]);
     if !rules.trim().is_empty() {
         left.push(format!("nft rules {rules}"));
     }
-    let forwarding = ask(&["cat", "/proc/sys/net/ipv4/ip_forward"]);
-    if forwarding.trim() != "0" {
-        left.push("ip_forward is still on".to_owned());
+    let forwarding = inside(holder, &["sh", "-c", "cat /proc/sys/net/ipv4/conf/*/forwarding"]);
+    if forwarding.split_whitespace().any(|value| value != "0") {
+        left.push("IPv4 forwarding is still on".to_owned());
     }
     left
+}
+
+/// What is left of Ferry's in a network namespace that is others', too: links, tables, rules in others' chains.
+pub fn of_ferry(holder: u32) -> Vec<String> {
+    let links = inside(holder, &["ip", "-o", "link"]);
+    let is_ours = |line: &&str| {
+        ["ferry0", "fb-", "fe-"]
+            .iter()
+            .any(|name| line.contains(&format!(": {name}")))
+    };
+    let links = links.lines().filter(is_ours).map(|line| format!("link {line}"));
+    let rules = inside(holder, &["nft", "list", "ruleset"]);
+    let rules = rules
+        .lines()
+        .filter(|line| line.contains("ferry0"))
+        .map(|line| format!("nft {line}"));
+    links.chain(rules).collect()
+}
+
+fn inside(holder: u32, line: &[&str]) -> String {
+    let output = Command::new("nsenter")
+        .args(["--target", &holder.to_string(), "--net", "--"])
+        .args(line)
+        .output();
+    output
+        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+        .unwrap_or_default()
 }
 
 /// Processes with the mark in their command line or in the name of their control group.

@@ -4,6 +4,7 @@
 //! Engine ─┬─ TestDaemon   ferry in a network namespace, data root, run directory and control group of its own
 //!         └─ peer::Docker the shared real engine (`FERRY_TEST_ENGINE=docker`, or side by side)
 //!    └─ both are a `Client`: a socket, and the command lines that talk to it
+//! Neighbour   another host, on a wire to the daemon's
 //! Machine     private /run, /var/lib and /etc, for engines at the usual places
 //! Engines     dockerd, podman and containerd on a machine of the test's own, with Ferry as their runtime
 //! ```
@@ -31,6 +32,7 @@ pub mod images;
 mod leftovers;
 mod machine;
 mod namespace;
+mod neighbour;
 pub mod peer;
 mod pty;
 mod registry;
@@ -43,6 +45,7 @@ pub use daemon::{Builder, TestDaemon};
 pub use engine::{Engine, Kind};
 pub use engines::Engines;
 pub use machine::Machine;
+pub use neighbour::Neighbour;
 pub use pty::Pty;
 pub use registry::{Registry, Wire};
 

@@ -28,7 +28,8 @@ pub(crate) struct Kinds {
 /// Open namespaces. Dropped, the process that holds them ends, and with a PID namespace all others in it.
 #[derive(Debug)]
 pub(crate) struct Namespace {
-    holder: Child,
+    /// `None` where somebody else's are entered.
+    holder: Option<Child>,
     /// The sleeping process itself: with a PID namespace that is `holder`'s child.
     target: u32,
     kinds: Kinds,
@@ -64,7 +65,25 @@ impl Namespace {
         });
         let id = holder.id();
         let target = if kinds.pid { only_child(id) } else { id };
-        Self { holder, target, kinds }
+        Self {
+            holder: Some(holder),
+            target,
+            kinds,
+        }
+    }
+
+    /// The network namespace of a process, which holds it.
+    pub fn of(process: u32) -> Self {
+        Self {
+            holder: None,
+            target: process,
+            kinds: Kinds::default(),
+        }
+    }
+
+    /// It is somebody else's, and what is in it, too.
+    pub fn is_borrowed(&self) -> bool {
+        self.holder.is_none()
     }
 
     /// The process whose namespaces these are, as this process sees it.
@@ -98,7 +117,9 @@ fn only_child(parent: u32) -> u32 {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        let _ = self.holder.kill();
-        let _ = self.holder.wait();
+        if let Some(holder) = &mut self.holder {
+            let _ = holder.kill();
+            let _ = holder.wait();
+        }
     }
 }

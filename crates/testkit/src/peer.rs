@@ -60,6 +60,14 @@ impl Place {
     }
 }
 
+/// The real Docker Compose. `None`, saying so, where the peers are not set up.
+pub fn compose() -> Option<PathBuf> {
+    let program = Place::find()?
+        .root
+        .join("usr/libexec/docker/cli-plugins/docker-compose");
+    program.is_file().then_some(program)
+}
+
 impl Deref for Docker {
     type Target = Client;
     fn deref(&self) -> &Client {

@@ -140,9 +140,14 @@ impl Engine {
             .stdout;
         let file = std::env::temp_dir().join(format!("{}bench-{}.tar", sweep::MARK, std::process::id()));
         fs::write(&file, tar)?;
-        let done = self.time(&["import", &file.to_string_lossy(), IMAGE]);
+        let done = self.import(&file, IMAGE);
         fs::remove_file(&file)?;
-        done.map(drop)
+        done
+    }
+
+    /// A tar as an image of that name.
+    pub fn import(&self, tar: &Path, name: &str) -> Result<()> {
+        self.time(&["import", &tar.to_string_lossy(), name]).map(drop)
     }
 
     /// `run -d` a number of times, so many at once.

@@ -13,6 +13,8 @@ pub enum Bar {
     Times(f64),
     /// No more than this.
     Most(f64),
+    /// Of what is the better the more there is: at least so much of Docker's.
+    Share(f64),
     None,
 }
 
@@ -22,6 +24,7 @@ pub enum Unit {
     Microseconds,
     MiB,
     MB,
+    Gigabits,
 }
 
 pub struct Row {
@@ -64,6 +67,10 @@ impl Row {
                 format!("{times:.0} ×"),
                 self.ratio().map_or("–", |ratio| verdict(ratio >= times)),
             ),
+            Bar::Share(share) => (
+                format!("≥ {share:.1} × Docker"),
+                self.ratio().map_or("–", |ratio| verdict(1.0 / ratio >= share)),
+            ),
             Bar::Most(most) => {
                 let met = self.samples.first().map(|samples| median(samples) <= most);
                 (format!("≤ {most:.0} {}", self.unit()), met.map_or("–", verdict))
@@ -74,7 +81,9 @@ impl Row {
 
     /// How many times more Docker takes.
     fn ratio(&self) -> Option<f64> {
-        Some(median(self.samples.get(1)?) / median(self.samples.first()?))
+        let ratio = median(self.samples.get(1)?) / median(self.samples.first()?);
+        // A difference may be nothing, or less.
+        (ratio.is_finite() && ratio > 0.0).then_some(ratio)
     }
 
     fn cell(&self, sorted: &[f64]) -> String {
@@ -91,6 +100,7 @@ impl Row {
             Unit::Microseconds => "µs",
             Unit::MiB => "MiB",
             Unit::MB => "MB",
+            Unit::Gigabits => "Gbit/s",
         }
     }
 }
@@ -162,5 +172,12 @@ mod tests {
         );
         let row = Row::new("y", Unit::MiB, Bar::Most(1.0), vec![vec![1.5]]);
         assert_eq!(row.line(), "| y | 1.5 MiB | not measured | – | ≤ 1 MiB | **missed** |");
+        let row = Row::new("z", Unit::Gigabits, Bar::Share(0.9), vec![vec![9.5], vec![10.0]]);
+        assert_eq!(
+            row.line(),
+            "| z | 9.5 Gbit/s | 10.0 Gbit/s | 1.1 | ≥ 0.9 × Docker | met |"
+        );
+        let row = Row::new("z", Unit::Gigabits, Bar::Share(0.9), vec![vec![8.5], vec![10.0]]);
+        assert!(row.line().ends_with("**missed** |"));
     }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::Findings;
 
 /// Layer of every crate, by folder name (ARCHITECTURE.md).
-const LAYERS: [(&str, u8); 27] = [
+const LAYERS: [(&str, u8); 28] = [
     ("ferry", 6),
     ("cli", 5),
     ("server", 5),
@@ -28,6 +28,7 @@ const LAYERS: [(&str, u8); 27] = [
     ("cgroup", 1),
     ("seccomp", 1),
     ("archive", 1),
+    ("dns", 1),
     ("api", 0),
     ("image", 0),
     ("kit", 0),

@@ -11,7 +11,7 @@ use crate::shell;
 
 /// Of this machine, with the libraries they are linked with; all else is busybox. Its shell would run its own applets
 /// whatever is on the PATH.
-const PROGRAMS: [&str; 17] = [
+const PROGRAMS: [&str; 18] = [
     "df",
     "du",
     "find",
@@ -26,6 +26,7 @@ const PROGRAMS: [&str; 17] = [
     "sh",
     "sha256sum",
     "tar",
+    "tc",
     "umount",
     "unshare",
     "xz",

@@ -13,12 +13,20 @@ const SUITE: &str = "bookworm";
 const PACKAGE: &str = "linux-image-cloud-amd64";
 
 /// What Ferry and its tests need of what this kernel has as modules; what these depend on comes along.
-const MODULES: [&str; 19] = [
+const MODULES: [&str; 33] = [
     "virtio_pci",
     "virtio_blk",
+    "8021q",
+    "act_mirred",
     "br_netfilter",
     "bridge",
+    "cls_u32",
+    "dummy",
+    "ifb",
+    "inet_diag",
+    "ipvlan",
     "loop",
+    "macvlan",
     "nf_conntrack_netlink",
     "nf_tables",
     "nft_chain_nat",
@@ -31,7 +39,13 @@ const MODULES: [&str; 19] = [
     "nft_redir",
     "nft_reject_inet",
     "overlay",
+    "sch_htb",
+    "sch_ingress",
+    "sch_tbf",
+    "sctp_diag",
+    "tcp_diag",
     "tun",
+    "udp_diag",
     "veth",
 ];
 

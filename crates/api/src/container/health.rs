@@ -16,6 +16,7 @@ wire! {
     #[serde(rename_all = "PascalCase")]
     pub struct HealthCheck {
         /// Empty inherits; `["NONE"]` disables; `["CMD", arg, …]` runs; `["CMD-SHELL", command]` runs in a shell.
+        /// Ferry's own: `["HTTP", ":8080/path"]` and `["TCP", ":5432"]` need no program in the container.
         #[serde(skip_serializing_if = "omit")]
         pub test: Vec<String>,
         #[serde(skip_serializing_if = "omit")]
@@ -28,6 +29,9 @@ wire! {
         pub start_interval: i64,
         #[serde(skip_serializing_if = "omit")]
         pub retries: i64,
+        /// Ferry's own: what becomes of a container that turns unhealthy: `none`, `restart`, `kill` or `stop`.
+        #[serde(skip_serializing_if = "omit")]
+        pub on_failure: String,
     }
 
     #[serde(rename_all = "PascalCase")]

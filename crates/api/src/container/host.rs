@@ -84,6 +84,24 @@ wire! {
         /// `null` leaves it to the engine's configuration.
         #[serde(skip_serializing_if = "omit")]
         pub init: Option<bool>,
+        /// Ferry's own; Docker has no such key.
+        #[serde(skip_serializing_if = "omit")]
+        pub net_rate: Option<NetRate>,
+    }
+
+    /// Limits of a container's traffic, of all its networks together, headers included. Absent: no limit,
+    /// or in an update the one there is. 0: no limit.
+    #[serde(rename_all = "PascalCase")]
+    pub struct NetRate {
+        /// Bytes a second that it receives.
+        #[serde(skip_serializing_if = "omit")]
+        pub r#in: Option<u64>,
+        /// Bytes a second that it sends.
+        #[serde(skip_serializing_if = "omit")]
+        pub out: Option<u64>,
+        /// Bytes that go at once after a pause, each way; absent or 0 leaves it to the engine.
+        #[serde(skip_serializing_if = "omit")]
+        pub burst: Option<u64>,
     }
 
     #[serde(rename_all = "PascalCase")]

@@ -1,4 +1,5 @@
-use super::host::RestartPolicy;
+use super::host::{NetRate, RestartPolicy};
+use super::ports::PortMap;
 use super::resources::Resources;
 use crate::wire::wire;
 
@@ -10,6 +11,16 @@ pub struct Update {
     pub resources: Resources,
     #[serde(deserialize_with = "crate::wire::or_default")]
     pub restart_policy: RestartPolicy,
+    /// Ferry's own, like the two below it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub net_rate: Option<NetRate>,
+    /// Ports to publish besides those that are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub publish_add: Option<PortMap>,
+    /// Ports to publish no more. A binding without a host port means all of that container port's (at that address, if
+    /// it has one).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub publish_remove: Option<PortMap>,
 }
 
 wire! {

@@ -122,6 +122,7 @@ impl From<HealthCheck> for crate::container::HealthCheck {
             start_period,
             start_interval,
             retries,
+            on_failure: String::new(),
         }
     }
 }

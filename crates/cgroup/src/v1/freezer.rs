@@ -13,6 +13,10 @@ use crate::group::Group;
 
 const STATE: &str = "freezer.state";
 const ATTEMPTS: u32 = 1000;
+/// So many are made in a row; between those after them there is a pause, two seconds in all. A process in the middle of
+/// its disk I/O stops only after it.
+const AT_ONCE: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(2);
 
 pub(super) fn freeze(freezer: &Group<'_>) -> Result<()> {
     let outcome = try_freeze(freezer);
@@ -30,7 +34,9 @@ fn try_freeze(freezer: &Group<'_>) -> Result<()> {
             std::thread::sleep(Duration::from_millis(10));
         }
         freezer.write(STATE, "FROZEN").map_err(fail)?;
-        if attempt % 25 == 24 {
+        if attempt >= AT_ONCE {
+            std::thread::sleep(PAUSE);
+        } else if attempt % 25 == 24 {
             std::thread::sleep(Duration::from_micros(10));
         }
         match freezer.read_known(STATE)?.trim() {
@@ -48,6 +54,10 @@ fn try_freeze(freezer: &Group<'_>) -> Result<()> {
         path: freezer.file(""),
         state: "FREEZING".to_owned(),
     })
+}
+
+pub(super) fn is_frozen(freezer: &Group<'_>) -> bool {
+    freezer.read(STATE).is_ok_and(|state| state.trim() != "THAWED")
 }
 
 pub(super) fn thaw(freezer: &Group<'_>) -> Result<()> {

@@ -12,7 +12,7 @@ const NANOSECONDS_A_TICK: u64 = 10_000_000;
 /// The largest page count in bytes, shown where there is no limit; pages are 4 to 64 KiB.
 const UNLIMITED: u64 = 1 << 62;
 
-pub(super) fn usage(cpuacct: &Group<'_>, cpu: &mut Cpu) -> Result<()> {
+pub(super) fn times(cpuacct: &Group<'_>, cpu: &mut Cpu) -> Result<()> {
     cpu.total = cpuacct.read_number("cpuacct.usage")?.unwrap_or_default();
     let stat = cpuacct.read_known("cpuacct.stat")?;
     cpu.user = keyed(&stat, "user")
@@ -23,9 +23,12 @@ pub(super) fn usage(cpuacct: &Group<'_>, cpu: &mut Cpu) -> Result<()> {
         .saturating_mul(NANOSECONDS_A_TICK);
     let per_cpu = cpuacct.read_known("cpuacct.usage_percpu")?;
     cpu.per_cpu = per_cpu.split_whitespace().filter_map(|n| n.parse().ok()).collect();
+    Ok(())
+}
+
+pub(super) fn modes(cpuacct: &Group<'_>, cpu: &mut Cpu) {
     let modes = cpuacct.read("cpuacct.usage_all").unwrap_or_default();
     (cpu.per_cpu_user, cpu.per_cpu_kernel) = by_mode(&modes);
-    Ok(())
 }
 
 /// A line `cpu user system`, then one a CPU.
@@ -80,7 +83,20 @@ pub(super) fn memory(group: &Group<'_>) -> Result<Memory> {
         Err(Errno::NOENT | Errno::OPNOTSUPP) => Ok(None),
         Err(e) => Err(group.io_error("read", name, e)),
     };
-    // Each of them is optional, by kernel and by its configuration.
+    Ok(Memory {
+        usage: number("memory.usage_in_bytes")?.unwrap_or_default(),
+        max_usage: number("memory.max_usage_in_bytes")?.unwrap_or_default(),
+        limit: number("memory.limit_in_bytes")?,
+        swap_usage: with_swap("memory.memsw.usage_in_bytes")?,
+        swap_limit: with_swap("memory.memsw.limit_in_bytes")?.filter(|n| *n < UNLIMITED),
+        failures: number("memory.failcnt")?.unwrap_or_default(),
+        stat: flat_keyed(&group.read_known("memory.stat")?),
+        ..Memory::default()
+    })
+}
+
+/// Each of them is optional, by kernel and by its configuration.
+pub(super) fn charges(group: &Group<'_>, memory: &mut Memory) {
     let charge = |name: &str| {
         let value = |what: &str| {
             let text = group.read(&format!("memory.{name}.{what}")).unwrap_or_default();
@@ -93,18 +109,8 @@ pub(super) fn memory(group: &Group<'_>) -> Result<Memory> {
             limit: value("limit_in_bytes"),
         }
     };
-    Ok(Memory {
-        kernel: charge("kmem"),
-        kernel_tcp: charge("kmem.tcp"),
-        pressure: None,
-        usage: number("memory.usage_in_bytes")?.unwrap_or_default(),
-        max_usage: number("memory.max_usage_in_bytes")?.unwrap_or_default(),
-        limit: number("memory.limit_in_bytes")?,
-        swap_usage: with_swap("memory.memsw.usage_in_bytes")?,
-        swap_limit: with_swap("memory.memsw.limit_in_bytes")?.filter(|n| *n < UNLIMITED),
-        failures: number("memory.failcnt")?.unwrap_or_default(),
-        stat: flat_keyed(&group.read_known("memory.stat")?),
-    })
+    memory.kernel = charge("kmem");
+    memory.kernel_tcp = charge("kmem.tcp");
 }
 
 pub(super) fn pids(group: &Group<'_>) -> Result<Pids> {

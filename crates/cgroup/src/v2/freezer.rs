@@ -49,6 +49,10 @@ fn try_freeze(group: &Group<'_>) -> Result<()> {
     }
 }
 
+pub(super) fn is_frozen(group: &Group<'_>) -> bool {
+    group.read(EVENTS).is_ok_and(|text| keyed(&text, "frozen") == Some(1))
+}
+
 pub(super) fn thaw(group: &Group<'_>) -> Result<()> {
     group.write(FREEZE, "0").map_err(|e| group.io_error("write", FREEZE, e))
 }

@@ -8,22 +8,25 @@ use crate::rdma;
 use crate::stats::{BlockIo, BlockIoEntry, Cpu, Memory, Pids, Stats, flat_keyed, keyed, pressure};
 
 pub(super) fn read(group: &Group<'_>) -> Result<Stats> {
-    let text = |name: &str| match group.read(name) {
-        Ok(text) => Ok(Some(text)),
-        Err(Errno::NOENT | Errno::OPNOTSUPP) if group.exists("") => Ok(None),
-        Err(e) => Err(group.io_error("read", name, e)),
-    };
-    let number = |name: &str| Ok(text(name)?.and_then(|text| text.trim().parse::<u64>().ok()));
     // Not every kernel keeps it, and some only when told to at their start (EOPNOTSUPP).
-    let pressure = |name: &str| Ok(text(name)?.map(|text| pressure(&text)));
+    let pressure = |name: &str| Ok(text(group, name)?.map(|text| pressure(&text)));
+    let mut stats = usage(group)?;
+    stats.cpu.pressure = pressure("cpu.pressure")?;
+    stats.memory.pressure = pressure("memory.pressure")?;
+    stats.block_io.pressure = pressure("io.pressure")?;
+    stats.huge_pages = super::hugetlb::stats(group)?;
+    stats.rdma = rdma::stats(group)?;
+    Ok(stats)
+}
+
+pub(super) fn usage(group: &Group<'_>) -> Result<Stats> {
+    let text = |name: &str| text(group, name);
+    let number = |name: &str| Ok(text(name)?.and_then(|text| text.trim().parse::<u64>().ok()));
     let failures = text("memory.events")?
         .and_then(|text| keyed(&text, "max"))
         .unwrap_or_default();
     Ok(Stats {
-        cpu: Cpu {
-            pressure: pressure("cpu.pressure")?,
-            ..cpu(&text("cpu.stat")?.unwrap_or_default())
-        },
+        cpu: times(group)?,
         memory: Memory {
             usage: number("memory.current")?.unwrap_or_default(),
             max_usage: number("memory.peak")?.unwrap_or_default(),
@@ -32,21 +35,28 @@ pub(super) fn read(group: &Group<'_>) -> Result<Stats> {
             swap_limit: number("memory.swap.max")?,
             failures,
             stat: text("memory.stat")?.map(|text| flat_keyed(&text)).unwrap_or_default(),
-            pressure: pressure("memory.pressure")?,
             ..Memory::default()
         },
         pids: Pids {
             current: number("pids.current")?.unwrap_or_default(),
             limit: number("pids.max")?,
         },
-        block_io: BlockIo {
-            pressure: pressure("io.pressure")?,
-            ..block_io(&text("io.stat")?.unwrap_or_default())
-        },
-        cpuset: None,
-        huge_pages: super::hugetlb::stats(group)?,
-        rdma: rdma::stats(group)?,
+        block_io: block_io(&text("io.stat")?.unwrap_or_default()),
+        ..Stats::default()
     })
+}
+
+pub(super) fn times(group: &Group<'_>) -> Result<Cpu> {
+    Ok(cpu(&text(group, "cpu.stat")?.unwrap_or_default()))
+}
+
+/// `None` for a file that is not there in a group that is.
+fn text(group: &Group<'_>, name: &str) -> Result<Option<String>> {
+    match group.read(name) {
+        Ok(text) => Ok(Some(text)),
+        Err(Errno::NOENT | Errno::OPNOTSUPP) if group.exists("") => Ok(None),
+        Err(e) => Err(group.io_error("read", name, e)),
+    }
 }
 
 fn cpu(stat: &str) -> Cpu {

@@ -28,6 +28,7 @@ pub const SPEC: Spec = Spec {
 --use-api-socket | Bind mount Docker API socket and required auth
 --help | Print usage"
     ),
+    own: options::OWN,
     hidden: options::HIDDEN,
     deprecated: &[],
     stops_at_argument: true,
@@ -98,7 +99,10 @@ pub async fn send(call: &mut Call<'_>, request: &Create) -> Result<String> {
 
 /// Whether the image is what is not there, and may be pulled.
 fn is_missing(call: &Call<'_>, error: &ferry_client::Error) -> bool {
-    call.matches.text("pull") != "never" && describe(error).contains("No such image")
+    let text = describe(error);
+    // An image for another platform than the one that is wanted is as good as none.
+    let missing = text.contains("No such image") || text.contains("does not provide the specified platform");
+    call.matches.text("pull") != "never" && missing
 }
 
 /// What is seen of it goes to stderr: stdout is the container's.

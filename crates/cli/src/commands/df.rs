@@ -49,6 +49,9 @@ const CACHE_HEADINGS: [(&str, &str); 7] = [
     ("Shared", "SHARED"),
 ];
 
+/// Ferry's own.
+const REGISTRY_HEADINGS: [(&str, &str); 3] = [("Root", "ROOT"), ("Blobs", "BLOBS"), ("Size", "SIZE")];
+
 const SUMMARY: &str = "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}";
 const IMAGES: &str = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}";
 const CONTAINERS: &str =
@@ -56,6 +59,8 @@ const CONTAINERS: &str =
 const VOLUMES: &str = "{{.Name}}\t{{.Links}}\t{{.Size}}";
 const CACHE: &str =
     "{{.ID}}\t{{.CacheType}}\t{{.Size}}\t{{.CreatedSince}}\t{{.LastUsedSince}}\t{{.UsageCount}}\t{{.Shared}}";
+
+const REGISTRY: &str = "{{.Root}}\t{{.Blobs}}\t{{.Size}}";
 
 pub async fn run(call: Call<'_>) -> Result<u8> {
     let usage: DiskUsage = call.client.get_json("/system/df").await?;
@@ -175,7 +180,7 @@ fn is_active(container: &container::Summary) -> bool {
     ["running", "paused", "restarting"].contains(&container.state.to_string().as_str())
 }
 
-/// Four tables, one below the other.
+/// Four tables, one below the other; and a fifth where the engine serves a registry.
 fn detailed(usage: &DiskUsage) -> Result<String> {
     let table = |table, headings, rows: &[Value]| {
         let listing = Listing {
@@ -190,8 +195,22 @@ fn detailed(usage: &DiskUsage) -> Result<String> {
     if !cache.is_empty() {
         return Err(Failure::new("this engine has a build cache, which cannot be shown yet"));
     }
+    let registry = match &usage.registry {
+        None => String::new(),
+        Some(registry) => {
+            let row = json!({
+                "Blobs": registry.blobs.to_string(),
+                "Root": registry.root,
+                "Size": size(registry.size),
+            });
+            format!(
+                "\nRegistry space usage:\n\n{}",
+                table(REGISTRY, &REGISTRY_HEADINGS[..], &[row])?
+            )
+        }
+    };
     Ok(format!(
-        "Images space usage:\n\n{}\nContainers space usage:\n\n{}\nLocal Volumes space usage:\n\n{}\nBuild cache usage: 0B\n\n{}",
+        "Images space usage:\n\n{}\nContainers space usage:\n\n{}\nLocal Volumes space usage:\n\n{}\nBuild cache usage: 0B\n\n{}{registry}",
         table(IMAGES, &images::HEADINGS[..], &image_rows(usage, true))?,
         table(CONTAINERS, &ps::HEADINGS[..], &container_rows(usage, true))?,
         table(VOLUMES, &VOLUME_HEADINGS[..], &volume_rows(usage))?,

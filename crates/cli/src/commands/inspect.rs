@@ -7,7 +7,7 @@ use crate::{
     commands::Call,
     failure::{Failure, Result, describe},
     flags::{Arity, Spec},
-    format::{indent, object},
+    format::{go_instant, indent, object, object_of_structs},
 };
 
 pub const SPEC: Spec = Spec {
@@ -70,6 +70,8 @@ pub async fn run(call: Call<'_>, command: &str) -> Result<u8> {
     let kind = match command {
         "container inspect" => "container",
         "image inspect" => "image",
+        "network inspect" => "network",
+        "volume inspect" => "volume",
         _ => call.matches.get("type").unwrap_or_default(),
     };
     if command == "inspect" && call.matches.is_set("type") && !TYPES.contains(&kind) {
@@ -79,7 +81,9 @@ pub async fn run(call: Call<'_>, command: &str) -> Result<u8> {
             ferry_kit::gofmt::quote(kind)
         )));
     }
-    let size = command != "image inspect" && call.matches.switch("size");
+    let size =
+        !matches!(command, "image inspect" | "network inspect" | "volume inspect") && call.matches.switch("size");
+    let verbose = command == "network inspect" && call.matches.switch("verbose");
     let format = call.matches.text("format");
     let template = match format {
         "" | "json" => None,
@@ -91,7 +95,7 @@ pub async fn run(call: Call<'_>, command: &str) -> Result<u8> {
     let (mut found, mut problems) = (Vec::new(), Vec::new());
     let mut printed = String::new();
     for name in &call.matches.arguments {
-        let raw = match look_up(&call.client, kind, name, size).await {
+        let raw = match look_up(&call.client, kind, name, size, verbose).await {
             Ok(raw) => raw,
             Err(problem) => {
                 problems.push(problem);
@@ -106,7 +110,12 @@ pub async fn run(call: Call<'_>, command: &str) -> Result<u8> {
                 if command == "image inspect" {
                     value.sort_all_objects();
                 }
-                match object(template, &value) {
+                let shown = if command == "network inspect" {
+                    network_text(template, &mut value)
+                } else {
+                    object(template, &value)
+                };
+                match shown {
                     Ok(text) => printed.push_str(&(text + "\n")),
                     Err(error) => {
                         // docker ends the line it has begun.
@@ -130,6 +139,30 @@ pub async fn run(call: Call<'_>, command: &str) -> Result<u8> {
     Err(Failure::new(problems.join("\n")))
 }
 
+/// A network through a template. Go prints a subnet with all its fields, those that JSON leaves out included, and a time
+/// in its own way.
+fn network_text(template: &Template, value: &mut Value) -> std::result::Result<String, ferry_kit::Error> {
+    for config in value["IPAM"]["Config"].as_array_mut().into_iter().flatten() {
+        let mut whole = serde_json::Map::new();
+        for key in ["Subnet", "IPRange", "Gateway"] {
+            whole.insert(key.into(), config.get(key).cloned().unwrap_or_else(|| "".into()));
+        }
+        let key = "AuxiliaryAddresses";
+        whole.insert(key.into(), config.get(key).cloned().unwrap_or_default());
+        *config = Value::Object(whole);
+    }
+    let created = value["Created"]
+        .as_str()
+        .and_then(|text| text.parse().ok())
+        .map(go_instant);
+    let structs = ["IPAM", "Config", "ConfigFrom", "Containers"];
+    object_of_structs(template, value, &structs, &|name, _| match (name, &created) {
+        ("ID", _) => Some(Ok(value["Id"].clone())),
+        ("Created", Some(created)) => Some(Ok(created.clone().into())),
+        _ => None,
+    })
+}
+
 /// All of them as one JSON list.
 fn objects(found: &[Bytes], compact: bool) -> String {
     let texts = found.iter().map(|raw| String::from_utf8_lossy(raw).trim().to_owned());
@@ -142,7 +175,7 @@ fn objects(found: &[Bytes], compact: bool) -> String {
 }
 
 /// The daemon's own JSON of the first kind of object that has this name; the error is what docker prints.
-async fn look_up(client: &Client, kind: &str, name: &str, size: bool) -> Result<Bytes, String> {
+async fn look_up(client: &Client, kind: &str, name: &str, size: bool, verbose: bool) -> Result<Bytes, String> {
     let escaped = Client::escape(name);
     let paths = [
         (
@@ -152,7 +185,12 @@ async fn look_up(client: &Client, kind: &str, name: &str, size: bool) -> Result<
                 .on(&format!("/containers/{escaped}/json")),
         ),
         ("image", format!("/images/{escaped}/json")),
-        ("network", format!("/networks/{escaped}")),
+        (
+            "network",
+            Query::new()
+                .text("verbose", if verbose { "true" } else { "" })
+                .on(&format!("/networks/{escaped}")),
+        ),
         ("volume", format!("/volumes/{escaped}")),
         ("plugin", format!("/plugins/{escaped}/json")),
     ];

@@ -149,10 +149,7 @@ fn file(call: &Call<'_>) -> Result<ConfigFile> {
 }
 
 fn path(call: &Call<'_>) -> PathBuf {
-    let directory = call.config_directory.as_ref().map(PathBuf::from);
-    directory
-        .unwrap_or_else(|| call.env.config_directory())
-        .join("config.json")
+    call.config_directory().join("config.json")
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape of map_err")]

@@ -4,8 +4,6 @@ mod lists;
 mod remote;
 mod text;
 
-use std::path::PathBuf;
-
 use ferry_api::image::Platform;
 use ferry_image::{Reference, media};
 use serde_json::{Value, json};
@@ -130,26 +128,10 @@ async fn inspect(call: &mut Call<'_>) -> Result<u8> {
     }
     match remote::find(call, &image).await? {
         Found::Image(entry) => show(call, &entry, verbose),
-        Found::List(list) if verbose => {
+        // Docker looks at each entry, also where it shows only what the list says of it.
+        Found::List(list) => {
             let entries = remote::entries(call, &image, &list).await?;
             show_list(call, &image, &entries, verbose)
-        }
-        Found::List(list) => {
-            let ferry_distribution::Content::Index { manifests } = &list.content else {
-                return Ok(1);
-            };
-            let entries = manifests.iter().map(|entry| {
-                let platform = entry.platform.as_ref().map(remote::platform);
-                listed(
-                    &entry.media_type,
-                    &entry.digest.to_string(),
-                    entry.size,
-                    platform.as_ref(),
-                )
-            });
-            let text = document(&list.descriptor.media_type, &entries.collect::<Vec<_>>());
-            call.ui.line(&text);
-            Ok(0)
         }
     }
 }
@@ -358,8 +340,7 @@ fn listed(media_type: &str, digest: &str, size: u64, platform: Option<&Platform>
 }
 
 fn lists(call: &Call<'_>) -> Lists {
-    let directory = call.config_directory.as_ref().map(PathBuf::from);
-    Lists::new(&directory.unwrap_or_else(|| call.env.config_directory()))
+    Lists::new(&call.config_directory())
 }
 
 /// With its tag filled in, unless it has a digest.

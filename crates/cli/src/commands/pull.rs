@@ -23,18 +23,8 @@ pub const SPEC: Spec = Spec {
 };
 
 pub async fn run(mut call: Call<'_>) -> Result<u8> {
-    let mut image = reference::parse(&call.matches.arguments[0]).map_err(Failure::new)?;
+    let image = named(&mut call)?;
     let (all, quiet) = (call.matches.switch("all-tags"), call.matches.switch("quiet"));
-    if all && !image.is_name_only() {
-        return Err(Failure::new("tag can't be used with --all-tags/-a"));
-    }
-    if !all && image.is_name_only() {
-        let tag = image.tag_or_latest().to_owned();
-        if !quiet {
-            call.ui.line(&format!("Using default tag: {tag}"));
-        }
-        image.tag = Some(tag);
-    }
     let platform = platform(&call);
     let lines = request(&mut call, &image, all, &platform).await?;
     match quiet {
@@ -43,6 +33,23 @@ pub async fn run(mut call: Call<'_>) -> Result<u8> {
     };
     call.ui.line(&image.full());
     Ok(0)
+}
+
+/// The image that a line of pull or push names: with a tag or a digest, unless all tags are meant.
+pub fn named(call: &mut Call<'_>) -> Result<reference::Reference> {
+    let mut image = reference::parse(&call.matches.arguments[0]).map_err(Failure::new)?;
+    match (call.matches.switch("all-tags"), image.is_name_only()) {
+        (true, false) => return Err(Failure::new("tag can't be used with --all-tags/-a")),
+        (false, true) => {
+            let tag = image.tag_or_latest().to_owned();
+            if !call.matches.switch("quiet") {
+                call.ui.line(&format!("Using default tag: {tag}"));
+            }
+            image.tag = Some(tag);
+        }
+        _ => {}
+    }
+    Ok(image)
 }
 
 /// `--platform`, or what the environment says in its place.

@@ -2,10 +2,10 @@ use ferry_api::image::Aux;
 use ferry_client::{Body, Client, Method, Query};
 
 use crate::{
-    commands::{Call, login::registry_auth, platform_json},
+    commands::{Call, login::registry_auth, platform_json, pull},
     failure::{Failure, Result},
     flags::{Arity, Spec},
-    progress, reference,
+    progress,
     ui::Channel,
 };
 
@@ -26,21 +26,11 @@ meaning that other manifests, including attestations won't be preserved.
 };
 
 pub async fn run(mut call: Call<'_>) -> Result<u8> {
-    let mut image = reference::parse(&call.matches.arguments[0]).map_err(Failure::new)?;
-    let (all, quiet) = (call.matches.switch("all-tags"), call.matches.switch("quiet"));
-    if all && !image.is_name_only() {
-        return Err(Failure::new("tag can't be used with --all-tags/-a"));
-    }
+    let image = pull::named(&mut call)?;
     if image.digest.is_some() {
         return Err(Failure::new("cannot push a digest reference"));
     }
-    if !all && image.is_name_only() {
-        let tag = image.tag_or_latest().to_owned();
-        if !quiet {
-            call.ui.line(&format!("Using default tag: {tag}"));
-        }
-        image.tag = Some(tag);
-    }
+    let quiet = call.matches.switch("quiet");
     let auth = registry_auth(&mut call, image.domain()).await?;
     let platform = call.matches.text("platform");
     let platform = match platform {

@@ -30,6 +30,7 @@ pub const SPEC: Spec = Spec {
 --use-api-socket | Bind mount Docker API socket and required auth
 --help | Print usage"
     ),
+    own: options::OWN,
     hidden: options::HIDDEN,
     deprecated: &[],
     stops_at_argument: true,

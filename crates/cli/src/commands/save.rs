@@ -66,6 +66,14 @@ pub async fn export(call: Call<'_>) -> Result<u8> {
     target.receive(call, response).await
 }
 
+/// `volume export`.
+pub async fn volume(call: Call<'_>) -> Result<u8> {
+    let target = Target::of(&call, "export volume")?;
+    let path = format!("/volumes/{}/export", Client::escape(&call.matches.arguments[0]));
+    let response = call.client.get(&path).await?;
+    target.receive(call, response).await
+}
+
 /// Where an archive goes.
 struct Target {
     /// The name as it was given; stdout if it is empty.

@@ -29,6 +29,13 @@ pub const SPEC: Spec = Spec {
 --memory-swap bytes | Swap limit equal to memory plus swap: -1 to enable unlimited swap
 --pids-limit int | Tune container pids limit (set -1 for unlimited)
 --restart string | Restart policy to apply when a container exits",
+    own: "\
+--net-burst bytes | Bytes that the container may receive or send at once after a pause
+--net-rate rate | Limit what the container receives and what it sends, each (10mbit; 0 for no limit)
+--net-rate-in rate | Limit what the container receives
+--net-rate-out rate | Limit what the container sends
+--publish-add list | Publish another port of the container (as --publish of run)
+--publish-rm list | Publish a port no more ([ADDRESS:]HOST:CONTAINER, or CONTAINER for all its host ports)",
     check: options::check,
     ..Spec::EMPTY
 };

@@ -73,14 +73,18 @@ fn absolute(source: &str, directory: &Path) -> String {
 pub fn fields(line: &str) -> Result<Vec<String>> {
     let mut fields = vec![String::new()];
     let mut quoted = false;
-    let mut rest = line.chars().peekable();
-    while let Some(c) = rest.next() {
+    let mut rest = line.char_indices().map(|(index, c)| (index + 1, c)).peekable();
+    while let Some((column, c)) = rest.next() {
         let Some(field) = fields.last_mut() else { break };
         match c {
-            '"' if quoted && rest.next_if_eq(&'"').is_some() => field.push('"'),
+            '"' if quoted && rest.next_if(|(_, next)| *next == '"').is_some() => field.push('"'),
             '"' if quoted => quoted = false,
             '"' if field.is_empty() => quoted = true,
-            '"' => return Err("parse error on line 1, column 1: bare \" in non-quoted-field".into()),
+            '"' => {
+                return Err(format!(
+                    "parse error on line 1, column {column}: bare \" in non-quoted-field"
+                ));
+            }
             ',' if !quoted => fields.push(String::new()),
             c => field.push(c),
         }

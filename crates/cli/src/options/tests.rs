@@ -14,6 +14,7 @@ const SPEC: Spec = Spec {
     name: "create",
     arity: Arity::AtLeast(1),
     flags: concat!(container_flags!(), "--name string | Name\n--platform string | Platform"),
+    own: OWN,
     hidden: HIDDEN,
     stops_at_argument: true,
     check,
@@ -141,6 +142,14 @@ fn complaints_are_worded_as_docker_words_them() {
         (
             &["--no-healthcheck", "--health-cmd", "x"],
             "--no-healthcheck conflicts with --health-* options",
+        ),
+        (
+            &["--health-http", ":80", "--health-cmd", "x"],
+            "conflicting options: --health-cmd and --health-http: a container has one health check",
+        ),
+        (
+            &["--health-on-failure", "explode"],
+            "invalid --health-on-failure \"explode\": use none, restart, kill or stop",
         ),
         (
             &["--restart", "on-failure:x"],

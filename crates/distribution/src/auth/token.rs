@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use serde::Deserialize;
 use url::Url;
 
-use super::Scope;
+use super::{Scope, realm};
 use crate::endpoint::Endpoint;
 use crate::transport::{Body, Call, Transport};
 use crate::{Credentials, Error, Result};
@@ -59,13 +59,7 @@ pub(crate) async fn fetch(
     scope: &Scope,
     grant: Grant,
 ) -> Result<Token> {
-    if endpoint.is_tls() && realm.scheme() != "https" {
-        return Err(Error::Answer {
-            registry: endpoint.registry.clone(),
-            subject: "authentication".to_owned(),
-            reason: format!("it sends us to {realm}, which is not encrypted, for a token"),
-        });
-    }
+    realm::check(endpoint, realm, &transport.options.token_servers)?;
     let answer = match &endpoint.credentials {
         Credentials::Identity { token, .. } => post(transport, endpoint, realm, service, scope, token).await?,
         _ => get(transport, endpoint, realm, service, scope, grant).await?,

@@ -71,7 +71,9 @@ fn text(url: &Url, error: &reqwest::Error) -> String {
         // HTTP/2 keeps the text alone of what TLS said.
         return tls::alert(alert);
     }
-    if innermost == "connection closed" && url.scheme() == "https" {
+    // The second is what HTTP/2 says when it still had something to write.
+    let closed = ["connection closed", "stream closed because of a broken pipe"].contains(&innermost.as_str());
+    if closed && url.scheme() == "https" {
         // Its reason, which comes after the handshake, was lost on the way up.
         return "connection closed by the server, which may require a client certificate".to_owned();
     }

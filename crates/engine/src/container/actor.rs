@@ -6,6 +6,8 @@
 
 mod exec;
 mod exit;
+mod health;
+mod networks;
 mod remove;
 mod start;
 mod stop;
@@ -14,7 +16,8 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferry_api::container::{Update, Updated};
+use ferry_api::container::{HostConfig, Update, Updated};
+use ferry_api::network::EndpointSettings;
 use ferry_storage::{Batch, Durability};
 use ferry_supervise::{Attach, Event, Task};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -22,12 +25,13 @@ use tokio::time::Instant;
 
 use super::archive::FilesGate;
 use super::exec::Entry;
-use super::handle::{Handle, Snapshot};
+use super::handle::{Ended, Handle, Snapshot};
 use super::record::Record;
 use super::resources;
 use super::state::{Permit, Status, Verb};
 use super::{Answer, Permit as StartPermit};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::networks::Stored;
 use crate::world::World;
 
 /// Requests that wait for the actor.
@@ -58,6 +62,10 @@ pub(crate) enum Command {
     Unpause {
         reply: Answer<()>,
     },
+    Unlink {
+        alias: String,
+        reply: Answer<bool>,
+    },
     Rename {
         name: String,
         reply: Answer<()>,
@@ -75,6 +83,19 @@ pub(crate) enum Command {
         exec: Option<String>,
         rows: u16,
         columns: u16,
+        reply: Answer<()>,
+    },
+    Connect {
+        network: Arc<Stored>,
+        settings: Box<EndpointSettings>,
+        reply: Answer<()>,
+    },
+    Disconnect {
+        network: Arc<Stored>,
+        reply: Answer<()>,
+    },
+    /// The host has other name servers, or a container that this one is linked to another address.
+    Renew {
         reply: Answer<()>,
     },
     Attach {
@@ -112,7 +133,7 @@ pub(crate) struct Actor {
     world: Arc<World>,
     record: Record,
     published: watch::Sender<Arc<Snapshot>>,
-    exits: u64,
+    ended: Ended,
     /// The shim, from its start until it is gone; longer than the container runs.
     task: Option<Task>,
     events: Option<mpsc::Receiver<Event>>,
@@ -139,7 +160,12 @@ struct Stopping {
 enum Then {
     Stopped(Answer<Permit>),
     Restart(Answer<()>),
-    Remove { volumes: bool, reply: Answer<()> },
+    /// A restart that nobody asked for: the container was not well.
+    Renew,
+    Remove {
+        volumes: bool,
+        reply: Answer<()>,
+    },
 }
 
 /// A start that the restart policy has scheduled.
@@ -151,7 +177,7 @@ pub(crate) fn spawn(world: &Arc<World>, record: Record, live: Option<(Task, mpsc
     let snapshot = Snapshot {
         record: record.clone(),
         execs: Vec::new(),
-        exits: 0,
+        ended: Ended::of(&record),
         removed: false,
         task: live.as_ref().map(|(task, _)| task.clone()),
     };
@@ -161,9 +187,9 @@ pub(crate) fn spawn(world: &Arc<World>, record: Record, live: Option<(Task, mpsc
     let (task, events) = live.unzip();
     let actor = Actor {
         world: Arc::clone(world),
+        ended: Ended::of(&record),
         record,
         published,
-        exits: 0,
         task,
         events,
         stopping: None,
@@ -218,6 +244,9 @@ impl Actor {
                 let done = self.unpause().await;
                 let _ = reply.send(done);
             }
+            Command::Unlink { alias, reply } => {
+                let _ = reply.send(self.unlink(&alias).await);
+            }
             Command::Rename { name, reply } => {
                 let done = self.rename(name).await;
                 let _ = reply.send(done);
@@ -234,6 +263,22 @@ impl Actor {
                 reply,
             } => {
                 let done = self.resize(exec.as_deref(), rows, columns).await;
+                let _ = reply.send(done);
+            }
+            Command::Connect {
+                network,
+                settings,
+                reply,
+            } => {
+                let done = self.join(&network, *settings).await;
+                let _ = reply.send(done);
+            }
+            Command::Disconnect { network, reply } => {
+                let done = self.leave(&network).await;
+                let _ = reply.send(done);
+            }
+            Command::Renew { reply } => {
+                let done = self.renew_names().await;
                 let _ = reply.send(done);
             }
             Command::Attach { client, reply } => {
@@ -281,7 +326,7 @@ impl Actor {
         let snapshot = Snapshot {
             record: self.record.clone(),
             execs: self.execs.iter().map(|entry| entry.id.clone()).collect(),
-            exits: self.exits,
+            ended: self.ended.clone(),
             removed: self.removed,
             task: self.task.clone(),
         };
@@ -327,7 +372,12 @@ impl Actor {
 
     async fn pause(&mut self) -> Result<()> {
         self.permit(Verb::Pause)?;
-        self.freeze(true).await?;
+        // A check that began now would be frozen with the container, and whoever waits for its start with it.
+        self.check_health(false).await;
+        if let Err(error) = self.freeze(true).await {
+            self.check_health(true).await;
+            return Err(error);
+        }
         self.record.run.status = Status::Paused;
         self.publish();
         self.event("pause", &[]);
@@ -338,6 +388,7 @@ impl Actor {
     async fn unpause(&mut self) -> Result<()> {
         self.permit(Verb::Unpause)?;
         self.freeze(false).await?;
+        self.check_health(true).await;
         self.record.run.status = Status::Running;
         self.publish();
         self.event("unpause", &[]);
@@ -370,6 +421,9 @@ impl Actor {
             return Err(error.into());
         }
         containers.release_name(&old, &self.record.id);
+        if self.record.run.status.is_live() {
+            self.world.networks.names.publish(&self.world, &self.record);
+        }
         self.publish();
         self.event("rename", &[("oldName", format!("/{old}"))]);
         Ok(())
@@ -377,16 +431,17 @@ impl Actor {
 
     async fn update(&mut self, update: &Update) -> Result<Updated> {
         let mut host_config = self.record.host_config.clone();
-        resources::update(&mut host_config, update)?;
+        resources::update(&mut host_config, update).map_err(|error| match error.kind {
+            // What contradicts what is set, not the request itself.
+            Kind::Conflict => Error::conflict(format!("Cannot update container {}: {error}", self.record.id)),
+            _ => error,
+        })?;
         let mut warnings = resources::validate(&mut host_config, &self.world.host)?;
-        if self.record.run.status.is_live() {
-            let cgroup = self.world.cgroup_of(&self.record)?;
-            let limits = resources::limits(&host_config, &[]);
-            let done = tokio::task::spawn_blocking(move || cgroup.update(&limits)).await;
-            let done = done.map_err(|error| Error::internal("update", &error))?;
-            let more =
-                done.map_err(|error| Error::internal(format!("Cannot update container {}", self.record.id), &error))?;
-            warnings.extend(more.iter().map(ToString::to_string));
+        let limits = self.limit(&mut host_config, update).await?;
+        let done = self.update_rest(&mut host_config, update, &mut warnings).await;
+        if let Err(error) = done {
+            self.put_back(limits).await;
+            return Err(error);
         }
         self.record.host_config = host_config;
         self.world.store.db.put(&self.record, self.durability()).await?;
@@ -395,6 +450,19 @@ impl Actor {
         Ok(Updated {
             warnings: (!warnings.is_empty()).then_some(warnings),
         })
+    }
+
+    async fn update_rest(&mut self, host: &mut HostConfig, update: &Update, warnings: &mut Vec<String>) -> Result<()> {
+        if self.record.run.status.is_live() {
+            let cgroup = self.world.cgroup_of(&self.record)?;
+            let limits = resources::limits(host, &[]);
+            let done = tokio::task::spawn_blocking(move || cgroup.update(&limits)).await;
+            let done = done.map_err(|error| Error::internal("update", &error))?;
+            let more =
+                done.map_err(|error| Error::internal(format!("Cannot update container {}", self.record.id), &error))?;
+            warnings.extend(more.iter().map(ToString::to_string));
+        }
+        self.republish(host, update).await
     }
 
     async fn resize(&self, exec: Option<&str>, rows: u16, columns: u16) -> Result<()> {

@@ -22,6 +22,7 @@ use tokio::sync::{Notify, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 use super::handle::{Handle, Snapshot};
 use super::{Containers, plan};
 use crate::error::{Error, Kind, Result, StartFailure};
+use crate::volumes::Transfer;
 use crate::world::World;
 
 /// What the kernel lets a pipe hold (`/proc/sys/fs/pipe-max-size`, unless changed).
@@ -44,8 +45,14 @@ pub(crate) struct FilesGate {
 /// Held while files are copied.
 #[derive(Debug)]
 enum Guard {
-    Shared { _lock: OwnedRwLockReadGuard<()> },
-    Alone { _lock: OwnedRwLockWriteGuard<()> },
+    Shared {
+        _lock: OwnedRwLockReadGuard<()>,
+    },
+    Alone {
+        _lock: OwnedRwLockWriteGuard<()>,
+        /// Mounted as long.
+        volumes: Vec<Transfer>,
+    },
 }
 
 impl FilesGate {
@@ -316,13 +323,19 @@ async fn view(world: &Arc<World>, handle: &Handle) -> Result<(FilesView, Option<
     drop(shared);
     let alone = Arc::clone(users).write_owned().await;
     let snapshot = handle.snapshot();
-    let guard = Guard::Alone { _lock: alone };
+    let mut guard = Guard::Alone {
+        _lock: alone,
+        volumes: Vec::new(),
+    };
     // Started and published while this waited.
     if let Some((first, user_namespace)) = first_process(&snapshot).await? {
         return Ok((FilesView::Running { user_namespace }, Some(first), guard));
     }
     if snapshot.removed {
         return Err(Error::not_found(format!("No such container: {}", handle.id())));
+    }
+    if let Guard::Alone { volumes, .. } = &mut guard {
+        *volumes = Transfer::of_container(world, &snapshot.record).await?;
     }
     let view = FilesView::Stopped {
         rootfs: plan::rootfs(&snapshot.record, world)?,

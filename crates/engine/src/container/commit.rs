@@ -135,7 +135,7 @@ fn refuse(record: &Record, action: &str) -> Result<()> {
     )))
 }
 
-fn source(record: &Record) -> UpperOptions {
+pub(super) fn source(record: &Record) -> UpperOptions {
     UpperOptions {
         shift: record.ids.map(|ids| Shift {
             start: ids.start,

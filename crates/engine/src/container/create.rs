@@ -5,14 +5,17 @@ use std::sync::Arc;
 
 use ferry_api::container::{Config, Create, Created};
 use ferry_api::network::mode;
+use ferry_api::volume::mount_type;
 use ferry_kit::Id;
 use ferry_storage::{Batch, Durability, Image};
 use jiff::Timestamp;
 
+use super::point::Point;
 use super::record::{Record, Run};
-use super::{actor, kernel, merge, mounts, plan, resources, validate};
+use super::{actor, health, kernel, links, merge, mounts, plan, resources, validate};
 use crate::error::{Error, Result};
 use crate::images;
+use crate::networks::{self, membership};
 use crate::world::World;
 
 pub(super) async fn create(
@@ -38,17 +41,36 @@ pub(super) async fn create(
     }
     validate::supported(&host)?;
     validate::restart(&host)?;
+    links::check_request(&host, world)?;
+    if let Some(check) = &config.healthcheck {
+        health::validate(check)?;
+    }
     let mut warnings = resources::validate(&mut host, &world.host)?;
     warnings.extend(kernel::discard(&mut host.resources, world.hierarchy.version()));
     let image = images::find_to_run(world, &config.image).await?;
     check_platform(&image, platform)?;
     warnings.extend(foreign(&image, platform));
-    warnings.extend(without_effect(&config));
+    let given_labels = config.labels.iter().flat_map(|labels| labels.keys().cloned()).collect();
     merge::merge(&mut config, merge::image_config(&image)?);
     check_config(&config)?;
     let (path, args) = command(&config)?;
-    let points = mounts::points(&host)?;
+    let mounts::Drafts { points, volumes } = mounts::points(world, &host, &config)?;
+    if host.userns_mode != "auto" && points.iter().any(|point| point.idmap) {
+        return Err(Error::invalid(
+            "IDMap shows a bind's files with the owners of the container's own ids: it has some with --userns=auto",
+        ));
+    }
     defaults(&mut host, world);
+    let networking = membership::of_request(&world.networks, &host, networking_config)?;
+    let wanted = networking
+        .iter()
+        .flat_map(|networking| networking.endpoints_config.iter().flatten())
+        .map(|(name, settings)| (name.clone(), settings.clone().unwrap_or_default()))
+        .collect();
+    networks::limits::tidy(&mut host);
+    networks::limits::check(&world.networks, &host, &wanted)?;
+    let published = networks::publish::of_map(host.port_bindings.as_ref())?;
+    warnings.extend(world.networks.warnings(&host.network_mode, &published).await);
 
     let id = Id::random().to_string();
     let name = match name {
@@ -79,19 +101,26 @@ pub(super) async fn create(
         image_name: config.image.clone(),
         config,
         host_config: host,
-        networking: networking_config,
+        given_labels,
+        networking,
         platform: "linux".to_owned(),
         path,
         args,
-        mounts: points,
+        mounts: with_sources(points, world),
         ids,
-        endpoint: None,
+        endpoints: Vec::new(),
+        ports: Vec::new(),
         run: Run::default(),
     };
     // Whatever of the record cannot be started is refused now, while the user is looking.
     plan::check(&record, world)?;
     crate::seccomp::filter(&record, world)?;
     crate::logs::file_of(&record, world)?;
+    let given: Vec<String> = crate::volumes::names(&record)
+        .filter(|name| !volumes.iter().any(|made| made.name == *name))
+        .map(str::to_owned)
+        .collect();
+    let claims = world.volumes.claim(world, volumes, &given).await?;
     let owner = ids.map(|range| (range.start, range.start));
     let durability = if record.host_config.auto_remove {
         Durability::Process
@@ -100,8 +129,13 @@ pub(super) async fn create(
     };
     world.wait_for_space().await;
     keep(world, &record, &image, owner, durability).await?;
+    if let Err(error) = crate::volumes::copy_up(world, &record, crate::volumes::When::Made).await {
+        let _ = world.store.db.delete::<Record>(&id, durability).await;
+        return Err(error);
+    }
     world.events.container(&record, "create", &[]);
     world.containers.insert(actor::spawn(world, record, None));
+    claims.keep();
     undo.done = true;
     Ok(Created {
         id: id.clone(),
@@ -109,19 +143,14 @@ pub(super) async fn create(
     })
 }
 
-/// What the user asks for (an image's own wishes aside) that is kept and has no effect yet.
-fn without_effect(config: &Config) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let test = config.healthcheck.as_ref().map(|check| &check.test);
-    if test.is_some_and(|test| !matches!(test.first().map(String::as_str), None | Some("NONE"))) {
-        warnings.push("health checks are not there yet: the container's health is not looked at".to_owned());
+/// Where the files of volumes are on the host.
+fn with_sources(mut points: Vec<Point>, world: &World) -> Vec<Point> {
+    for point in points.iter_mut().filter(|point| point.r#type == mount_type::VOLUME) {
+        let data = world.store.root().join("volumes").join(&point.name).join("_data");
+        point.source = data.to_string_lossy().into_owned();
+        crate::volumes::DRIVER.clone_into(&mut point.driver);
     }
-    for path in config.volumes.iter().flatten().map(|(path, _)| path) {
-        warnings.push(format!(
-            "anonymous volumes are not there yet: {path} is part of the container's own layer, and goes with it"
-        ));
-    }
-    warnings
+    points
 }
 
 /// Makes the container's directories and writes its record.

@@ -129,6 +129,7 @@ pub(super) async fn create(world: &Arc<World>, handle: &Handle, request: Create)
 #[derive(Debug)]
 pub struct ExecStart {
     entry: Arc<Entry>,
+    /// What the client says of it, which need not be true: then a terminal's output has headers.
     pub tty: bool,
     /// The client does not stay for the output.
     pub detach: bool,
@@ -144,6 +145,7 @@ impl ExecStart {
                 stdin: request.attach_stdin,
                 stdout: request.attach_stdout,
                 stderr: request.attach_stderr,
+                framed: Some(!self.tty),
                 detach_keys: if request.tty {
                     self.entry.detach_keys.clone()
                 } else {
@@ -183,7 +185,7 @@ pub(super) fn start(world: &World, id: &str, request: &Start) -> Result<ExecStar
     drop(progress);
     let size = request.console_size.or(entry.request.console_size);
     Ok(ExecStart {
-        tty: entry.request.tty,
+        tty: request.tty,
         detach: request.detach,
         size: size.and_then(|[rows, columns]| Some((u16::try_from(rows).ok()?, u16::try_from(columns).ok()?))),
         entry,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferry_api::container::{Wait, condition};
+use ferry_api::container::{Wait, WaitError, condition};
 use ferry_supervise::Task;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -11,7 +11,7 @@ use super::Answer;
 use super::actor::Command;
 use super::archive::FilesGate;
 use super::record::Record;
-use super::state::Permit;
+use super::state::{Permit, Status};
 use crate::error::{Error, Kind, Result};
 
 /// How long a container's actor may take to answer before the request fails. A stop waits longer, by its own time-out.
@@ -32,12 +32,42 @@ pub(crate) struct Snapshot {
     pub record: Record,
     /// Ids of its execs, the finished ones too until they are forgotten.
     pub execs: Vec<String>,
-    /// How many runs have ended, so that a waiter sees an exit although the next run has begun.
-    pub exits: u64,
+    /// How the last run ended, which a waiter sees although the next one has begun.
+    pub ended: Ended,
     /// It is gone, and so is what it had on disk.
     pub removed: bool,
     /// Its shim, from its start until it is gone.
     pub task: Option<Task>,
+}
+
+/// The end of the last run.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ended {
+    /// How many runs have ended, those that did not come to run included.
+    pub count: u64,
+    pub code: i32,
+    /// Why it did not come to run.
+    pub error: Option<String>,
+}
+
+impl Ended {
+    /// By what the record says of the last one.
+    pub fn of(record: &Record) -> Self {
+        let run = &record.run;
+        Self {
+            count: 0,
+            code: run.exit_code,
+            error: (run.status == Status::Created && !run.error.is_empty()).then(|| run.error.clone()),
+        }
+    }
+
+    pub fn again(&mut self, code: i32, error: Option<String>) {
+        *self = Self {
+            count: self.count + 1,
+            code,
+            error,
+        };
+    }
 }
 
 /// What `wait` waits for.
@@ -118,20 +148,31 @@ impl Handle {
     /// The code of the run that ends the wait.
     pub fn wait(&self, condition: Condition) -> impl Future<Output = Wait> + Send + use<> {
         let mut published = self.published.clone();
-        let seen = published.borrow().exits;
+        let seen = published.borrow().ended.count;
         async move {
             let met = |snapshot: &Arc<Snapshot>| match condition {
-                Condition::NotRunning => !snapshot.record.run.status.is_live() || snapshot.removed,
-                Condition::NextExit => snapshot.exits > seen || snapshot.removed,
+                // As in Docker, a container that will be restarted counts as running; its exit ends the wait all the same.
+                Condition::NotRunning => {
+                    let status = snapshot.record.run.status;
+                    !(status.is_live() || status == Status::Restarting)
+                        || snapshot.ended.count > seen
+                        || snapshot.removed
+                }
+                Condition::NextExit => snapshot.ended.count > seen || snapshot.removed,
                 Condition::Removed => snapshot.removed,
             };
             // An error: the actor is gone, with the engine.
             let _ = published.wait_for(met).await.map(drop);
             let snapshot = Arc::clone(&published.borrow());
-            let run = &snapshot.record.run;
+            let ended = &snapshot.ended;
+            // As in Docker: who waits for a later end is told what it was, and not why a start failed, which the start says.
+            let error = match condition {
+                Condition::NotRunning => ended.error.clone(),
+                Condition::NextExit | Condition::Removed => None,
+            };
             Wait {
-                error: None,
-                status_code: i64::from(run.exit_code),
+                error: error.map(|message| WaitError { message }),
+                status_code: i64::from(ended.code),
             }
         }
     }

@@ -7,10 +7,11 @@ use ferry_api::Timestamp;
 use ferry_api::container::{GraphDriver, Inspect, State};
 use ferry_api::network::NetworkSettings;
 
-use super::files;
 use super::handle::Snapshot;
+use super::health;
 use super::record::Record;
 use super::state::Status;
+use super::{files, links};
 use crate::error::Result;
 use crate::networks;
 use crate::world::World;
@@ -20,14 +21,16 @@ const DRIVER: &str = "overlay2";
 
 pub(super) async fn inspect(world: &Arc<World>, snapshot: &Snapshot, size: bool) -> Result<Inspect> {
     let record = &snapshot.record;
-    let dir = world.container_dir(&record.id);
-    let file = |name: &str| files::path(&dir, name).to_string_lossy().into_owned();
+    let file = |name: &str| files::path(record, world, name).to_string_lossy().into_owned();
     let usage = match size {
         true => Some(world.store.snapshots.usage(&record.id).await?),
         false => None,
     };
     let bytes = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     let mut host_config = record.host_config.clone();
+    if let Some(links) = links::shown(record, world) {
+        host_config.links = Some(links);
+    }
     host_config.binds = host_config.binds.filter(|binds| !binds.is_empty());
     Ok(Inspect {
         id: record.id.clone(),
@@ -52,7 +55,7 @@ pub(super) async fn inspect(world: &Arc<World>, snapshot: &Snapshot, size: bool)
         graph_driver: graph_driver(world, record),
         size_rw: usage.map(|usage| bytes(usage.rw)),
         size_root_fs: usage.map(|usage| bytes(usage.root_fs)),
-        mounts: Some(record.mounts.clone()),
+        mounts: Some(super::point::shown(&record.mounts)),
         config: Some(record.config.clone()),
         network_settings: Some(network_settings(world, record)),
         ..Inspect::default()
@@ -75,7 +78,7 @@ fn state(record: &Record) -> State {
         error: run.error.clone(),
         started_at: at(run.started_at),
         finished_at: at(run.finished_at),
-        health: None,
+        health: run.health.as_ref().map(health::shown),
     }
 }
 
@@ -100,10 +103,10 @@ fn graph_driver(world: &World, record: &Record) -> GraphDriver {
 }
 
 fn network_settings(world: &World, record: &Record) -> NetworkSettings {
-    let endpoint = networks::endpoint_settings(world, record);
+    let endpoint = networks::main_settings(world, record);
     let running = record.run.status.is_live();
     let mut settings = NetworkSettings {
-        ports: Some(BTreeMap::new()),
+        ports: Some(networks::publish::shown(record)),
         ..NetworkSettings::default()
     };
     if running {
@@ -118,10 +121,6 @@ fn network_settings(world: &World, record: &Record) -> NetworkSettings {
         settings.ip_prefix_len = endpoint.ip_prefix_len;
         settings.mac_address.clone_from(&endpoint.mac_address);
     }
-    let networks = match kind.starts_with("container:") {
-        true => BTreeMap::new(),
-        false => BTreeMap::from([(kind.to_owned(), Some(endpoint))]),
-    };
-    settings.networks = Some(networks);
+    settings.networks = Some(networks::membership::shown(world, record));
     settings
 }

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ferry_api::Filters;
-use ferry_api::container::{HostConfigSummary, NetworkSettingsSummary, Summary, status};
+use ferry_api::container::{HostConfigSummary, NetworkSettingsSummary, Summary, health_status, status};
 use ferry_kit::units;
 use jiff::Timestamp;
 
-use super::ListOptions;
 use super::handle::Snapshot;
+use super::health;
 use super::record::Record;
 use super::state::Status;
+use super::{ListOptions, links};
 use crate::error::{Error, Result};
 use crate::images;
 use crate::networks;
@@ -45,6 +46,7 @@ pub(super) async fn list(world: &Arc<World>, options: &ListOptions) -> Result<Ve
     let mut snapshots: Vec<Arc<Snapshot>> = world.containers.all().iter().map(super::Handle::snapshot).collect();
     snapshots.sort_by_key(|snapshot| std::cmp::Reverse(snapshot.record.created));
     let all = options.all || options.limit > 0 || filters.contains("status") || filters.contains("exited");
+    let linked = links::names(world);
     let mut summaries = Vec::new();
     for snapshot in snapshots {
         let record = &snapshot.record;
@@ -52,7 +54,11 @@ pub(super) async fn list(world: &Arc<World>, options: &ListOptions) -> Result<Ve
         if !shown || !wanted.matches(world, record) {
             continue;
         }
-        summaries.push(summary(world, record, options.size).await?);
+        let mut summary = summary(world, record, options.size).await?;
+        if let (Some(names), Some(links)) = (&mut summary.names, linked.get(&record.id)) {
+            names.extend(links.iter().cloned());
+        }
+        summaries.push(summary);
         if options.limit > 0 && summaries.len() == options.limit {
             break;
         }
@@ -76,6 +82,14 @@ impl<'a> Wanted<'a> {
                 return Err(Error::invalid(format!(
                     "invalid filter 'status={value}': invalid value for state ({value}): must be one of {}",
                     status::ALL.join(", ")
+                )));
+            }
+        }
+        for value in filters.values("health") {
+            if !health_status::ALL.contains(&value) {
+                return Err(Error::invalid(format!(
+                    "invalid filter 'health={value}': invalid value for health ({value}): must be one of {}",
+                    health_status::ALL.join(", ")
                 )));
             }
         }
@@ -131,11 +145,14 @@ impl<'a> Wanted<'a> {
         let empty = BTreeMap::new();
         let name = filters.pattern("name", &format!("/{}", record.name)) || filters.pattern("name", &record.name);
         let network = || {
-            let kind = networks::kind_of(record);
-            let id = networks::endpoint_settings(world, record).network_id;
-            filters
-                .values("network")
-                .any(|value| value == kind || (!id.is_empty() && id == value))
+            let shown = networks::membership::shown(world, record);
+            let is = |value: &str| {
+                shown.iter().any(|(name, settings)| {
+                    let id = settings.as_ref().map_or("", |settings| settings.network_id.as_str());
+                    name == value || (!id.is_empty() && id == value)
+                }) || networks::kind_of(record) == value
+            };
+            filters.values("network").any(is)
         };
         let volume = || {
             filters.values("volume").any(|value| {
@@ -154,9 +171,9 @@ impl<'a> Wanted<'a> {
             && self.since.is_none_or(|since| record.created > since)
             && (!filters.contains("network") || network())
             && (!filters.contains("volume") || volume())
-            && (!filters.contains("health") || filters.values("health").any(|value| value == "none"))
-            && !(filters.contains("publish")
-                || filters.contains("is-task") && filters.flag("is-task", false).unwrap_or(false))
+            && filters.exact("health", health::status(record))
+            && (!filters.contains("publish") || publishes(filters, record))
+            && !(filters.contains("is-task") && filters.flag("is-task", false).unwrap_or(false))
             && (!filters.contains("expose")
                 || record
                     .config
@@ -165,6 +182,23 @@ impl<'a> Wanted<'a> {
                     .any(|port| filters.exact("expose", port)))
             && self.ancestors.as_ref().is_none_or(|ids| ids.contains(&record.image))
     }
+}
+
+/// `--filter publish=80`, `80/udp`, `80-90`: a published port of the container's.
+fn publishes(filters: &Filters, record: &Record) -> bool {
+    let wanted = |value: &str| {
+        let (ports, protocol) = value.split_once('/').unwrap_or((value, "tcp"));
+        let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+        let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) else {
+            return false;
+        };
+        record.ports.iter().any(|mapping| {
+            mapping.protocol.name() == protocol
+                && mapping.to_port <= last
+                && first <= mapping.to_port.saturating_add(mapping.count.saturating_sub(1))
+        })
+    };
+    filters.values("publish").any(wanted)
 }
 
 async fn summary(world: &Arc<World>, record: &Record, size: bool) -> Result<Summary> {
@@ -182,11 +216,6 @@ async fn summary(world: &Arc<World>, record: &Record, size: bool) -> Result<Summ
         }
     };
     let command: Vec<String> = words.map(quoted).collect();
-    let kind = networks::kind_of(record);
-    let networks = match kind.starts_with("container:") {
-        true => BTreeMap::new(),
-        false => BTreeMap::from([(kind.to_owned(), Some(networks::endpoint_settings(world, record)))]),
-    };
     Ok(Summary {
         id: record.id.clone(),
         names: Some(vec![format!("/{}", record.name)]),
@@ -194,7 +223,7 @@ async fn summary(world: &Arc<World>, record: &Record, size: bool) -> Result<Summ
         image_id: record.image.clone(),
         command: command.join(" "),
         created: record.created.as_second(),
-        ports: Some(Vec::new()),
+        ports: Some(networks::publish::summary(record)),
         size_rw: usage.map_or(0, |usage| bytes(usage.rw)),
         size_root_fs: usage.map_or(0, |usage| bytes(usage.root_fs)),
         labels: Some(record.config.labels.clone().unwrap_or_default()),
@@ -205,9 +234,9 @@ async fn summary(world: &Arc<World>, record: &Record, size: bool) -> Result<Summ
             annotations: record.host_config.annotations.clone(),
         },
         network_settings: Some(NetworkSettingsSummary {
-            networks: Some(networks),
+            networks: Some(networks::membership::shown(world, record)),
         }),
-        mounts: Some(record.mounts.clone()),
+        mounts: Some(super::point::shown(&record.mounts)),
         ..Summary::default()
     })
 }
@@ -229,7 +258,7 @@ fn status_text(record: &Record, now: Timestamp) -> String {
     };
     match run.status {
         Status::Created => "Created".to_owned(),
-        Status::Running => format!("Up {}", ago(run.started_at)),
+        Status::Running => format!("Up {}{}", ago(run.started_at), health::suffix(record)),
         Status::Paused => format!("Up {} (Paused)", ago(run.started_at)),
         Status::Restarting => format!("Restarting ({}) {} ago", run.exit_code, ago(run.finished_at)),
         Status::Removing => "Removal In Progress".to_owned(),

@@ -83,7 +83,13 @@ fn merge_env(config: &mut Config, image: Option<Vec<String>>) {
 fn merge_health(own: &mut Option<HealthCheck>, image: Option<HealthCheck>) {
     let Some(image) = image else { return };
     match own {
-        None => *own = Some(image),
+        None => {
+            *own = Some(HealthCheck {
+                // What becomes of a container is not for its image to say.
+                on_failure: String::new(),
+                ..image
+            });
+        }
         Some(own) => {
             if own.test.is_empty() {
                 own.test = image.test;

@@ -1,170 +1,182 @@
-//! What the user mounts into a container: `-v`, `--mount`, `--tmpfs`.
+//! What the user mounts into a container: `-v`, `--mount`, `--tmpfs`, `--volumes-from`, and the volumes of its image.
+//!
+//! Everything is checked, in Docker's order and words, before a volume is made.
 
+mod spec;
+
+use std::collections::BTreeMap;
 use std::path::{Component, Path};
 
-use ferry_api::container::HostConfig;
-use ferry_api::volume::{Mount, MountPoint, mount_type, propagation};
+use ferry_api::container::{Config, HostConfig};
+use ferry_api::volume::{Create as CreateVolume, MountPoint, mount_type};
+use ferry_kit::Id;
 
+use super::point::{Depth, Point};
 use crate::error::{Error, Result};
+use crate::world::World;
 
-/// Reads what the request mounts; a bind's missing host directory is made for `-v`, and an error for `--mount`.
-pub(crate) fn points(host: &HostConfig) -> Result<Vec<MountPoint>> {
-    let mut points: Vec<MountPoint> = Vec::new();
-    for bind in host.binds.iter().flatten() {
-        let point = parse_bind(bind)?;
-        if !Path::new(&point.source).exists() {
-            std::fs::create_dir_all(&point.source)
-                .map_err(|error| Error::internal(format!("make the bind source {}", point.source), &error))?;
+/// What a container mounts, and the volumes it needs for that, which may be there already.
+#[derive(Debug, Default)]
+pub(crate) struct Drafts {
+    pub points: Vec<Point>,
+    pub volumes: Vec<CreateVolume>,
+}
+
+/// Reads what the request and the image mount. A bind's missing host directory is made for `-v`, and an error for `--mount`.
+pub(crate) fn points(world: &World, host: &HostConfig, config: &Config) -> Result<Drafts> {
+    let mut drafts = Drafts::default();
+    for from in host.volumes_from.iter().flatten() {
+        for point in of_container(world, from)? {
+            drafts.points.retain(|known| known.destination != point.destination);
+            drafts.points.push(point);
         }
-        add(&mut points, point)?;
+    }
+    // Those are not in the way of what is asked for by itself.
+    let inherited = drafts.points.len();
+    for text in host.binds.iter().flatten() {
+        let (mount, mode) = spec::bind(text, &host.volume_driver)?;
+        let point = spec::point(&mount, &mode).map_err(|error| spec::in_bind(text, &error))?;
+        if point.r#type == mount_type::BIND && !Path::new(&point.source).exists() {
+            make_source(&point.source)?;
+        }
+        drafts.add(point, inherited, spec::volume(&mount))?;
     }
     for mount in &host.mounts {
+        spec::check_options(mount)?;
+        let point = spec::point(mount, "")?;
         match mount.r#type.as_str() {
-            mount_type::BIND => add(&mut points, bind_of(mount)?)?,
-            mount_type::TMPFS => {
-                add(
-                    &mut points,
-                    MountPoint {
-                        r#type: mount_type::TMPFS.to_owned(),
-                        destination: clean(&mount.target)?,
-                        rw: !mount.read_only,
-                        ..MountPoint::default()
-                    },
-                )?;
+            mount_type::BIND if !Path::new(&mount.source).exists() => {
+                if !mount.bind_options.as_ref().is_some_and(|bind| bind.create_mountpoint) {
+                    let why = format!("bind source path does not exist: {}", mount.source);
+                    return Err(spec::invalid(mount_type::BIND, &why));
+                }
+                make_source(&point.source)?;
             }
-            mount_type::VOLUME => return Err(no_volumes(&mount.source)),
-            mount_type::IMAGE | mount_type::NPIPE | mount_type::CLUSTER => {
-                let kind = &mount.r#type;
-                return Err(Error::unsupported(format!(
-                    "mounts of type {kind:?} are not there yet: use bind or tmpfs"
-                )));
+            mount_type::IMAGE => {
+                return Err(Error::unsupported(
+                    "mounts of type \"image\" are not there yet: copy what you need of the image into a volume",
+                ));
             }
-            other => {
-                return Err(Error::invalid(format!(
-                    "invalid mount config for type {other:?}: mount type unknown"
-                )));
-            }
+            _ => {}
         }
+        drafts.add(point, inherited, spec::volume(mount))?;
     }
     for path in host.tmpfs.keys() {
-        let point = MountPoint {
-            r#type: mount_type::TMPFS.to_owned(),
-            destination: clean(path)?,
-            rw: true,
-            ..MountPoint::default()
+        let point = Point {
+            unlisted: true,
+            ..Point::from(MountPoint {
+                r#type: mount_type::TMPFS.to_owned(),
+                destination: clean(path)?,
+                rw: true,
+                ..MountPoint::default()
+            })
         };
-        add(&mut points, point)?;
+        drafts.add(point, inherited, None)?;
     }
-    Ok(points)
+    for path in config.volumes.iter().flatten().map(|(path, _)| path) {
+        drafts.of_image(path, &host.volume_driver)?;
+    }
+    for point in &drafts.points {
+        // What the runtime writes through /proc must be the kernel's own (CVE-2019-16884).
+        if point.destination == "/proc" {
+            return Err(Error::invalid(
+                "invalid mount: \"/proc\" cannot be mounted over: the container needs the kernel's own",
+            ));
+        }
+    }
+    Ok(drafts)
 }
 
-fn add(points: &mut Vec<MountPoint>, point: MountPoint) -> Result<()> {
-    // What the runtime writes through /proc must be the kernel's own (CVE-2019-16884).
-    if point.destination == "/proc" {
-        return Err(Error::invalid(
-            "invalid mount: \"/proc\" cannot be mounted over: the container needs the kernel's own",
-        ));
-    }
-    if points.iter().any(|known| known.destination == point.destination) {
-        return Err(Error::invalid(format!("Duplicate mount point: {}", point.destination)));
-    }
-    points.push(point);
-    Ok(())
-}
-
-fn no_volumes(name: &str) -> Error {
-    let what = if name.is_empty() {
-        "anonymous volumes are".to_owned()
-    } else {
-        format!("the named volume {name:?} is")
-    };
-    Error::unsupported(format!(
-        "{what} not there yet: give a host directory by its absolute path"
-    ))
-}
-
-/// `source:target[:options]`.
-fn parse_bind(text: &str) -> Result<MountPoint> {
-    let invalid = || Error::invalid(format!("invalid volume specification: '{text}'"));
-    let parts: Vec<&str> = text.split(':').collect();
-    let (source, target, mode) = match parts.as_slice() {
-        [_] => return Err(no_volumes("")),
-        [source, target] => (*source, *target, ""),
-        [source, target, mode] => (*source, *target, *mode),
-        _ => return Err(invalid()),
-    };
-    if source.is_empty() || target.is_empty() {
-        return Err(invalid());
-    }
-    if !target.starts_with('/') {
-        return Err(Error::invalid(format!(
-            "invalid volume specification: '{text}': invalid mount config for type \"{}\": invalid mount path: '{target}' mount path must be absolute",
-            if source.starts_with('/') { "bind" } else { "volume" }
-        )));
-    }
-    if !source.starts_with('/') {
-        return Err(no_volumes(source));
-    }
-    let mut point = MountPoint {
-        r#type: mount_type::BIND.to_owned(),
-        source: clean(source)?,
-        destination: clean(target)?,
-        mode: mode.to_owned(),
-        rw: true,
-        propagation: propagation::RPRIVATE.to_owned(),
-        ..MountPoint::default()
-    };
-    for option in mode.split(',').filter(|option| !option.is_empty()) {
-        match option {
-            "rw" => point.rw = true,
-            "ro" => point.rw = false,
-            "z" | "Z" | "consistent" | "cached" | "delegated" | "nocopy" => {}
-            "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave" => {
-                option.clone_into(&mut point.propagation);
+impl Drafts {
+    fn add(&mut self, mut point: Point, inherited: usize, volume: Option<CreateVolume>) -> Result<()> {
+        let at = |known: &Point| known.destination == point.destination;
+        match self.points.iter().position(at) {
+            Some(index) if index >= inherited => {
+                return Err(Error::invalid(format!("Duplicate mount point: {}", point.destination)));
             }
-            _ => return Err(Error::invalid(format!("invalid mode: {option}"))),
+            // In its place, so that the count of the inherited ones stays right.
+            Some(index) => {
+                self.name(&mut point, volume);
+                self.points[index] = point;
+            }
+            None => {
+                self.name(&mut point, volume);
+                self.points.push(point);
+            }
         }
+        Ok(())
     }
-    if point.destination == "/" {
-        return Err(Error::invalid(format!(
-            "invalid volume specification: '{text}': invalid specification: destination can't be '/'"
-        )));
+
+    /// Gives a volume's point its name, and notes that there has to be such a volume.
+    fn name(&mut self, point: &mut Point, volume: Option<CreateVolume>) {
+        let Some(mut volume) = volume else { return };
+        if volume.name.is_empty() {
+            point.anonymous = true;
+            volume.name = Id::random().to_string();
+            volume
+                .labels
+                .insert(crate::volumes::ANONYMOUS.to_owned(), String::new());
+        }
+        point.name.clone_from(&volume.name);
+        self.volumes.push(volume);
     }
-    Ok(point)
+
+    /// `-v /path`, or a volume of the image's. What it says is no more than where: whatever is mounted there is left.
+    fn of_image(&mut self, path: &str, driver: &str) -> Result<()> {
+        let destination = clean(&format!("/{path}"))?;
+        if destination == "/" || self.points.iter().any(|point| point.destination == destination) {
+            return Ok(());
+        }
+        let mut point = Point {
+            copy: true,
+            ..Point::from(MountPoint {
+                r#type: mount_type::VOLUME.to_owned(),
+                destination,
+                rw: true,
+                ..MountPoint::default()
+            })
+        };
+        let volume = CreateVolume {
+            driver: driver.to_owned(),
+            ..CreateVolume::default()
+        };
+        self.name(&mut point, Some(volume));
+        self.points.push(point);
+        Ok(())
+    }
 }
 
-fn bind_of(mount: &Mount) -> Result<MountPoint> {
-    let invalid = |why: &str| Error::invalid(format!("invalid mount config for type \"bind\": {why}"));
-    if mount.source.is_empty() {
-        return Err(invalid("field Source must not be empty"));
+/// `container[:mode]`: its binds and volumes, which are there and filled already.
+fn of_container(world: &World, text: &str) -> Result<Vec<Point>> {
+    if text.is_empty() {
+        return Err(Error::invalid("volumes-from specification cannot be an empty string"));
     }
-    if !mount.source.starts_with('/') {
-        return Err(invalid(&format!(
-            "invalid mount path: '{}' mount path must be absolute",
-            mount.source
-        )));
+    let (name, mode) = text.split_once(':').unwrap_or((text, ""));
+    if text.contains(':') && !mode.is_empty() && !spec::is_mode(mode) {
+        return Err(Error::invalid(format!("invalid mode: {mode}")));
     }
-    let options = mount.bind_options.clone().unwrap_or_default();
-    if !Path::new(&mount.source).exists() {
-        if !options.create_mountpoint {
-            return Err(invalid(&format!("bind source path does not exist: {}", mount.source)));
-        }
-        std::fs::create_dir_all(&mount.source)
-            .map_err(|error| Error::internal(format!("make the bind source {}", mount.source), &error))?;
-    }
-    let propagation = if options.propagation.is_empty() {
-        propagation::RPRIVATE
-    } else {
-        &options.propagation
-    };
-    Ok(MountPoint {
-        r#type: mount_type::BIND.to_owned(),
-        source: clean(&mount.source)?,
-        destination: clean(&mount.target)?,
-        rw: !mount.read_only,
-        propagation: propagation.to_owned(),
-        ..MountPoint::default()
-    })
+    // As Docker: what is wrong is the request, and not the path it came by.
+    let found = world.containers.find(name);
+    let handle = found.map_err(|error| Error::invalid(error.message))?;
+    let read_only = mode.split(',').any(|option| option == "ro");
+    let snapshot = handle.snapshot();
+    let points = snapshot.record.mounts.iter();
+    // A tmpfs is its container's own.
+    let points = points.filter(|point| point.r#type != mount_type::TMPFS);
+    Ok(points
+        .map(|point| {
+            let mut point = point.clone();
+            point.shown.rw = point.shown.rw && !read_only;
+            point.shown.mode = String::new();
+            point.copy = false;
+            point
+        })
+        .collect())
+}
+
+fn make_source(path: &str) -> Result<()> {
+    std::fs::create_dir_all(path)
+        .map_err(|error| Error::internal(format!("error while creating mount source path '{path}'"), &error))
 }
 
 /// An absolute path without `.`, `..` and doubled slashes, resolved as text, as Go's path.Clean does.
@@ -185,20 +197,35 @@ pub(crate) fn clean(path: &str) -> Result<String> {
     Ok(format!("/{}", parts.join("/")))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// `size=…` and the like of `--tmpfs` and `--mount type=tmpfs` at this place.
+pub(crate) fn tmpfs_options(host: &HostConfig, destination: &str) -> (String, Vec<(String, String)>) {
+    let is_there = |path: &str| clean(path).is_ok_and(|path| path == destination);
+    let own: BTreeMap<_, _> = host.tmpfs.iter().filter(|(path, _)| is_there(path)).collect();
+    let mut words = own.values().next().map_or(String::new(), |text| (*text).clone());
+    let mut data = Vec::new();
+    let given = host.mounts.iter().find(|mount| is_there(&mount.target));
+    if let Some(settings) = given.and_then(|mount| mount.tmpfs_options.as_ref()) {
+        if settings.size_bytes > 0 {
+            data.push(("size".to_owned(), settings.size_bytes.to_string()));
+        }
+        if settings.mode > 0 {
+            data.push(("mode".to_owned(), format!("{:o}", settings.mode)));
+        }
+        for option in &settings.options {
+            words.push(',');
+            words.push_str(&option.join("="));
+        }
+    }
+    (words, data)
+}
 
-    #[test]
-    fn binds_are_source_target_and_options() {
-        let point = parse_bind("/a/../b:/c//d:ro,rslave").unwrap();
-        assert_eq!(
-            (point.source.as_str(), point.destination.as_str(), point.rw),
-            ("/b", "/c/d", false)
-        );
-        assert_eq!(point.propagation, "rslave");
-        for bad in ["name:/x", "/x", "/a:", ":/b", "/a:/b:xx", "/a:b", "/a:/b:ro:rw", "/a:/"] {
-            assert!(parse_bind(bad).is_err(), "{bad}");
+impl Depth {
+    pub fn of(mount: &ferry_api::volume::Mount) -> Self {
+        let bind = mount.bind_options.clone().unwrap_or_default();
+        match (bind.non_recursive, bind.read_only_non_recursive) {
+            (true, _) => Self::Top,
+            (false, true) => Self::Writable,
+            (false, false) => Self::Whole,
         }
     }
 }

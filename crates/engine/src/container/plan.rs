@@ -10,12 +10,13 @@ use std::path::{Path, PathBuf};
 use ferry_api::exec::Create as ExecCreate;
 use ferry_api::volume::mount_type;
 use ferry_runtime::Plan;
-use ferry_runtime::plan::{Attached, Lifecycle, Mount, Process, Rlimit, Source, User, parse_options};
+use ferry_runtime::plan::{Attached, IdMap, Lifecycle, Mount, Process, Rlimit, Source, User, parse_options};
 use ferry_supervise::Rootfs;
 use ferry_sys::mount::{Attributes, NODEV, NOEXEC, NOSUID, RDONLY, STRICTATIME};
 
-use super::files;
+use super::point::{Depth, Point};
 use super::record::Record;
+use super::{files, links};
 use crate::error::{Error, Result};
 use crate::world::World;
 
@@ -147,6 +148,7 @@ fn new_fs(target: &str, kind: &str, options: &[(&str, &str)], set: u64) -> Mount
         copy_up: false,
         below: Attributes::default(),
         idmap: None,
+        subpath: PathBuf::new(),
     }
 }
 
@@ -198,6 +200,7 @@ fn standard_mounts(record: &Record, own_network: bool) -> Vec<Mount> {
             copy_up: false,
             below: Attributes::default(),
             idmap: None,
+            subpath: PathBuf::new(),
         },
         new_fs("/dev/mqueue", "mqueue", &[("source", "mqueue")], nothing),
     ];
@@ -239,11 +242,11 @@ fn bind(target: &str, source: impl Into<PathBuf>, recursive: bool, set: u64) -> 
         copy_up: false,
         below: Attributes::default(),
         idmap: None,
+        subpath: PathBuf::new(),
     }
 }
 
 fn file_mounts(record: &Record, world: &World) -> Vec<Mount> {
-    let dir = world.container_dir(&record.id);
     let readonly = if record.host_config.readonly_rootfs { RDONLY } else { 0 };
     let own = |name: &&&str| {
         !record
@@ -251,7 +254,14 @@ fn file_mounts(record: &Record, world: &World) -> Vec<Mount> {
             .iter()
             .any(|point| point.destination == format!("/etc/{name}"))
     };
-    let mount = |name: &&str| bind(&format!("/etc/{name}"), files::path(&dir, name), false, readonly);
+    let mount = |name: &&str| {
+        bind(
+            &format!("/etc/{name}"),
+            files::path(record, world, name),
+            false,
+            readonly,
+        )
+    };
     files::NAMES.iter().filter(own).map(mount).collect()
 }
 
@@ -259,19 +269,7 @@ fn user_mounts(record: &Record) -> Result<Vec<Mount>> {
     let mut mounts = Vec::new();
     for point in &record.mounts {
         let mount = match point.r#type.as_str() {
-            mount_type::BIND => {
-                let mode = parse_options([point.propagation.as_str()].into_iter().filter(|text| !text.is_empty()));
-                let mut mount = bind(
-                    &point.destination,
-                    &point.source,
-                    true,
-                    if point.rw { 0 } else { RDONLY },
-                );
-                // `ro` makes the directory read-only with all that is mounted below, where the kernel can.
-                mount.attributes.recursive = !point.rw;
-                (mount.propagation, mount.propagation_top) = (mode.propagation, mode.propagation_top);
-                mount
-            }
+            mount_type::BIND | mount_type::VOLUME => of_host(record, point),
             _ => tmpfs(record, point)?,
         };
         mounts.push(mount);
@@ -279,29 +277,30 @@ fn user_mounts(record: &Record) -> Result<Vec<Mount>> {
     Ok(mounts)
 }
 
-fn tmpfs(record: &Record, point: &ferry_api::volume::MountPoint) -> Result<Mount> {
-    let host = &record.host_config;
-    let mut options = String::new();
-    if let Some((_, text)) = host
-        .tmpfs
-        .iter()
-        .find(|(path, _)| super::mounts::clean(path).is_ok_and(|path| path == point.destination))
-    {
-        options.clone_from(text);
-    }
-    let given = host
-        .mounts
-        .iter()
-        .find(|mount| super::mounts::clean(&mount.target).is_ok_and(|path| path == point.destination));
-    let mut extra = Vec::new();
-    if let Some(settings) = given.and_then(|mount| mount.tmpfs_options.as_ref()) {
-        if settings.size_bytes > 0 {
-            extra.push(("size".to_owned(), settings.size_bytes.to_string()));
+/// A directory or file of the host's, or a volume, which is one as well.
+fn of_host(record: &Record, point: &Point) -> Mount {
+    let mode = parse_options([point.propagation.as_str()].into_iter().filter(|text| !text.is_empty()));
+    let readonly = if point.rw { 0 } else { RDONLY };
+    let mut mount = bind(&point.destination, &point.source, point.depth != Depth::Top, readonly);
+    // `ro` makes the directory read-only with all that is mounted below.
+    mount.attributes.recursive = !point.rw && point.depth == Depth::Whole;
+    (mount.propagation, mount.propagation_top) = (mode.propagation, mode.propagation_top);
+    mount.subpath = PathBuf::from(&point.subpath);
+    // A volume belongs to its containers, whatever ids they have outside.
+    let mapped = point.idmap || point.r#type == mount_type::VOLUME;
+    mount.idmap = record.ids.filter(|_| mapped).map(|ids| {
+        let ids = vec![(0, ids.start, ids.count)];
+        IdMap {
+            uids: ids.clone(),
+            gids: ids,
+            recursive: false,
         }
-        if settings.mode > 0 {
-            extra.push(("mode".to_owned(), format!("{:o}", settings.mode)));
-        }
-    }
+    });
+    mount
+}
+
+fn tmpfs(record: &Record, point: &Point) -> Result<Mount> {
+    let (options, extra) = super::mounts::tmpfs_options(&record.host_config, &point.destination);
     let words = ["noexec", "nosuid", "nodev"]
         .into_iter()
         .chain(options.split(',').filter(|word| !word.is_empty()));
@@ -358,7 +357,7 @@ fn process(record: &Record, world: &World) -> Result<Process> {
         },
         capabilities: capabilities::sets(mask),
         no_new_privileges: no_new_privileges(record)?,
-        rlimits: rlimits(record)?,
+        rlimits: rlimits(record, world),
         oom_score_adj: i32::try_from(host.oom_score_adj)
             .ok()
             .filter(|adjustment| *adjustment != 0),
@@ -376,6 +375,7 @@ fn environment(record: &Record, world: &World) -> Vec<String> {
     if config.tty {
         env.push("TERM=xterm".to_owned());
     }
+    env.extend(links::environment(record, world));
     // As Docker: what is given takes the place of a default of the same name, and keeps its rank.
     for entry in config.env.iter().flatten() {
         let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
@@ -406,18 +406,27 @@ fn no_new_privileges(record: &Record) -> Result<bool> {
     Ok(wanted)
 }
 
-fn rlimits(record: &Record) -> Result<Vec<Rlimit>> {
+fn rlimits(record: &Record, world: &World) -> Vec<Rlimit> {
+    const OPEN_FILES: &str = "nofile";
     let limit = |value: i64| u64::try_from(value).unwrap_or(u64::MAX);
-    let limits = record.host_config.resources.ulimits.iter().flatten();
-    limits
-        .map(|own| {
-            Ok(Rlimit {
-                name: own.name.clone(),
-                soft: limit(own.soft),
-                hard: limit(own.hard),
-            })
+    let own = record.host_config.resources.ulimits.iter().flatten();
+    let mut limits: Vec<_> = own
+        .map(|own| Rlimit {
+            name: own.name.clone(),
+            soft: limit(own.soft),
+            hard: limit(own.hard),
         })
-        .collect()
+        .collect();
+    if let Some((soft, hard)) = world.config.open_files
+        && !limits.iter().any(|limit| limit.name == OPEN_FILES)
+    {
+        limits.push(Rlimit {
+            name: OPEN_FILES.to_owned(),
+            soft,
+            hard,
+        });
+    }
+    limits
 }
 
 /// The process of an exec: the container's own, with what the request says.

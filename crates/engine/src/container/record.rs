@@ -2,12 +2,12 @@
 
 use ferry_api::container::{Config, HostConfig};
 use ferry_api::network::NetworkingConfig;
-use ferry_api::volume::MountPoint;
 use ferry_storage::Document;
-use ferry_supervise::IdMap;
+use ferry_supervise::{Health, IdMap};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::point::Point;
 use super::state::Status;
 
 /// Everything a new daemon needs to know of a container.
@@ -25,18 +25,25 @@ pub struct Record {
     /// Merged with the image's.
     pub config: Config,
     pub host_config: HostConfig,
+    /// The labels that came with the request; the others are the image's, and steer nothing.
+    #[serde(default)]
+    pub given_labels: Vec<String>,
     #[serde(default)]
     pub networking: Option<NetworkingConfig>,
     pub platform: String,
     /// The program, and its arguments without it.
     pub path: String,
     pub args: Vec<String>,
-    pub mounts: Vec<MountPoint>,
+    pub mounts: Vec<Point>,
     /// `--userns=auto`: the range of ids that is this container's.
     #[serde(default)]
     pub ids: Option<IdMap>,
+    /// Its places on networks while it runs. A record of before there were several has one or none.
+    #[serde(default, alias = "endpoint", deserialize_with = "one_or_more")]
+    pub endpoints: Vec<ferry_network::Endpoint>,
+    /// Its published ports while it runs.
     #[serde(default)]
-    pub endpoint: Option<ferry_network::Endpoint>,
+    pub ports: Vec<ferry_network::ports::Mapping>,
     pub run: Run,
 }
 
@@ -55,6 +62,25 @@ pub struct Run {
     pub restarts: u32,
     /// Somebody asked for it to stop: no restart policy applies.
     pub stopped: bool,
+    /// The digest of resolv.conf as it was written; one with another was changed by the container.
+    #[serde(default)]
+    pub resolv: Option<ferry_image::Digest>,
+    /// Of a container that is checked; the shim's word while it runs.
+    #[serde(default)]
+    pub health: Option<Health>,
+}
+
+fn one_or_more<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<ferry_network::Endpoint>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Form {
+        Many(Vec<ferry_network::Endpoint>),
+        One(Option<Box<ferry_network::Endpoint>>),
+    }
+    Ok(match Form::deserialize(from)? {
+        Form::Many(endpoints) => endpoints,
+        Form::One(endpoint) => endpoint.map(|endpoint| *endpoint).into_iter().collect(),
+    })
 }
 
 impl Document for Record {

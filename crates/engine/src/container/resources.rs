@@ -143,6 +143,12 @@ fn check_set(what: &str, text: &str, machine: &Host) -> Result<()> {
 /// Puts an update over what is set; zero and absent leave a limit as it is, as in Docker.
 pub(crate) fn update(host: &mut HostConfig, update: &Update) -> Result<()> {
     let (own, new) = (&mut host.resources, &update.resources);
+    conflicts(own, new)?;
+    if host.auto_remove && !matches!(update.restart_policy.name.as_str(), "" | "no") {
+        return Err(Error::conflict(
+            "Restart policy cannot be updated because AutoRemove is enabled for the container",
+        ));
+    }
     let set = |own: &mut i64, new: i64| {
         if new != 0 {
             *own = new;
@@ -152,20 +158,14 @@ pub(crate) fn update(host: &mut HostConfig, update: &Update) -> Result<()> {
     set(&mut own.memory_reservation, new.memory_reservation);
     if new.memory != 0 {
         if own.memory_swap > 0 && new.memory > own.memory_swap && new.memory_swap == 0 {
-            return Err(Error::invalid(
+            return Err(Error::conflict(
                 "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time",
             ));
         }
         own.memory = new.memory;
     }
     set(&mut own.memory_swap, new.memory_swap);
-    if new.nano_cpus != 0 {
-        (own.cpu_period, own.cpu_quota) = (0, 0);
-        own.nano_cpus = new.nano_cpus;
-    }
-    if new.cpu_period != 0 || new.cpu_quota != 0 {
-        own.nano_cpus = 0;
-    }
+    set(&mut own.nano_cpus, new.nano_cpus);
     set(&mut own.cpu_period, new.cpu_period);
     set(&mut own.cpu_quota, new.cpu_quota);
     if !new.cpuset_cpus.is_empty() {
@@ -185,6 +185,37 @@ pub(crate) fn update(host: &mut HostConfig, update: &Update) -> Result<()> {
         super::validate::restart(host)?;
     }
     Ok(())
+}
+
+/// `--cpus` is a period and a quota by another name: whoever has set the one cannot set the other (moby
+/// `container/container_unix.go`, `UpdateContainer`).
+fn conflicts(own: &Resources, new: &Resources) -> Result<()> {
+    let pairs = [
+        (
+            new.nano_cpus,
+            own.cpu_period,
+            "Nano CPUs cannot be updated as CPU Period has",
+        ),
+        (
+            new.nano_cpus,
+            own.cpu_quota,
+            "Nano CPUs cannot be updated as CPU Quota has",
+        ),
+        (
+            new.cpu_period,
+            own.nano_cpus,
+            "CPU Period cannot be updated as NanoCPUs has",
+        ),
+        (
+            new.cpu_quota,
+            own.nano_cpus,
+            "CPU Quota cannot be updated as NanoCPUs has",
+        ),
+    ];
+    match pairs.iter().find(|(new, own, _)| *new > 0 && *own > 0) {
+        Some((_, _, what)) => Err(Error::conflict(format!("Conflicting options: {what} already been set"))),
+        None => Ok(()),
+    }
 }
 
 /// The limits as the cgroup takes them.

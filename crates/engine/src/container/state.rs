@@ -13,7 +13,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// Where a container is in its life.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,11 +96,12 @@ impl Status {
             (Verb::Pause, Self::Running) => Ok(Go),
             (Verb::Pause, Self::Paused) => Err(Error::conflict(format!("Container {id} is already paused"))),
             (Verb::Pause, Self::Restarting) => Err(Error::conflict(format!(
-                "container {id} is restarting, wait until the container is running"
+                "Container {id} is restarting, wait until the container is running"
             ))),
             (Verb::Pause, _) => not_running(),
             (Verb::Unpause, Self::Paused) => Ok(Go),
-            (Verb::Unpause, _) => Err(Error::conflict(format!("Container {id} is not paused"))),
+            // Docker's answer is a 500.
+            (Verb::Unpause, _) => Err(Error::new(Kind::Internal, format!("Container {id} is not paused"))),
             (Verb::Remove { force: false }, Self::Running) => Err(Error::conflict(format!(
                 "cannot remove container \"{name}\": container is running: stop the container before removing or force remove"
             ))),

@@ -19,6 +19,10 @@ pub(super) async fn top(world: &Arc<World>, snapshot: &Snapshot, arguments: &str
     let record = &snapshot.record;
     record.run.status.permit(Verb::Top, &record.name, &record.id)?;
     let columns = columns(arguments)?;
+    if !columns.contains(&Column::Pid) {
+        let why = "Couldn't find PID field in ps output";
+        return Err(Error::new(crate::error::Kind::Internal, why));
+    }
     let cgroup = world.cgroup_of(record)?;
     let rows = tokio::task::spawn_blocking(move || {
         let pids = cgroup.pids()?;
@@ -67,19 +71,55 @@ enum Column {
     Comm,
 }
 
-/// The forms of `ps` that are asked for in practice: `-ef` (the default), `aux`, `-o a,b,c`.
+/// The forms of `ps` that are asked for in practice: `-ef` (the default), `aux` and its like, `-o a,b,c` in all spellings.
+/// Which processes are meant is not asked: they are the container's.
 fn columns(arguments: &str) -> Result<Vec<Column>> {
     use Column::{C, Cmd, Command, Cpu, Mem, Pid, Ppid, Rss, Start, Stat, Stime, Time, Tty, Uid, User, Vsz};
-    let words: Vec<&str> = arguments.split_whitespace().collect();
-    match words.as_slice() {
-        [] | ["-ef"] => Ok(vec![Uid, Pid, Ppid, C, Stime, Tty, Time, Cmd]),
-        ["aux" | "-aux" | "au" | "ux"] => Ok(vec![User, Pid, Cpu, Mem, Vsz, Rss, Tty, Stat, Start, Time, Command]),
-        [.., "-o" | "-eo" | "o", list] => list.split(',').map(named).collect(),
-        [.., list] if list.starts_with("-o") => list[2..].split(',').map(named).collect(),
-        _ => Err(Error::invalid(format!(
+    let refused = || {
+        Err(Error::invalid(format!(
             "top: ps option {arguments:?} is not supported: use -ef, aux, or -o with a list of columns"
-        ))),
+        )))
+    };
+    let words: Vec<&str> = arguments.split_whitespace().collect();
+    let mut rest = words.as_slice();
+    let mut chosen: Option<Vec<Column>> = None;
+    let (mut full, mut user, mut plain) = (words.is_empty(), false, false);
+    while let Some((word, behind)) = rest.split_first() {
+        rest = behind;
+        let unix = word.starts_with('-');
+        let mut letters = word.trim_start_matches('-').chars();
+        while let Some(letter) = letters.next() {
+            match letter {
+                'o' => {
+                    let here = letters.as_str();
+                    let list = match (here.is_empty(), rest.split_first()) {
+                        (false, _) => here,
+                        (true, Some((next, behind))) => {
+                            rest = behind;
+                            next
+                        }
+                        (true, None) => return refused(),
+                    };
+                    let more = list.split(',').map(named).collect::<Result<Vec<_>>>()?;
+                    chosen.get_or_insert_default().extend(more);
+                    break;
+                }
+                'f' if unix => full = true,
+                'u' => user = true,
+                'a' | 'x' if !unix => plain = true,
+                'e' | 'A' | 'a' | 'd' | 'x' if unix => {}
+                'w' => {}
+                _ => return refused(),
+            }
+        }
     }
+    Ok(match chosen {
+        Some(columns) => columns,
+        None if user => vec![User, Pid, Cpu, Mem, Vsz, Rss, Tty, Stat, Start, Time, Command],
+        None if full => vec![Uid, Pid, Ppid, C, Stime, Tty, Time, Cmd],
+        None if plain => vec![Pid, Tty, Stat, Time, Command],
+        None => vec![Pid, Tty, Time, Cmd],
+    })
 }
 
 fn named(name: &str) -> Result<Column> {
@@ -101,7 +141,13 @@ fn named(name: &str) -> Result<Column> {
         "command" | "args" => Column::Command,
         "cmd" => Column::Cmd,
         "comm" => Column::Comm,
-        other => return Err(Error::invalid(format!("top: unknown column {other:?}"))),
+        other => {
+            // In the words of the `ps` that Docker runs.
+            return Err(Error::new(
+                crate::error::Kind::Internal,
+                format!("ps: error: unknown user-defined format specifier {other:?}"),
+            ));
+        }
     })
 }
 
@@ -246,4 +292,37 @@ fn start_time(started: i64, now: i64) -> String {
     Timestamp::from_second(started)
         .map(|at| at.to_zoned(TimeZone::system()).strftime(format).to_string())
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_of_ps_are_read_in_their_spellings() {
+        let titles = |text: &str| {
+            let columns = columns(text).map(|columns| columns.iter().map(|column| column.title()).collect::<Vec<_>>());
+            columns.map_or_else(|_| "refused".to_owned(), |titles| titles.join(" "))
+        };
+        for (text, expected) in [
+            ("", "UID PID PPID C STIME TTY TIME CMD"),
+            ("-ef", "UID PID PPID C STIME TTY TIME CMD"),
+            ("waux", "USER PID %CPU %MEM VSZ RSS TTY STAT START TIME COMMAND"),
+            ("auxww", "USER PID %CPU %MEM VSZ RSS TTY STAT START TIME COMMAND"),
+            ("-aux", "USER PID %CPU %MEM VSZ RSS TTY STAT START TIME COMMAND"),
+            ("ax", "PID TTY STAT TIME COMMAND"),
+            ("-e", "PID TTY TIME CMD"),
+            ("-o pid,args", "PID COMMAND"),
+            ("-opid,comm", "PID COMMAND"),
+            ("-eo pid,user", "PID USER"),
+            ("axo pid,user", "PID USER"),
+            ("-eo pid -o user", "PID USER"),
+            ("-o", "refused"),
+            ("-l", "refused"),
+            ("-o nothing", "refused"),
+            ("--forest", "refused"),
+        ] {
+            assert_eq!(titles(text), expected, "{text}");
+        }
+    }
 }

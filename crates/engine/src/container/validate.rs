@@ -1,9 +1,23 @@
 //! What a request to create a container may say. Messages are Docker's where scripts may look for them.
 
 use ferry_api::container::{HostConfig, restart_policy};
-use ferry_api::network::mode;
 
 use crate::error::{Error, Result};
+
+/// Docker's: anything else would be a plugin.
+const LOG_DRIVERS: [&str; 11] = [
+    "awslogs",
+    "fluentd",
+    "gcplogs",
+    "gelf",
+    "journald",
+    "json-file",
+    "local",
+    "logentries",
+    "none",
+    "splunk",
+    "syslog",
+];
 
 /// `[a-zA-Z0-9][a-zA-Z0-9_.-]`, at least two characters.
 pub(crate) fn name(name: &str) -> Result<()> {
@@ -23,29 +37,21 @@ pub(crate) fn name(name: &str) -> Result<()> {
 /// Refuses by name what Ferry does not do yet, instead of pretending.
 pub(crate) fn supported(host: &HostConfig) -> Result<()> {
     let not_yet = |what: &str, instead: &str| Err(Error::unsupported(format!("{what} is not there yet: {instead}")));
-    let given = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
-    if host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty()) || host.publish_all_ports {
-        return not_yet(
-            "publishing ports (-p, -P)",
-            "reach the container at its own address, or use --network host",
-        );
+    if host.annotations.contains_key("") {
+        return Err(Error::invalid(
+            "invalid Annotations: the empty string is not permitted as an annotation key",
+        ));
     }
-    match host.network_mode.as_str() {
-        "" | mode::DEFAULT | mode::BRIDGE | mode::HOST | mode::NONE => {}
-        name if name.starts_with("container:") => {}
-        name => return not_yet(&format!("--network {name}"), "use bridge, host or none"),
-    }
-    if given(&host.dns) || given(&host.dns_options) || given(&host.dns_search) {
-        return not_yet("--dns", "the container uses the host's resolv.conf");
-    }
-    if given(&host.links) {
-        return not_yet("--link", "reach the other container at its address");
-    }
-    if given(&host.volumes_from) {
-        return not_yet("--volumes-from", "use -v with a host directory");
-    }
-    if !host.volume_driver.is_empty() && host.volume_driver != "local" {
-        return not_yet("--volume-driver", "use -v with a host directory");
+    for text in host.dns.iter().flatten() {
+        let Ok(address) = text.parse::<std::net::IpAddr>() else {
+            return Err(Error::invalid(format!("{text} is not an ip address")));
+        };
+        if address.to_canonical() == std::net::IpAddr::V4(ferry_network::resolver::ADDRESS) {
+            return Err(Error::invalid(format!(
+                "--dns {text} is the container's own resolver, which would ask itself: leave it out to have names of containers and \
+                 the host's name servers, or give the server that is to be asked"
+            )));
+        }
     }
     if !host.storage_opt.is_empty() {
         return not_yet("--storage-opt", "limit the disk with a file system of its own under -v");
@@ -66,12 +72,15 @@ pub(crate) fn supported(host: &HostConfig) -> Result<()> {
     }
     if !matches!(host.isolation.as_str(), "" | "default") {
         return Err(Error::invalid(format!(
-            "invalid isolation ({}): this is Linux",
+            "invalid isolation ({}): linux only supports 'default'",
             host.isolation
         )));
     }
     match host.log_config.r#type.as_str() {
         "" | "json-file" | "local" | "none" => Ok(()),
+        other if !LOG_DRIVERS.contains(&other) => Err(Error::invalid(format!(
+            "error looking up logging plugin {other}: plugin \"{other}\" not found"
+        ))),
         other => not_yet(&format!("the logging driver {other:?}"), "use json-file, local or none"),
     }
 }
@@ -81,10 +90,14 @@ pub(crate) fn restart(host: &HostConfig) -> Result<()> {
     let policy = &host.restart_policy;
     match policy.name.as_str() {
         "" | restart_policy::NO | restart_policy::ALWAYS | restart_policy::UNLESS_STOPPED => {
-            if policy.maximum_retry_count != 0 && !policy.name.is_empty() {
-                return Err(Error::invalid(
-                    "invalid restart policy: maximum retry count can only be used with 'on-failure'".to_string(),
-                ));
+            if policy.maximum_retry_count != 0 {
+                let negative = match policy.maximum_retry_count < 0 {
+                    true => " and cannot be negative",
+                    false => "",
+                };
+                return Err(Error::invalid(format!(
+                    "invalid restart policy: maximum retry count can only be used with 'on-failure'{negative}"
+                )));
             }
         }
         restart_policy::ON_FAILURE => {

@@ -107,7 +107,7 @@ fn moment(text: &str) -> Result<Timestamp> {
 }
 
 /// The filter `until` where there may be only one.
-pub(super) fn until(filters: &Filters) -> Result<Option<Timestamp>> {
+pub(crate) fn until(filters: &Filters) -> Result<Option<Timestamp>> {
     let mut values = filters.values("until");
     let Some(text) = values.next() else { return Ok(None) };
     if values.next().is_some() {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use ferry_distribution::{Credentials, Descriptor, Pushed, Repository, Source};
 use ferry_image::media::{self, Kind as MediaKind};
 use ferry_image::{Digest, Platform, Reference};
-use ferry_storage::{Image, Layer, Outgoing, Travelling};
+use ferry_storage::{Image, Layer, Outgoing, Travelling, Way};
 use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::{JoinError, JoinSet};
@@ -123,13 +123,14 @@ impl Images {
         outcome?;
         let sent = std::mem::take(&mut *sent.lock().unwrap_or_else(PoisonError::into_inner));
         let layers: Vec<Travelling> = sent.into_iter().flatten().collect();
-        let manifest = self.manifest(image, &layers).await?;
+        let way = self.world.store.images.way(image, reference);
+        let manifest = self.manifest(image, way.as_ref(), &layers).await?;
         let config = Descriptor::of(&manifest.config_type, &image.raw_config);
         let bytes = Bytes::copy_from_slice(&image.raw_config);
         repository.push_blob(&config, Arc::new(bytes), &[], |_| {}).await?;
         let found = match alone {
             true => index::Found::None,
-            false => index::find(&self.world, repository, image, &Digest::of(&manifest.bytes)).await?,
+            false => index::find(&self.world, repository, way.as_ref(), &Digest::of(&manifest.bytes)).await?,
         };
         let (digest, size) = match found {
             index::Found::Whole(whole) => {
@@ -182,8 +183,8 @@ impl Images {
     }
 
     /// The manifest that the image came with, where its layers travel as it says; else one like Docker's.
-    async fn manifest(&self, image: &Image, layers: &[Travelling]) -> Result<Document> {
-        if let Some(digest) = &image.manifest {
+    async fn manifest(&self, image: &Image, way: Option<&Way>, layers: &[Travelling]) -> Result<Document> {
+        if let Some(digest) = way.map(|way| &way.manifest) {
             let kept = tokio::fs::read(self.world.store.blob_path(digest)).await.ok();
             if let Some(document) = kept.and_then(|bytes| Document::kept(bytes, digest, image, layers)) {
                 return Ok(document);

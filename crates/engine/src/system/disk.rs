@@ -1,15 +1,17 @@
 //! How much disk everything takes: `docker system df`.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use ferry_api::Filters;
-use ferry_api::system::DiskUsage;
+use ferry_api::system::{DiskUsage, RegistryUsage};
 
 use super::System;
 use crate::container::ListOptions;
 use crate::error::{Error, Result};
 use crate::images::ListImages;
-use crate::{Containers, Images};
+use crate::world::blocking;
+use crate::{Containers, Images, Volumes};
 
 /// What is asked for; all of it when nothing is.
 const TYPES: [&str; 4] = ["container", "image", "volume", "build-cache"];
@@ -54,11 +56,38 @@ impl System {
             usage.containers = Some(Containers::new(self.world.clone()).list(&options).await?);
         }
         if wanted("volume") {
-            usage.volumes = Some(Vec::new());
+            usage.volumes = Some(Volumes::usage(&self.world).await);
         }
         if wanted("build-cache") {
             usage.build_cache = Some(Vec::new());
         }
+        // Docker has no type for it.
+        if let Some(root) = self.world.config.registry.clone().filter(|_| types.is_empty()) {
+            usage.registry = Some(blocking("measure the registry", move || registry(&root)).await?);
+        }
         Ok(usage)
     }
+}
+
+/// What is removed meanwhile, and what cannot be read, does not count.
+fn registry(root: &Path) -> RegistryUsage {
+    let mut usage = RegistryUsage {
+        root: root.display().to_string(),
+        ..RegistryUsage::default()
+    };
+    let blobs = root.join("blobs");
+    let mut waiting = vec![root.to_owned()];
+    while let Some(dir) = waiting.pop() {
+        let is_of_blobs = dir.starts_with(&blobs);
+        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+            let Ok(data) = entry.metadata() else { continue };
+            if data.is_dir() {
+                waiting.push(entry.path());
+            } else if data.is_file() {
+                usage.blobs += i64::from(is_of_blobs);
+                usage.size += i64::try_from(data.len()).unwrap_or(0);
+            }
+        }
+    }
+    usage
 }

@@ -56,7 +56,9 @@ pub(super) fn info(world: &World) -> Info {
         cpu_shares: true,
         cpu_set: true,
         pids_limit: true,
-        ipv4_forwarding: read("/proc/sys/net/ipv4/ip_forward").trim() == "1",
+        ipv4_forwarding: ["ip_forward", "conf/default/forwarding"]
+            .iter()
+            .any(|key| read(&format!("/proc/sys/net/ipv4/{key}")).trim() == "1"),
         debug: world.config.debug,
         n_fd: std::fs::read_dir("/proc/self/fd").map_or(0, |entries| count(entries.count())),
         oom_kill_disable: world.hierarchy.version() == 1,
@@ -101,10 +103,17 @@ pub(super) fn info(world: &World) -> Info {
         }
     }
     let problems = world.store.problems();
-    if !problems.is_empty() {
-        let text =
-            |problem: &ferry_storage::Problem| format!("WARNING: {} cannot be used: {}", problem.what, problem.why);
-        info.warnings = Some(problems.iter().map(text).collect());
+    let of_store = problems
+        .iter()
+        .map(|problem| format!("WARNING: {} cannot be used: {}", problem.what, problem.why));
+    let of_network = world
+        .networks
+        .obstacles()
+        .into_iter()
+        .map(|text| format!("WARNING: {text}"));
+    let warnings: Vec<_> = of_store.chain(of_network).collect();
+    if !warnings.is_empty() {
+        info.warnings = Some(warnings);
     }
     info
 }

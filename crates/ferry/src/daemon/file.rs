@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
+use super::networks::Pool;
 use crate::registry;
 
 /// Each key is absent or set; what is set may not be a flag as well.
@@ -22,7 +23,35 @@ pub struct File {
     pub cgroup_parent: Option<String>,
     pub bridge: Option<String>,
     pub bip: Option<String>,
+    pub bip6: Option<String>,
     pub mtu: Option<u32>,
+    pub default_address_pools: Option<Vec<Pool>>,
+    pub fixed_cidr: Option<String>,
+    pub fixed_cidr_v6: Option<String>,
+    pub ipv6: Option<bool>,
+    pub ip: Option<String>,
+    pub host_gateway_ip: Option<String>,
+    pub host_gateway_ips: Option<Vec<String>>,
+    pub icc: Option<bool>,
+    pub ip_masq: Option<bool>,
+    pub dns: Option<Vec<String>>,
+    pub dns_opts: Option<Vec<String>>,
+    pub dns_search: Option<Vec<String>>,
+    /// Options of networks to be created, by driver.
+    pub default_network_opts: Option<BTreeMap<String, BTreeMap<String, String>>>,
+    /// Mean nothing: there is no such program either way.
+    #[serde(rename = "userland-proxy")]
+    pub _userland_proxy: Option<bool>,
+    #[serde(rename = "userland-proxy-path")]
+    pub _userland_proxy_path: Option<String>,
+    pub iptables: Option<bool>,
+    pub ip6tables: Option<bool>,
+    pub ip_forward: Option<bool>,
+    pub allow_direct_routing: Option<bool>,
+    pub default_gateway: Option<String>,
+    pub default_gateway_v6: Option<String>,
+    pub firewall_backend: Option<String>,
+    pub publish_through: Option<String>,
     pub log_driver: Option<String>,
     pub log_opts: Option<BTreeMap<String, String>>,
     pub registry_mirrors: Option<Vec<String>>,

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Parser};
 
+use super::networks::NetworkFlags;
+
 /// A self-sufficient engine for containers
 #[derive(Debug, Default, Parser)]
 #[command(name = "ferry daemon", disable_version_flag = true)]
@@ -33,15 +35,8 @@ pub struct Flags {
     /// Set parent cgroup for all containers [default: ferry]
     #[arg(long, value_name = "string")]
     pub cgroup_parent: Option<String>,
-    /// Name of the default bridge; "none" for no bridge networking [default: ferry0]
-    #[arg(short = 'b', long, value_name = "string")]
-    pub bridge: Option<String>,
-    /// IPv4 address of the default bridge
-    #[arg(long, value_name = "string")]
-    pub bip: Option<String>,
-    /// Set the containers' network MTU
-    #[arg(long, value_name = "int")]
-    pub mtu: Option<u32>,
+    #[command(flatten)]
+    pub networks: NetworkFlags,
     /// Preferred registry mirror, in place of docker.io; daemon.json has "mirrors" for any registry
     #[arg(long = "registry-mirror", value_name = "list")]
     pub registry_mirrors: Vec<String>,

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use ferry_engine::Config;
-use ferry_engine::config::Bridge;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::file::File;
 use super::flags::Flags;
+use super::networks::Networks;
 use super::registries::Registries;
 use crate::registry;
 
@@ -19,11 +19,8 @@ const DATA_ROOT: &str = "/var/lib/ferry";
 const EXEC_ROOT: &str = "/run/ferry";
 const PIDFILE: &str = "/run/ferry.pid";
 const CGROUP_PARENT: &str = "ferry";
-const BRIDGE: &str = "ferry0";
 /// Of an engine that was started on demand.
 const IDLE_EXIT: u64 = 300;
-/// Interface names are at most 15 bytes (IFNAMSIZ).
-const BRIDGE_MAX: usize = 15;
 
 /// How this daemon runs.
 #[derive(Debug)]
@@ -49,8 +46,9 @@ impl Settings {
     }
 
     /// A key given in both is an error, as in dockerd: none is silently the stronger one.
-    fn of(flags: Flags, file: File, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
+    fn of(flags: Flags, mut file: File, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
         let mut both = Both::default();
+        let networks = Networks::of(flags.networks, &mut file, &mut both)?;
         let proxies = file.proxies.unwrap_or_default();
         let list = |list: Vec<String>| (!list.is_empty()).then_some(list);
         let hosts = both.pick("hosts", list(flags.hosts), file.hosts);
@@ -63,9 +61,6 @@ impl Settings {
         let log_level = both.pick("log-level", flags.log_level, file.log_level);
         let labels = both.pick("labels", list(flags.labels), file.labels).unwrap_or_default();
         let cgroup_parent = both.pick("cgroup-parent", flags.cgroup_parent, file.cgroup_parent);
-        let bridge = both.pick("bridge", flags.bridge, file.bridge);
-        let bip = both.pick("bip", flags.bip, file.bip);
-        let mtu = both.pick("mtu", flags.mtu, file.mtu);
         let idle_exit = both.pick("idle-exit", flags.idle_exit.flatten(), file.idle_exit);
         let registries = Registries {
             mirrors: both
@@ -117,16 +112,16 @@ impl Settings {
             PIDFILE.into()
         };
         let data_root = absolute("data-root", data_root.unwrap_or_else(|| DATA_ROOT.into()))?;
+        let registry = registry
+            .map(|file| mounted(file, &data_root))
+            .transpose()
+            .context("registry")?;
         Ok(Self {
             // Somebody may want something of a registry at any time.
             idle_exit: idle_exit
                 .or(flags.idle_exit.map(|_| IDLE_EXIT))
                 .filter(|seconds| *seconds > 0 && registry.is_none())
                 .map(Duration::from_secs),
-            registry: registry
-                .map(|file| mounted(file, &data_root))
-                .transpose()
-                .context("registry")?,
             hosts: hosts.unwrap_or_else(|| vec![format!("unix://{}/ferry.sock", exec_root.display())]),
             pidfile: pidfile.unwrap_or(default_pidfile),
             log_level: level(if debug {
@@ -139,11 +134,18 @@ impl Settings {
                 data_root,
                 exec_root,
                 cgroup_parent: group(cgroup_parent.as_deref().unwrap_or(CGROUP_PARENT))?,
-                bridge: self::bridge(bridge, bip, mtu)?,
+                bridge: networks.bridge,
+                dns: networks.dns,
+                host_gateways: networks.host_gateways,
+                pools: networks.pools,
+                network_options: networks.options,
                 debug,
                 labels,
                 registries: registries.settings(environment)?,
+                open_files: None,
+                registry: registry.as_ref().map(|registry| registry.root.clone()),
             },
+            registry,
         })
     }
 }
@@ -176,24 +178,6 @@ fn group(text: &str) -> Result<String> {
     }
 }
 
-fn bridge(name: Option<String>, address: Option<String>, mtu: Option<u32>) -> Result<Option<Bridge>> {
-    let name = name.filter(|name| !name.is_empty());
-    match name.as_deref() {
-        Some("none") if address.is_some() || mtu.is_some() => {
-            bail!("bip and mtu are of the default bridge, which --bridge=none turns off")
-        }
-        Some("none") => Ok(None),
-        Some(name) if name.len() > BRIDGE_MAX || name.contains('/') => {
-            bail!("bridge: {name:?} is no interface's name (at most {BRIDGE_MAX} bytes, no slash)")
-        }
-        _ => Ok(Some(Bridge {
-            name: name.unwrap_or_else(|| BRIDGE.to_owned()),
-            address,
-            mtu,
-        })),
-    }
-}
-
 fn level(text: &str) -> Result<LevelFilter> {
     match text.to_lowercase().as_str() {
         "trace" => Ok(LevelFilter::TRACE),
@@ -207,10 +191,10 @@ fn level(text: &str) -> Result<LevelFilter> {
 
 /// Collects what is given twice.
 #[derive(Debug, Default)]
-struct Both(Vec<String>);
+pub(super) struct Both(Vec<String>);
 
 impl Both {
-    fn pick<T: Debug>(&mut self, key: &str, flag: Option<T>, file: Option<T>) -> Option<T> {
+    pub fn pick<T: Debug>(&mut self, key: &str, flag: Option<T>, file: Option<T>) -> Option<T> {
         if let (Some(flag), Some(file)) = (&flag, &file) {
             self.0
                 .push(format!("{key}: (from flag: {flag:?}, from file: {file:?})"));
@@ -316,6 +300,73 @@ mod tests {
     }
 
     #[test]
+    fn networks_are_as_dockers_file_says() {
+        let file = r#"{"default-address-pools":[{"base":"10.200.0.0/16","size":24}],"bip":"172.30.0.1/16",
+            "fixed-cidr":"172.30.8.0/24","ipv6":true,"fixed-cidr-v6":"fd00:9::/64","ip":"127.0.0.1","icc":false,
+            "host-gateway-ips":["192.0.2.1"],"dns":["192.0.2.53"],"dns-search":["a.example"],"dns-opts":["ndots:1"],
+            "ip-masq":false,"userland-proxy":false,"iptables":true,
+            "default-network-opts":{"bridge":{"com.docker.network.driver.mtu":"1400"}}}"#;
+        let engine = settings("", file).unwrap().engine;
+        let bridge = engine.bridge.unwrap();
+        assert_eq!(bridge.address.unwrap().to_string(), "172.30.0.1/16");
+        assert_eq!(bridge.fixed.unwrap().to_string(), "172.30.8.0/24");
+        assert!(bridge.ipv6 && !bridge.icc && !bridge.masquerade && bridge.binding.unwrap().is_loopback());
+        assert_eq!(
+            (engine.pools.len(), engine.dns.servers.len(), engine.host_gateways.len()),
+            (1, 1, 1)
+        );
+        let flags = settings(
+            "--default-address-pool base=10.201.0.0/16,size=26 --icc=false --ipv6 --dns 192.0.2.9",
+            "{}",
+        );
+        let engine = flags.unwrap().engine;
+        assert_eq!(engine.pools[0].size, 26);
+        assert!(!engine.bridge.as_ref().unwrap().icc && engine.bridge.unwrap().ipv6);
+    }
+
+    #[test]
+    fn what_networks_cannot_have_is_refused_by_name() {
+        for (file, words) in [
+            (
+                r#"{"default-address-pools":[{"base":"10.0.0.0/16","size":8}]}"#,
+                "default-address-pools",
+            ),
+            (r#"{"default-address-pools":[{"base":"x","size":8}]}"#, "no subnet"),
+            (
+                r#"{"bip":"10.0.0.1"}"#,
+                "bip: \"10.0.0.1\" is no address with its prefix",
+            ),
+            (
+                r#"{"bip":"10.0.0.1/24","fixed-cidr":"10.0.1.0/24"}"#,
+                "fixed-cidr: 10.0.1.0/24 is not in bip",
+            ),
+            (r#"{"fixed-cidr-v6":"fd00::/64"}"#, "\"ipv6\": true"),
+            (r#"{"ip":"x"}"#, "ip: invalid IP address: x"),
+            (r#"{"dns":["x"]}"#, "dns: invalid IP address: x"),
+            (r#"{"dns-search":["a b"]}"#, "a b is not a valid domain"),
+            (
+                r#"{"host-gateway-ips":["1.2.3.4","1.2.3.5"]}"#,
+                "only one IPv4 host gateway",
+            ),
+            (r#"{"iptables":false}"#, "iptables: false"),
+            (r#"{"ip6tables":false}"#, "ip6tables: false"),
+            (r#"{"ip-forward":false}"#, "--internal"),
+            (r#"{"allow-direct-routing":true}"#, "gateway_mode_ipv4"),
+            (r#"{"default-gateway":"1.2.3.4"}"#, "--gateway"),
+            (r#"{"firewall-backend":"iptables"}"#, "nftables"),
+            (r#"{"bridge":"none","ipv6":true}"#, "--bridge=none"),
+        ] {
+            let message = refusal("", file);
+            assert!(message.contains(words), "{file}: {message}");
+        }
+        let twice = refusal("--dns 8.8.8.8", r#"{"dns":["1.1.1.1"]}"#);
+        assert!(
+            twice.contains("dns: (from flag: [\"8.8.8.8\"], from file: [\"1.1.1.1\"])"),
+            "{twice}"
+        );
+    }
+
+    #[test]
     fn what_is_not_known_is_named() {
         assert!(refusal("", r#"{"no-such":1}"#).contains("no-such"));
         assert!(refusal("", r#"{"log-opts":{"max-size":"1m"}}"#).contains("log-opts"));
@@ -326,6 +377,7 @@ mod tests {
             "--data-root rel",
             "-b name-much-too-long",
             "-b none --mtu 9",
+            "--publish-through output",
         ] {
             assert!(settings(line, "").is_err(), "{line}");
         }

@@ -59,9 +59,15 @@ pub struct Serve {
     /// File with the password for it
     #[arg(long, value_name = "file", requires = "upstream_user")]
     pub upstream_password_file: Option<PathBuf>,
+    /// Who gives tokens for the one upstream, where that is not of its own domain
+    #[arg(long, value_name = "host")]
+    pub upstream_token_server: Option<String>,
     /// For how long a tag is believed before the upstream is asked again [default: 1m]
     #[arg(long, value_name = "duration", value_parser = duration)]
     pub upstream_ttl: Option<Duration>,
+    /// Keep at most so much of what came from upstreams: what was not asked for longest goes first ("20GB")
+    #[arg(long, value_name = "size", value_parser = size)]
+    pub cache_size: Option<u64>,
     /// Users and bcrypt hashes, as `htpasswd -B` writes them
     #[arg(long, value_name = "file")]
     pub htpasswd: Option<PathBuf>,
@@ -130,6 +136,16 @@ impl Gc {
             upload_expiry: self.upload_expiry,
             dry_run: self.dry_run,
         })
+    }
+}
+
+/// `20GB`, or `20g`, as everywhere in Docker's world.
+pub fn size(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{text:?} is no size: 500MB and 20GB are");
+    let parsed = ferry_kit::units::ram_in_bytes(text).map_err(|_| wrong())?;
+    match u64::try_from(parsed).map_err(|_| wrong())? {
+        0 => Err("0 keeps nothing: leave it out for no bound".to_owned()),
+        size => Ok(size),
     }
 }
 

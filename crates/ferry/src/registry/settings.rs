@@ -9,7 +9,7 @@ use ferry_registry::{AuthConfig, Caching, Collection, FileSystemOptions, Limits,
 use serde::Deserialize;
 use tracing_subscriber::filter::LevelFilter;
 
-use super::flags::{Serve, duration};
+use super::flags::{Serve, duration, size};
 use super::upstream::Given;
 
 /// Between two collections.
@@ -24,6 +24,7 @@ pub struct File {
     upstreams: Option<Vec<Given>>,
     upstream_except: Option<Vec<String>>,
     upstream_ttl: Option<String>,
+    cache_size: Option<String>,
     metrics_listen: Option<SocketAddr>,
     read_only: Option<bool>,
     allow_delete: Option<bool>,
@@ -54,6 +55,8 @@ pub struct Settings {
     /// Repositories that are no upstream's.
     pub upstream_except: Vec<String>,
     pub upstream_ttl: Duration,
+    /// Bytes of what came from upstreams.
+    pub cache_size: Option<u64>,
     pub options: Options,
     pub limits: Limits,
     pub storage: FileSystemOptions,
@@ -94,15 +97,23 @@ impl Settings {
             false => flags.upstream,
         };
         if let Some(user) = flags.upstream_user {
-            let [upstream] = upstreams.as_mut_slice() else {
-                bail!(
-                    "--upstream-user is for one upstream, and there are {}: the file has users for several",
-                    upstreams.len()
-                );
-            };
+            let upstream = only(&mut upstreams, "--upstream-user")?;
             (upstream.user, upstream.password_file) = (Some(user), flags.upstream_password_file);
         }
+        if let Some(server) = flags.upstream_token_server {
+            only(&mut upstreams, "--upstream-token-server")?.token_server = Some(server);
+        }
         let except = Some(flags.upstream_except).filter(|list| !list.is_empty());
+        let cache_size = match (flags.cache_size, file.cache_size) {
+            (None, Some(text)) => match size(&text) {
+                Ok(size) => Some(size),
+                Err(error) => bail!("cache-size: {error}"),
+            },
+            (flag, _) => flag,
+        };
+        if cache_size.is_some() && upstreams.is_empty() {
+            bail!("cache-size is for what comes from upstreams, of which there are none: give --upstream as well");
+        }
         let ttl = time("upstream-ttl", flags.upstream_ttl, file.upstream_ttl)?;
         let defaults = (Options::default(), Limits::default(), FileSystemOptions::default());
         let read_only = flags.read_only || file.read_only.unwrap_or(false);
@@ -133,6 +144,7 @@ impl Settings {
             upstreams,
             upstream_except: except.or(file.upstream_except).unwrap_or_default(),
             upstream_ttl: ttl.unwrap_or(Caching::default().ttl),
+            cache_size,
             options: Options {
                 read_only,
                 delete: flags.allow_delete || file.allow_delete.unwrap_or(false),
@@ -159,6 +171,15 @@ impl Settings {
             interval: (!interval.is_zero()).then_some(interval),
             log_level: level(flags.log_level.or(file.log_level).as_deref().unwrap_or("info"))?,
         })
+    }
+}
+
+/// The upstream that a flag is for.
+fn only<'a>(upstreams: &'a mut [Given], flag: &str) -> Result<&'a mut Given> {
+    let count = upstreams.len();
+    match upstreams {
+        [upstream] => Ok(upstream),
+        _ => bail!("{flag} is for one upstream, and there are {count}: the file has it for each of several"),
     }
 }
 
@@ -235,6 +256,12 @@ mod tests {
         let of_flags = settings(line, file).unwrap();
         assert_eq!((of_flags.upstreams.len(), of_flags.upstream_ttl), (1, Duration::ZERO));
         assert_eq!(of_flags.upstreams[0].user.as_deref(), Some("u"));
+        let line = "--root /r --upstream http://a.b --upstream-token-server c.d:1 --cache-size 20GB";
+        let of_flags = settings(line, r#"{"cache-size":"1m"}"#).unwrap();
+        assert_eq!(of_flags.upstreams[0].token_server.as_deref(), Some("c.d:1"));
+        assert_eq!(of_flags.cache_size, Some(20 << 30));
+        let of_file = settings("--root /r --upstream http://a.b", r#"{"cache-size":"1m"}"#).unwrap();
+        assert_eq!(of_file.cache_size, Some(1 << 20));
     }
 
     #[test]
@@ -259,6 +286,11 @@ mod tests {
             ),
             ("--root /r", r#"{"upstreams":[{"url":"http://a.b","no-such":1}]}"#),
             ("--root /r", r#"{"upstream-ttl":"soon"}"#),
+            ("--root /r --cache-size 1GB", "{}"),
+            ("--root /r --upstream http://a.b --cache-size 0", "{}"),
+            ("--root /r --upstream http://a.b --cache-size much", "{}"),
+            ("--root /r --upstream http://a.b", r#"{"cache-size":"-1"}"#),
+            ("--root /r --upstream-token-server c.d", "{}"),
             ("--root /r --listen here", "{}"),
             ("--root /r --tls-cert /c", "{}"),
             ("--root /r --gc-grace -1s", "{}"),

@@ -38,6 +38,12 @@ impl Site {
                 Auth::new(auth, &key)?
             }
         };
+        let caching = Caching {
+            places: upstream::places(&settings.upstreams, &settings.upstream_except, environment)?,
+            ttl: settings.upstream_ttl,
+            size: settings.cache_size,
+            ..Caching::default()
+        };
         let tls = settings.tls.as_ref().map(Acceptor::read).transpose()?;
         let listen = |address, tls| Listener::bind(address, tls).with_context(|| format!("listen on {address}"));
         let mut listeners = Vec::new();
@@ -46,26 +52,25 @@ impl Site {
             if settings.auth.is_none() && !address.ip().is_loopback() && !settings.options.read_only {
                 tracing::warn!(%address, "everybody who reaches this port can push: set --htpasswd or rights");
             }
-            let address = listener.address().context("read the port that was given")?;
-            tracing::info!(%address, tls = tls.is_some(), root = %settings.root.display(), "the registry listens");
             listeners.push(listener);
         }
+        let metrics = settings
+            .metrics_listen
+            .map(|address| listen(address, None))
+            .transpose()?;
+        // Nothing can fail from here on.
         for given in &settings.upstreams {
             tracing::info!(name = given.name, url = given.url, "the registry is a cache");
         }
-        let caching = Caching {
-            places: upstream::places(&settings.upstreams, &settings.upstream_except, environment)?,
-            ttl: settings.upstream_ttl,
-            ..Caching::default()
-        };
+        for listener in &listeners {
+            let address = listener.address().context("read the port that was given")?;
+            tracing::info!(%address, tls = tls.is_some(), root = %settings.root.display(), "the registry listens");
+        }
         Ok(Self {
             registry: Registry::with_upstreams(storage.clone(), auth, settings.options, caching),
             storage,
             listeners,
-            metrics: settings
-                .metrics_listen
-                .map(|address| listen(address, None))
-                .transpose()?,
+            metrics,
             limits: settings.limits,
             collection: settings.collection,
             interval: settings.interval,
@@ -89,6 +94,8 @@ impl Site {
                 shutdown.clone(),
             ));
         }
+        let (registry, until) = (self.registry.clone(), shutdown.clone());
+        tasks.spawn(async move { registry.keep_within(until).await });
         let controlled = control::listen(self.storage, metrics.clone(), shutdown.clone());
         tasks.spawn(async move {
             if let Err(error) = controlled.await {

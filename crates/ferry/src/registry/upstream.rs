@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use ferry_distribution::{Client, Credentials, Error, Mirror, Options, Repository};
+use ferry_distribution::{Client, Credentials, Error, Mirror, Options, Repository, TokenServers};
 use ferry_image::{Digest, Reference};
-use ferry_registry::{Asked, Fetched, Incoming, Name, Places, Reference as Wanted, Tag, Trouble, Upstream, Why};
+use ferry_registry::{
+    Asked, Descriptor, Fetched, Incoming, Name, Places, Reference as Wanted, Tag, Trouble, Upstream, Why,
+};
 use futures_util::StreamExt as _;
 use serde::Deserialize;
 
@@ -26,6 +28,8 @@ pub struct Given {
     pub url: String,
     pub user: Option<String>,
     pub password_file: Option<PathBuf>,
+    /// `host` or `host:port` of the server that gives tokens, where that is not of the upstream's domain.
+    pub token_server: Option<String>,
 }
 
 impl std::str::FromStr for Given {
@@ -44,6 +48,7 @@ impl std::str::FromStr for Given {
             url: url.to_owned(),
             user: None,
             password_file: None,
+            token_server: None,
         })
     }
 }
@@ -115,6 +120,8 @@ impl Remote {
         let mut options: Options = registries.settings(environment)?.client;
         options.limits.attempts = ATTEMPTS;
         options.limits.connect = CONNECT;
+        // Nobody watches what this one's password is sent to (CVE-2026-33540).
+        options.token_servers = TokenServers::OwnDomain(given.token_server.iter().cloned().collect());
         // Whoever asks us can wait as well.
         options.limits.retry_after = Duration::ZERO;
         Ok(Self {
@@ -227,6 +234,21 @@ impl Upstream for Remote {
         Box::pin(async move {
             let (repository, _) = self.repository(name)?;
             self.judge(name, repository.tags().await)
+        })
+    }
+
+    fn referrers<'a>(&'a self, name: &'a Name, subject: &'a Digest) -> Asked<'a, Vec<Descriptor>> {
+        Box::pin(async move {
+            let (repository, _) = self.repository(name)?;
+            let found = self.judge(name, repository.referrers(subject, None).await)?;
+            let described = |found: ferry_distribution::Descriptor| Descriptor {
+                media_type: found.media_type,
+                digest: found.digest,
+                size: found.size,
+                artifact_type: found.artifact_type,
+                annotations: Some(found.annotations).filter(|notes| !notes.is_empty()),
+            };
+            Ok(found.map(|found| found.into_iter().map(described).collect()))
         })
     }
 }

@@ -130,9 +130,12 @@ impl<'a> Run<'a> {
     fn print(&mut self, value: &Val<'a>) {
         let known = |names: &[&str]| value.key.is_some_and(|key| names.contains(&key));
         match &*value.value {
-            Value::Null if known(self.options.lists) => self.out.push_str("[]"),
+            Value::Null if known(self.options.lists) || known(self.options.structs) => self.out.push_str("[]"),
             Value::Null if known(self.options.maps) => self.out.push_str("map[]"),
             Value::Null => self.out.push_str("<no value>"),
+            value if known(self.options.structs) => {
+                print::structure(&mut self.out, value, known(self.options.maps), self.options);
+            }
             value => print::plain(&mut self.out, value),
         }
     }

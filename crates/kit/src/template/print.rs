@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
+use super::Options;
 use crate::gofmt;
 
 /// The largest width or precision of a verb, as in Go.
@@ -54,6 +55,46 @@ pub(super) fn plain(out: &mut String, value: &Value) {
             }
             out.push(']');
         }
+    }
+}
+
+/// `%v` of a struct, of a list of them, or of a map to them: objects inside are structs, too, unless their key is a map's.
+pub(super) fn structure(out: &mut String, value: &Value, is_map: bool, options: &Options<'_>) {
+    match value {
+        Value::Array(items) => {
+            out.push('[');
+            for (index, item) in items.iter().enumerate() {
+                out.push_str(if index > 0 { " " } else { "" });
+                structure(out, item, false, options);
+            }
+            out.push(']');
+        }
+        Value::Object(entries) if is_map => {
+            let mut sorted: Vec<_> = entries.iter().collect();
+            sorted.sort_by_key(|(key, _)| *key);
+            out.push_str("map[");
+            for (index, (key, item)) in sorted.into_iter().enumerate() {
+                out.push_str(if index > 0 { " " } else { "" });
+                out.push_str(key);
+                out.push(':');
+                structure(out, item, false, options);
+            }
+            out.push(']');
+        }
+        Value::Object(fields) => {
+            out.push('{');
+            for (index, (key, item)) in fields.iter().enumerate() {
+                out.push_str(if index > 0 { " " } else { "" });
+                let is_map = options.maps.contains(&key.as_str());
+                match item {
+                    Value::Null if is_map => out.push_str("map[]"),
+                    Value::Null => out.push_str("[]"),
+                    item => structure(out, item, is_map, options),
+                }
+            }
+            out.push('}');
+        }
+        other => plain(out, other),
     }
 }
 

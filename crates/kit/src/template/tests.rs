@@ -198,6 +198,24 @@ fn a_missing_key_prints_no_value_by_default_and_a_struct_refuses_it() {
 }
 
 #[test]
+fn structs_print_their_values_and_maps_inside_their_keys() {
+    let value = json!({
+        "IPAM": {"Driver": "default", "Options": null, "Config": [{"Subnet": "a", "Gateway": "", "Aux": {"y": 1, "x": 2}}]},
+        "Containers": {"b": {"Name": "n"}, "a": {"Name": ""}},
+        "Config": null,
+    });
+    let options = Options {
+        maps: &["Options", "Aux", "Containers"],
+        structs: &["IPAM", "Config", "Containers"],
+        ..Options::default()
+    };
+    let print = |text: &str| Template::parse(text).unwrap().execute_with(&value, &options).unwrap();
+    assert_eq!(print("{{.IPAM}}"), "{default map[] [{a  map[x:2 y:1]}]}");
+    assert_eq!(print("{{.IPAM.Config}}{{.Config}}"), "[{a  map[x:2 y:1]}][]");
+    assert_eq!(print("{{.Containers}}"), "map[a:{} b:{n}]");
+}
+
+#[test]
 fn methods_of_the_top_level_take_arguments() {
     let label = |name: &str, arguments: &[Value]| match (name, arguments) {
         ("Label", [Value::String(key)]) => Some(Ok(Value::from(format!("<{key}>")))),

@@ -119,7 +119,9 @@ impl Encoder<'_> {
                     w.text(2, name);
                 });
             }
-            Command::AddRule(rule) => self.rule(rule, next())?,
+            Command::AddRule(rule) => self.rule(rule, None, wire::CREATE | wire::APPEND, next())?,
+            Command::InsertRule(rule) => self.rule(rule, None, wire::CREATE, next())?,
+            Command::InsertRuleBefore { rule, handle } => self.rule(rule, Some(*handle), wire::CREATE, next())?,
             Command::DeleteRule { chain, handle } => {
                 check(chain)?;
                 self.message(DEL_RULE, 0, next(), |w| {
@@ -166,12 +168,12 @@ impl Encoder<'_> {
         });
     }
 
-    fn rule(&mut self, rule: &Rule, sequence: u32) -> Result<()> {
+    fn rule(&mut self, rule: &Rule, before: Option<u64>, flags: u16, sequence: u32) -> Result<()> {
         check(&rule.chain)?;
         let comment = rule.comment.as_deref().map(userdata).transpose()?;
         let (table, family) = (self.batch.table.clone(), self.batch.family);
         let mut failed = None;
-        self.message(NEW_RULE, wire::CREATE | wire::APPEND, sequence, |w| {
+        self.message(NEW_RULE, flags, sequence, |w| {
             w.text(1, &table);
             w.text(2, &rule.chain);
             w.nest(4, |w| {
@@ -186,6 +188,9 @@ impl Encoder<'_> {
                     .iter()
                     .find_map(|statement| body.statement(statement).err());
             });
+            if let Some(handle) = before {
+                w.attribute(6, &handle.to_be_bytes());
+            }
             if let Some(comment) = &comment {
                 w.attribute(7, comment);
             }

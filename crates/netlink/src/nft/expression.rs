@@ -26,12 +26,24 @@ pub enum Statement {
     /// Counts packets and bytes.
     Counter,
     SetMark(u32),
+    /// Writes a port of TCP or UDP into the packet, checksum included: translation without connection tracking, in a chain
+    /// that sees the packets of both directions.
+    SetPort {
+        which: PortOf,
+        port: u16,
+    },
     /// Source address translation to the address of the link the packet leaves by.
     Masquerade,
     Nat {
         kind: NatKind,
         target: NatTarget,
     },
+    /// Destination translation to this host: the address of the link the packet came by, and the port if given.
+    Redirect {
+        port: Option<u16>,
+    },
+    /// Connection tracking does not see the packet; only before it does ([`super::priority::RAW`]).
+    NoTrack,
     Reject(Reject),
 }
 
@@ -59,6 +71,29 @@ pub enum Field {
     /// What kind of address the destination is, by the routing table.
     FibDaddrType,
     FibSaddrType,
+    /// Whether answers to the source would leave by the link that the packet came by; in chains that come before routing, at
+    /// input and at forward. Compare it with [`Value::Present`].
+    FibSaddrIif,
+}
+
+/// A port that can be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PortOf {
+    TcpSource,
+    TcpDestination,
+    UdpSource,
+    UdpDestination,
+}
+
+impl PortOf {
+    pub(super) fn field(self) -> Field {
+        match self {
+            PortOf::TcpSource => Field::TcpSport,
+            PortOf::TcpDestination => Field::TcpDport,
+            PortOf::UdpSource => Field::UdpSport,
+            PortOf::UdpDestination => Field::UdpDport,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +107,8 @@ pub enum Operator {
 pub enum Value {
     /// A link's name, at most 15 bytes.
     Interface(String),
+    /// Every link whose name starts so: 1 to 15 bytes. In a set only where it has intervals.
+    InterfacePrefix(String),
     Address(IpAddr),
     /// Only to compare with, not in sets (there: [`super::Key::Prefix`]).
     Prefix(IpAddr, u8),
@@ -86,6 +123,7 @@ pub enum Value {
     CtState(Vec<CtState>),
     CtStatus(CtStatus),
     AddressType(AddressType),
+    Present(bool),
 }
 
 /// `NF_CT_STATE_BIT` of linux/netfilter/nf_conntrack_common.h.

@@ -6,7 +6,7 @@ use super::expression::{
     AddressType, CtState, CtStatus, Field, NatKind, NatTarget, Operator, Reject, Statement, Value, Verdict,
 };
 use super::set::{Data, Element, ElementData, Key, Set, Type};
-use super::{Base, Batch, Chain, ChainKind, Command, Family, Hook, Policy};
+use super::{Base, Batch, Chain, ChainKind, Command, Family, Hook, Policy, Rule};
 
 impl Display for Batch {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -27,17 +27,10 @@ impl Batch {
             Command::AddChain(Chain { name, base: Some(base) }) => format!("add chain {table} {name} {{ {base} }}"),
             Command::DeleteChain(name) => format!("delete chain {table} {name}"),
             Command::FlushChain(name) => format!("flush chain {table} {name}"),
-            Command::AddRule(rule) => {
-                let comment = rule
-                    .comment
-                    .as_ref()
-                    .map(|comment| format!(" comment {comment:?}"))
-                    .unwrap_or_default();
-                format!(
-                    "add rule {table} {} {}{comment}",
-                    rule.chain,
-                    joined(&rule.statements, " ")
-                )
+            Command::AddRule(rule) => format!("add rule {table} {}", rule.describe()),
+            Command::InsertRule(rule) => format!("insert rule {table} {}", rule.describe()),
+            Command::InsertRuleBefore { rule, handle } => {
+                format!("insert rule {table} {} handle {handle} {}", rule.chain, rule.words())
             }
             Command::DeleteRule { chain, handle } => format!("delete rule {table} {chain} handle {handle}"),
             Command::AddSet(set) => {
@@ -52,6 +45,18 @@ impl Batch {
                 format!("delete element {table} {set} {{ {} }}", joined(elements, ", "))
             }
         }
+    }
+}
+
+impl Rule {
+    fn describe(&self) -> String {
+        format!("{} {}", self.chain, self.words())
+    }
+
+    fn words(&self) -> String {
+        let comment = self.comment.as_ref().map(|comment| format!(" comment {comment:?}"));
+        let statements = joined(&self.statements, " ");
+        format!("{statements}{}", comment.unwrap_or_default())
     }
 }
 
@@ -127,6 +132,7 @@ impl Display for Statement {
             Statement::VerdictMap { fields, map } => write!(f, "{} vmap @{map}", joined(fields, " . ")),
             Statement::Verdict(verdict) => verdict.fmt(f),
             Statement::Counter => f.write_str("counter"),
+            Statement::SetPort { which, port } => write!(f, "{} set {port}", which.field()),
             Statement::SetMark(mark) => write!(f, "meta mark set {mark:#x}"),
             Statement::Masquerade => f.write_str("masquerade"),
             Statement::Nat { kind, target } => {
@@ -148,6 +154,9 @@ impl Display for Statement {
                     }
                 }
             }
+            Statement::Redirect { port: None } => f.write_str("redirect"),
+            Statement::Redirect { port: Some(port) } => write!(f, "redirect to :{port}"),
+            Statement::NoTrack => f.write_str("notrack"),
             Statement::Reject(Reject::PortUnreachable) => f.write_str("reject with icmpx port-unreachable"),
             Statement::Reject(Reject::AdminProhibited) => f.write_str("reject with icmpx admin-prohibited"),
             Statement::Reject(Reject::TcpReset) => f.write_str("reject with tcp reset"),
@@ -178,6 +187,7 @@ impl Display for Field {
             Field::CtMark => "ct mark",
             Field::FibDaddrType => "fib daddr type",
             Field::FibSaddrType => "fib saddr type",
+            Field::FibSaddrIif => "fib saddr . iif oif",
         })
     }
 }
@@ -186,6 +196,7 @@ impl Display for Value {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Value::Interface(name) => write!(f, "{name:?}"),
+            Value::InterfacePrefix(prefix) => write!(f, "\"{prefix}*\""),
             Value::Address(address) => address.fmt(f),
             Value::Prefix(address, prefix) => write!(f, "{address}/{prefix}"),
             Value::Port(port) => port.fmt(f),
@@ -200,6 +211,8 @@ impl Display for Value {
             Value::CtState(states) => f.write_str(&joined(states, ",")),
             Value::CtStatus(CtStatus::Snat) => f.write_str("snat"),
             Value::CtStatus(CtStatus::Dnat) => f.write_str("dnat"),
+            Value::Present(true) => f.write_str("exists"),
+            Value::Present(false) => f.write_str("missing"),
             Value::AddressType(AddressType::Unicast) => f.write_str("unicast"),
             Value::AddressType(AddressType::Local) => f.write_str("local"),
             Value::AddressType(AddressType::Broadcast) => f.write_str("broadcast"),

@@ -11,7 +11,9 @@ pub struct Set {
     /// More than one: the key is their concatenation.
     pub key: Vec<Type>,
     pub data: Option<Data>,
-    /// Elements may be ranges and prefixes.
+    /// Elements may be ranges and prefixes, none of which overlaps another. With several fields in the key each change
+    /// costs the kernel time for all there is: 20 ms at 10,000 elements, 1.5 s to add these. Single values belong into
+    /// a set without intervals, which takes them in 15 ms.
     pub interval: bool,
 }
 

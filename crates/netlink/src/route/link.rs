@@ -27,6 +27,42 @@ pub struct Link {
     pub kind: Option<String>,
 }
 
+/// What went through a link since it was made (`struct rtnl_link_stats64`), seen from this end: what a container
+/// receives is what the host's end of its veth pair transmits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Statistics {
+    pub received: Traffic,
+    pub transmitted: Traffic,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traffic {
+    pub bytes: u64,
+    pub packets: u64,
+    pub errors: u64,
+    pub dropped: u64,
+}
+
+pub fn statistics(message: Message<'_>) -> Option<Statistics> {
+    if message.kind != request::NEW_LINK {
+        return None;
+    }
+    let counters = wire::attribute(message.payload.get(16..)?, request::IFLA_STATS64)?;
+    let counter = |number: usize| wire::u64_at(counters, number * 8);
+    let traffic = |first: usize| {
+        Some(Traffic {
+            packets: counter(first)?,
+            bytes: counter(first + 2)?,
+            errors: counter(first + 4)?,
+            dropped: counter(first + 6)?,
+        })
+    };
+    Some(Statistics {
+        received: traffic(0)?,
+        transmitted: traffic(1)?,
+    })
+}
+
 pub fn parse(message: Message<'_>) -> Option<Link> {
     if message.kind != request::NEW_LINK {
         return None;

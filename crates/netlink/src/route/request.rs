@@ -4,19 +4,26 @@ use std::fmt;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
+use super::kind::Child;
+use super::lanes::Part;
+use super::path::Path;
+use super::rate::{self, Tbf};
+use super::redirect::{self, Direction};
 use crate::wire::{self, Writer};
 use crate::{Error, Result};
 
 pub const NEW_LINK: u16 = 16;
-const DEL_LINK: u16 = 17;
+pub const DEL_LINK: u16 = 17;
 pub const GET_LINK: u16 = 18;
 const SET_LINK: u16 = 19;
 const NEW_ADDRESS: u16 = 20;
-const DEL_ADDRESS: u16 = 21;
+pub const DEL_ADDRESS: u16 = 21;
 pub const GET_ADDRESS: u16 = 22;
 const NEW_ROUTE: u16 = 24;
 const DEL_ROUTE: u16 = 25;
 pub const GET_ROUTE: u16 = 26;
+const NEW_NEIGHBOUR: u16 = 28;
+pub const GET_NEIGHBOUR: u16 = 30;
 const DEL_NEIGHBOUR: u16 = 29;
 
 pub const INET: u8 = 2;
@@ -25,17 +32,24 @@ pub const INET6: u8 = 10;
 pub const IFLA_ADDRESS: u16 = 1;
 pub const IFLA_IFNAME: u16 = 3;
 pub const IFLA_MTU: u16 = 4;
+pub const IFLA_LINK: u16 = 5;
 pub const IFLA_MASTER: u16 = 10;
+pub const IFLA_STATS64: u16 = 23;
 pub const IFLA_OPERSTATE: u16 = 16;
 pub const IFLA_LINKINFO: u16 = 18;
 pub const IFLA_IFALIAS: u16 = 20;
 const IFLA_AF_SPEC: u16 = 26;
 pub const IFLA_GROUP: u16 = 27;
-const IFLA_NET_NS_FD: u16 = 28;
+pub const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_NUM_TX_QUEUES: u16 = 31;
 const IFLA_NUM_RX_QUEUES: u16 = 32;
 pub const IFLA_INFO_KIND: u16 = 1;
-const IFLA_INFO_DATA: u16 = 2;
+pub const IFLA_INFO_DATA: u16 = 2;
+const IFLA_INFO_SLAVE_KIND: u16 = 4;
+const IFLA_INFO_SLAVE_DATA: u16 = 5;
+const IFLA_BRPORT_MODE: u16 = 4;
+const IFLA_BRPORT_LEARNING: u16 = 8;
+const IFLA_BRPORT_ISOLATED: u16 = 33;
 const IFLA_BR_FORWARD_DELAY: u16 = 1;
 const IFLA_BR_STP_STATE: u16 = 5;
 const IFLA_INET_CONF: u16 = 1;
@@ -52,7 +66,16 @@ pub const RTA_DST: u16 = 1;
 pub const RTA_OIF: u16 = 4;
 pub const RTA_GATEWAY: u16 = 5;
 pub const RTA_TABLE: u16 = 15;
-const NDA_DST: u16 = 1;
+pub const NDA_DST: u16 = 1;
+/// NUD_PERMANENT.
+pub const PERMANENT: u16 = 0x80;
+const NDA_LLADDR: u16 = 2;
+
+pub const MAIN: u8 = 254;
+pub const BOOT: u8 = 3;
+pub const UNICAST: u8 = 1;
+pub const UNIVERSE: u8 = 0;
+pub const LINK: u8 = 253;
 
 /// `IFNAMSIZ` is 16 with the NUL, `IFALIASZ` 256.
 const NAME_LENGTH: usize = 15;
@@ -110,6 +133,19 @@ pub struct Change<'a> {
     pub without_link_local: bool,
     /// Per-link IPv4 sysctls, which netlink can set without /proc.
     pub ipv4: &'a [(Ipv4Setting, u32)],
+    /// What it does as a port of a bridge, which it must be already.
+    pub port: Port,
+}
+
+/// How a bridge treats one of its ports; `None` leaves what it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Port {
+    /// It exchanges frames with ports that are not isolated, and with the bridge itself, alone.
+    pub isolated: Option<bool>,
+    /// A frame may leave by the port it came in by.
+    pub hairpin: Option<bool>,
+    /// The bridge notes which addresses are behind it. Off, they have to be given, or frames to them go everywhere.
+    pub learning: Option<bool>,
 }
 
 /// `IPV4_DEVCONF_*` of linux/ip.h.
@@ -148,16 +184,72 @@ pub enum Request<'a> {
         address: IpAddr,
         prefix: u8,
     },
+    /// Adds the address or, where the link has it, gives it these properties. With `undetected` an IPv6 address is
+    /// usable at once: nobody is asked whether it is taken (RFC 4862, duplicate address detection).
+    ReplaceAddress {
+        link: u32,
+        address: IpAddr,
+        prefix: u8,
+        undetected: bool,
+    },
     DeleteAddress {
         link: u32,
         address: IpAddr,
         prefix: u8,
     },
+    /// Fails where a route to the same destination with the same metric exists.
+    AddPath(Path),
+    /// Takes the place of a route to the same destination with the same metric.
+    ReplacePath(Path),
+    DeletePath(Path),
     AddRoute(Gateway),
     DeleteRoute(Gateway),
+    /// A link of its own kind, on another one or on none.
+    CreateChild(Child<'a>),
+    /// Limits what leaves by a link, instead of what limited it before. A limit that is there changes in place: nothing
+    /// that waits in it is lost. With a smaller burst what waits may be larger than it, and then all waits for ever: delete
+    /// it first.
+    ReplaceRate {
+        link: u32,
+        rate: Tbf,
+    },
+    /// Removes the queueing discipline of a link.
+    DeleteRate {
+        link: u32,
+    },
+    /// A part of the lanes in the token bucket that [`Request::ReplaceRate`] made.
+    Lanes {
+        link: u32,
+        part: Part,
+    },
+    /// Makes the place where a link's filters are; fails with EEXIST where there is one.
+    AddFilters {
+        link: u32,
+    },
+    /// Sends what the link sends or receives over another link first, which needs its place ([`Request::AddFilters`]).
+    Redirect {
+        link: u32,
+        direction: Direction,
+        to: u32,
+    },
+    DeleteRedirect {
+        link: u32,
+        direction: Direction,
+    },
+    /// Adds or replaces an entry that never expires and that no answer changes.
+    AddNeighbour {
+        link: u32,
+        address: IpAddr,
+        mac: [u8; 6],
+    },
     DeleteNeighbour {
         link: u32,
         address: IpAddr,
+    },
+    /// The bridge that `port` belongs to sends frames for `mac` there, whoever else says that he has it.
+    AddForward {
+        port: u32,
+        mac: [u8; 6],
     },
 }
 
@@ -183,13 +275,27 @@ impl Request<'_> {
             Request::DeleteAddress { address, prefix, .. } => ("delete address", format!("{address}/{prefix}")),
             Request::AddRoute(route) => ("add route to", route.to_string()),
             Request::DeleteRoute(route) => ("delete route to", route.to_string()),
+            Request::CreateChild(child) => (child.kind.operation(), child.name.to_owned()),
+            Request::ReplaceAddress { address, prefix, .. } => ("set address", format!("{address}/{prefix}")),
+            Request::AddPath(path) => ("add route to", path.to_string()),
+            Request::ReplacePath(path) => ("set route to", path.to_string()),
+            Request::DeletePath(path) => ("delete route to", path.to_string()),
+            Request::ReplaceRate { link, .. } => ("limit the rate of link", format!("#{link}")),
+            Request::DeleteRate { link } => ("remove the limit of link", format!("#{link}")),
+            Request::Lanes { link, part } => ("make lanes in the limit of link", format!("#{link} ({part:?})")),
+            Request::AddFilters { link } => ("prepare for filters link", format!("#{link}")),
+            Request::Redirect { link, to, .. } => ("redirect link", format!("#{link} to #{to}")),
+            Request::DeleteRedirect { link, .. } => ("no longer redirect link", format!("#{link}")),
+            Request::AddNeighbour { address, .. } => ("add neighbour", address.to_string()),
             Request::DeleteNeighbour { address, .. } => ("delete neighbour", address.to_string()),
+            Request::AddForward { port, .. } => ("fix the address behind port", format!("#{port}")),
         }
     }
 
     pub(super) fn write(&self, w: &mut Writer, sequence: u32) -> Result<()> {
         let ask = wire::REQUEST | wire::ACK;
         let make = ask | wire::CREATE | wire::EXCL;
+        let put = ask | wire::CREATE | wire::REPLACE;
         match self {
             Request::CreateBridge(bridge) => {
                 check(bridge.name, NAME_LENGTH)?;
@@ -204,7 +310,13 @@ impl Request<'_> {
                 check(change.name.unwrap_or("-"), NAME_LENGTH)?;
                 check(change.alias.unwrap_or("-"), ALIAS_LENGTH)?;
                 let head = Head::new(link, change.up)?;
-                w.message(SET_LINK, ask, sequence, |w| {
+                // Only NEWLINK reads what concerns a port; without CREATE it changes what is there, as SETLINK does.
+                let kind = if change.port == Port::default() {
+                    SET_LINK
+                } else {
+                    NEW_LINK
+                };
+                w.message(kind, ask, sequence, |w| {
                     head.write(w);
                     write_change(w, change);
                 });
@@ -219,16 +331,78 @@ impl Request<'_> {
             }),
             Request::AddAddress { link, address, prefix } => {
                 w.message(NEW_ADDRESS, make, sequence, |w| {
-                    write_address(w, *link, *address, *prefix);
+                    write_address(w, *link, *address, *prefix, 0);
+                });
+            }
+            Request::ReplaceAddress {
+                link,
+                address,
+                prefix,
+                undetected,
+            } => {
+                const NODAD: u8 = 2;
+                let flags = if *undetected && address.is_ipv6() { NODAD } else { 0 };
+                w.message(NEW_ADDRESS, put, sequence, |w| {
+                    write_address(w, *link, *address, *prefix, flags);
                 });
             }
             Request::DeleteAddress { link, address, prefix } => {
                 w.message(DEL_ADDRESS, ask, sequence, |w| {
-                    write_address(w, *link, *address, *prefix);
+                    write_address(w, *link, *address, *prefix, 0);
                 });
             }
             Request::AddRoute(route) => w.message(NEW_ROUTE, make, sequence, |w| write_route(w, route)),
             Request::DeleteRoute(route) => w.message(DEL_ROUTE, ask, sequence, |w| write_route(w, route)),
+            Request::AddPath(path) => w.message(NEW_ROUTE, make, sequence, |w| path.write(w)),
+            Request::ReplacePath(path) => w.message(NEW_ROUTE, put, sequence, |w| path.write(w)),
+            Request::DeletePath(path) => w.message(DEL_ROUTE, ask, sequence, |w| path.write(w)),
+            Request::CreateChild(child) => {
+                check(child.name, NAME_LENGTH)?;
+                child.check()?;
+                w.message(NEW_LINK, make, sequence, |w| child.write(w));
+            }
+            Request::ReplaceRate { link, rate } => {
+                rate.check()?;
+                w.message(rate::NEW_QDISC, put, sequence, |w| rate.write(w, *link));
+            }
+            Request::DeleteRate { link } => w.message(rate::DEL_QDISC, ask, sequence, |w| rate::head(w, *link)),
+            Request::Lanes { link, part } => {
+                let flags = if let Part::Limit(..) = part { put } else { make };
+                w.message(part.kind(), flags, sequence, |w| part.write(w, *link));
+            }
+            Request::AddFilters { link } => {
+                w.message(rate::NEW_QDISC, make, sequence, |w| redirect::write_place(w, *link));
+            }
+            Request::Redirect { link, direction, to } => {
+                w.message(redirect::NEW_FILTER, make, sequence, |w| {
+                    redirect::write(w, *link, *direction, *to);
+                });
+            }
+            Request::DeleteRedirect { link, direction } => {
+                w.message(redirect::DEL_FILTER, ask, sequence, |w| {
+                    redirect::write_filter(w, *link, *direction);
+                });
+            }
+            Request::AddNeighbour { link, address, mac } => w.message(NEW_NEIGHBOUR, put, sequence, |w| {
+                w.put(&[family(*address), 0, 0, 0]);
+                w.put(&link.to_ne_bytes());
+                w.put(&PERMANENT.to_ne_bytes());
+                w.put(&[0; 2]);
+                put_ip(w, NDA_DST, *address);
+                w.attribute(NDA_LLADDR, mac);
+            }),
+            Request::AddForward { port, mac } => w.message(NEW_NEIGHBOUR, put, sequence, |w| {
+                const BRIDGE: u8 = 7;
+                /// `NUD_NOARP`: an entry that does not age.
+                const STATIC: u16 = 0x40;
+                /// `NTF_MASTER | NTF_STICKY`: the master's, and it stays at its port.
+                const FLAGS: u8 = 0x04 | 0x40;
+                w.put(&[BRIDGE, 0, 0, 0]);
+                w.put(&port.to_ne_bytes());
+                w.put(&STATIC.to_ne_bytes());
+                w.put(&[FLAGS, 0]);
+                w.attribute(NDA_LLADDR, mac);
+            }),
             Request::DeleteNeighbour { link, address } => w.message(DEL_NEIGHBOUR, ask, sequence, |w| {
                 w.put(&[family(*address), 0, 0, 0]);
                 w.put(&link.to_ne_bytes());
@@ -279,7 +453,7 @@ impl<'a> Head<'a> {
     }
 }
 
-fn write_head(w: &mut Writer, index: u32, up: Option<bool>) {
+pub fn write_head(w: &mut Writer, index: u32, up: Option<bool>) {
     w.put(&[0; 4]);
     w.put(&index.to_ne_bytes());
     w.put(&(if up == Some(true) { IFF_UP } else { 0 }).to_ne_bytes());
@@ -326,7 +500,7 @@ fn write_veth(w: &mut Writer, veth: &Veth<'_>) {
 }
 
 /// Without this a veth gets a queue for every possible CPU on each end and uses the first alone.
-fn one_queue(w: &mut Writer) {
+pub fn one_queue(w: &mut Writer) {
     w.u32(IFLA_NUM_TX_QUEUES, 1);
     w.u32(IFLA_NUM_RX_QUEUES, 1);
 }
@@ -355,6 +529,9 @@ fn write_change(w: &mut Writer, change: &Change<'_>) {
     if let Some(netns) = change.netns {
         w.u32(IFLA_NET_NS_FD, netns.as_raw_fd().cast_unsigned());
     }
+    if change.port != Port::default() {
+        write_port(w, change.port);
+    }
     if change.without_link_local || !change.ipv4.is_empty() {
         w.nest(IFLA_AF_SPEC, |w| {
             if !change.ipv4.is_empty() {
@@ -376,8 +553,26 @@ fn write_change(w: &mut Writer, change: &Change<'_>) {
     }
 }
 
-fn write_address(w: &mut Writer, link: u32, address: IpAddr, prefix: u8) {
-    w.put(&[family(address), prefix, 0, 0]);
+fn write_port(w: &mut Writer, port: Port) {
+    let flags = [
+        (IFLA_BRPORT_MODE, port.hairpin),
+        (IFLA_BRPORT_LEARNING, port.learning),
+        (IFLA_BRPORT_ISOLATED, port.isolated),
+    ];
+    w.nest(IFLA_LINKINFO, |w| {
+        w.text(IFLA_INFO_SLAVE_KIND, "bridge");
+        w.nest(IFLA_INFO_SLAVE_DATA, |w| {
+            for (kind, flag) in flags {
+                if let Some(flag) = flag {
+                    w.attribute(kind, &[u8::from(flag)]);
+                }
+            }
+        });
+    });
+}
+
+fn write_address(w: &mut Writer, link: u32, address: IpAddr, prefix: u8, flags: u8) {
+    w.put(&[family(address), prefix, flags, 0]);
     w.put(&link.to_ne_bytes());
     put_ip(w, IFA_LOCAL, address);
     put_ip(w, IFA_ADDRESS, address);
@@ -390,11 +585,6 @@ fn write_address(w: &mut Writer, link: u32, address: IpAddr, prefix: u8) {
 }
 
 fn write_route(w: &mut Writer, route: &Gateway) {
-    const MAIN: u8 = 254;
-    const BOOT: u8 = 3;
-    const UNIVERSE: u8 = 0;
-    const LINK: u8 = 253;
-    const UNICAST: u8 = 1;
     let inet = route
         .gateway
         .or(route.destination.map(|(address, _)| address))
@@ -417,11 +607,11 @@ fn write_route(w: &mut Writer, route: &Gateway) {
     }
 }
 
-fn family(address: IpAddr) -> u8 {
+pub fn family(address: IpAddr) -> u8 {
     if address.is_ipv4() { INET } else { INET6 }
 }
 
-fn put_ip(w: &mut Writer, kind: u16, address: IpAddr) {
+pub fn put_ip(w: &mut Writer, kind: u16, address: IpAddr) {
     match address {
         IpAddr::V4(v4) => w.attribute(kind, &v4.octets()),
         IpAddr::V6(v6) => w.attribute(kind, &v6.octets()),

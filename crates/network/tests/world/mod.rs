@@ -3,7 +3,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,123 @@ use std::time::Duration;
 
 use ferry_netlink::Route;
 use ferry_netlink::route::{Change, LinkId, Request};
-use ferry_network::namespace;
+use ferry_network::network::{Bridge, Driver, Gateway, Range};
+use ferry_network::{Attach, Config, Draft, Endpoint, Fabric, Limits, Live, Plan, Record, Result, namespace};
+
+/// The machine outside, and the host as it sees it; see [`outside`].
+pub const FAR: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
+pub const NEAR: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+
+/// An engine without a network.
+pub fn fabric() -> Fabric {
+    Fabric::new(Config::default(), Record::default()).unwrap()
+}
+
+pub fn network(fabric: &Fabric, draft: Draft) -> String {
+    fabric.create(draft).unwrap().id
+}
+
+pub fn on(network: &str) -> Attach {
+    Attach {
+        network: network.to_owned(),
+        ..Attach::default()
+    }
+}
+
+pub fn join(fabric: &Fabric, network: &str) -> (OwnedFd, Endpoint) {
+    let (netns, mut endpoints) = fabric.attach(vec![on(network)]).unwrap();
+    (netns, endpoints.remove(0))
+}
+
+/// A network with a bridge named so, and subnets that are chosen.
+pub fn draft(name: &str) -> Draft {
+    Draft {
+        id: format!("id of {name}"),
+        name: name.to_owned(),
+        driver: Driver::Bridge(options(name)),
+        v4: true,
+        v6: false,
+        ranges: Vec::new(),
+        internal: false,
+        mtu: 1500,
+        prefix: "eth".to_owned(),
+        automatic: false,
+    }
+}
+
+pub fn options(link: &str) -> Bridge {
+    Bridge {
+        link: link.to_owned(),
+        icc: true,
+        masquerade: true,
+        source: None,
+        binding: None,
+        gateway4: Gateway::Nat,
+        gateway6: Gateway::Nat,
+    }
+}
+
+/// An engine with the one network `ferry0`, 172.17.0.0/16.
+pub struct Default {
+    pub fabric: Fabric,
+    id: String,
+}
+
+impl Default {
+    pub fn new(config: Config, record: Record) -> Self {
+        Self::of(config, record, draft("ferry0"))
+    }
+
+    pub fn of(config: Config, record: Record, draft: Draft) -> Self {
+        let fabric = Fabric::new(config, record).unwrap();
+        let range = Range {
+            subnet: "172.17.0.0/16".parse().unwrap(),
+            gateway: None,
+            pool: None,
+            reserved: Vec::new(),
+        };
+        let draft = Draft {
+            ranges: vec![range],
+            automatic: true,
+            ..draft
+        };
+        let id = fabric.create(draft).unwrap().id;
+        Self { fabric, id }
+    }
+
+    pub fn attach(&self, attach: Attach) -> Result<(OwnedFd, Endpoint)> {
+        let (netns, mut endpoints) = self.fabric.attach(vec![self.on(attach)])?;
+        Ok((netns, endpoints.remove(0)))
+    }
+
+    pub fn configure(&self, netns: BorrowedFd<'_>, attach: Attach) -> Result<Endpoint> {
+        Ok(self.fabric.configure(netns, vec![self.on(attach)])?.remove(0))
+    }
+
+    pub fn detach(&self, endpoint: &Endpoint) -> Result<()> {
+        self.fabric.detach(endpoint)
+    }
+
+    pub fn reconcile(&self, endpoints: &[Endpoint]) -> Result<Plan> {
+        self.fabric.reconcile(&[Live {
+            holder: "c".to_owned(),
+            endpoints: endpoints.to_vec(),
+            ports: Vec::new(),
+            limits: Limits::default(),
+        }])
+    }
+
+    pub fn shutdown(&self) -> Result<()> {
+        self.fabric.shutdown()
+    }
+
+    fn on(&self, attach: Attach) -> Attach {
+        Attach {
+            network: self.id.clone(),
+            ..attach
+        }
+    }
+}
 
 pub struct World {
     pub host: OwnedFd,

@@ -28,9 +28,10 @@ const COST_MAX: u32 = 15;
 /// How often the file is looked at for changes.
 const LOOK: Duration = Duration::from_secs(2);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    Right,
+    /// With the hash that the file has of it.
+    Right(Arc<str>),
     Wrong,
 }
 
@@ -111,9 +112,15 @@ impl Passwords {
 
     /// What is remembered.
     pub fn known(&self, user: &str, password: &str) -> Option<Verdict> {
-        let (_, version) = self.users();
+        let (users, version) = self.users();
         let since = self.remembered.get(&self.remember(version, user, password))?;
-        (since.elapsed() < REMEMBERED).then_some(Verdict::Right)
+        let hash = users.hashes.get(user)?;
+        (since.elapsed() < REMEMBERED).then(|| Verdict::Right(hash.clone()))
+    }
+
+    /// The hash of a user's password; `None` for somebody who is no user, or no more.
+    pub fn hash(&self, user: &str) -> Option<Arc<str>> {
+        self.users().0.hashes.get(user).cloned()
     }
 
     /// `None` when too many are asking.
@@ -121,18 +128,20 @@ impl Passwords {
         let turn = tokio::time::timeout(PATIENCE, self.turns.acquire()).await.ok()?.ok()?;
         let (users, version) = self.users();
         let known = users.hashes.get(user).cloned();
-        let exists = known.is_some();
-        let (hash, text) = (known.unwrap_or_else(|| users.usual.clone()), password.to_owned());
+        let (hash, text) = (
+            known.clone().unwrap_or_else(|| users.usual.clone()),
+            password.to_owned(),
+        );
         let right = tokio::task::spawn_blocking(move || bcrypt::verify(text, &hash).unwrap_or(false)).await;
         drop(turn);
-        if !(exists && right.unwrap_or(false)) {
+        let Some(hash) = known.filter(|_| right.unwrap_or(false)) else {
             return Some(Verdict::Wrong);
-        }
+        };
         let key = self.remember(version, user, password);
         self.remembered.remove(&key);
         self.remembered
             .insert(&key, Instant::now(), 1, self.remembered.changes());
-        Some(Verdict::Right)
+        Some(Verdict::Right(hash))
     }
 }
 
@@ -193,8 +202,9 @@ mod tests {
         assert_eq!(passwords.verify("ann", "wrong").await, Some(Verdict::Wrong));
         assert_eq!(passwords.verify("bob", "secret").await, Some(Verdict::Wrong));
         assert_eq!(passwords.verify("nobody", "").await, Some(Verdict::Wrong));
-        assert_eq!(passwords.verify("ann", "secret").await, Some(Verdict::Right));
-        assert_eq!(passwords.known("ann", "secret"), Some(Verdict::Right));
+        let right = Some(Verdict::Right(hash.as_str().into()));
+        assert_eq!(passwords.verify("ann", "secret").await, right);
+        assert_eq!(passwords.known("ann", "secret"), right);
         assert_eq!(passwords.known("ann", "wrong"), None);
         for line in ["ann", ":x", "ann:$apr1$x$y", "ann:plain", "ann:{SHA}x"] {
             fs::write(&path, line).unwrap();
@@ -222,7 +232,10 @@ mod tests {
         let path = dir.path().join("htpasswd");
         fs::write(&path, format!("ann:{}\n", bcrypt::hash("secret", 4).unwrap())).unwrap();
         let passwords = Passwords::read(&path).unwrap();
-        assert_eq!(passwords.verify("ann", "secret").await, Some(Verdict::Right));
+        assert!(matches!(
+            passwords.verify("ann", "secret").await,
+            Some(Verdict::Right(_))
+        ));
         fs::write(&path, "").unwrap();
         let old = fs::File::options().write(true).open(&path).unwrap();
         old.set_modified(SystemTime::UNIX_EPOCH).unwrap();

@@ -79,6 +79,9 @@ pub struct Claims {
     /// Empty for anonymous.
     pub sub: String,
     pub access: Vec<Grant>,
+    /// [`Signer::stamp`] of the user's password when it was made.
+    #[serde(default)]
+    pub stamp: String,
 }
 
 impl Signer {
@@ -94,8 +97,14 @@ impl Signer {
         &self.service
     }
 
+    /// Another one when a user has another password, of which it says nothing.
+    pub fn stamp(&self, user: &str, hash: &str) -> String {
+        let tag = hmac::sign(&self.key, format!("stamp\0{user}\0{hash}").as_bytes());
+        URL_SAFE_NO_PAD.encode(&tag.as_ref()[..16])
+    }
+
     /// The answer to a token request.
-    pub fn sign(&self, user: Option<&str>, access: &[Grant]) -> Value {
+    pub fn sign(&self, user: Option<&str>, stamp: &str, access: &[Grant]) -> Value {
         // Whole seconds: some clients read nothing else.
         let issued = now().floor();
         let claims = json!({
@@ -106,6 +115,7 @@ impl Signer {
             "nbf": issued,
             "exp": issued + std::time::Duration::from_secs(self.seconds).as_secs_f64(),
             "access": access,
+            "stamp": stamp,
         });
         let header = json!({ "typ": "JWT", "alg": "HS256", "kid": OWN });
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
@@ -139,7 +149,10 @@ mod tests {
 
     fn sign(signer: &Signer) -> String {
         let access = parse_scopes(["repository:a/b:pull,push", "registry:catalog:*"].into_iter());
-        signer.sign(Some("ann"), &access)["token"].as_str().unwrap().to_owned()
+        signer.sign(Some("ann"), "", &access)["token"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     fn verify(signer: &Signer, text: &str, at: f64) -> Result<Claims, String> {

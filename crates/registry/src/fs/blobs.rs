@@ -189,7 +189,8 @@ impl Inner {
             return Ok(false);
         }
         let mut dirs = Vec::new();
-        self.link_blob(to, digest, &mut dirs)
+        self.unmark(to, digest, &mut dirs)
+            .and_then(|()| self.link_blob(to, digest, &mut dirs))
             .map_err(Error::io("link a blob"))?;
         self.sync.sync(dirs).map_err(Error::io("sync a blob's link"))?;
         Ok(true)
@@ -207,10 +208,13 @@ impl Inner {
                 manifest,
             });
         }
-        found(fs::remove_file(&path)).map_err(Error::io("remove a blob's link"))?;
+        let mut dirs: Vec<PathBuf> = path.parent().map(Path::to_owned).into_iter().collect();
+        found(fs::remove_file(&path))
+            .and_then(|_| self.unmark(repository, digest, &mut dirs))
+            .map_err(Error::io("remove a blob's link"))?;
         self.links.remove(&key(repository, digest));
         self.sync
-            .sync(path.parent().map(Path::to_owned))
+            .sync(dirs)
             .map_err(Error::io("sync the removal of a blob's link"))?;
         Ok(true)
     }

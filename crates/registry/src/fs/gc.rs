@@ -21,7 +21,7 @@ use crate::manifest::Manifest;
 use crate::name::Name;
 
 use super::epoch::{Collecting, key};
-use super::paths::{BLOBS, MANIFESTS, REFERRERS, TAGS, digest_of};
+use super::paths::{BLOBS, COPIES, MANIFESTS, REFERRERS, TAGS, digest_of};
 use super::{FileSystem, Inner, blobs, found, listing, millis};
 
 /// The kernel's clock for files may be a tick behind.
@@ -140,6 +140,22 @@ impl Run<'_> {
             }
         }
         linked.extend(live.iter().map(key));
+        self.take_marks(name)
+    }
+
+    /// Marks of copies that never came, because the process died in between.
+    fn take_marks(&mut self, name: &Name) -> io::Result<()> {
+        let paths = &self.inner.paths;
+        for digest in listing::entries(&paths.part(name, COPIES))?
+            .iter()
+            .filter_map(|name| digest_of(name))
+        {
+            let is_loose = !paths.blob(name, &digest).exists() && !paths.manifest(name, &digest).exists();
+            if is_loose && !self.collection.dry_run {
+                let take = || self.inner.unmark(name, &digest, &mut self.dirs);
+                self.collecting.unless_pinned(&digest, take).transpose()?;
+            }
+        }
         Ok(())
     }
 
@@ -187,6 +203,7 @@ impl Run<'_> {
             if old && !self.collection.dry_run {
                 fs::remove_file(&path)?;
                 self.inner.links.remove(&blobs::key(name, digest));
+                self.inner.unmark(name, digest, &mut self.dirs)?;
             }
             Ok::<_, io::Error>(old)
         });
@@ -288,7 +305,7 @@ impl Inner {
                 let _ = fs::remove_dir(self.paths.part(&name, REFERRERS).join(subject));
             }
             let mut full = false;
-            for part in [TAGS, MANIFESTS, BLOBS, REFERRERS] {
+            for part in [TAGS, MANIFESTS, BLOBS, REFERRERS, COPIES] {
                 full |= !self.remove_if_empty(&self.paths.part(&name, part))?;
             }
             if full {

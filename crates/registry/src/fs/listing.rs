@@ -11,7 +11,7 @@ use ferry_image::Digest;
 use crate::backend::{Error, Referrers, Result};
 use crate::name::{NAME_MAX, Name, Tag};
 
-use super::paths::{BLOBS, MANIFESTS, TAGS, digest_of, file_name};
+use super::paths::{BLOBS, COPIES, MANIFESTS, TAGS, digest_of, file_name};
 use super::{Inner, found};
 
 /// `None` when there is no such repository.
@@ -29,13 +29,13 @@ pub fn entries(dir: &Path) -> io::Result<Vec<String>> {
     names.collect()
 }
 
-/// Every repository below a directory: what has blobs or manifests.
+/// Every repository below a directory: what has blobs or manifests, or was about to.
 pub fn names(root: &Path) -> io::Result<BTreeSet<Name>> {
     let mut names = BTreeSet::new();
     let mut waiting = vec![String::new()];
     while let Some(prefix) = waiting.pop() {
         for entry in entries(&root.join(&prefix))? {
-            if entry == BLOBS || entry == MANIFESTS {
+            if [BLOBS, MANIFESTS, COPIES].contains(&entry.as_str()) {
                 names.extend(prefix.parse::<Name>());
             } else if !entry.starts_with('_') && prefix.len() + entry.len() < NAME_MAX {
                 let slash = if prefix.is_empty() { "" } else { "/" };
@@ -132,10 +132,17 @@ mod tests {
     #[test]
     fn repositories_nest() {
         let dir = tempfile::tempdir().unwrap();
-        for path in ["a/_blobs", "a/b/_manifests", "a/b/c/d/_blobs", "Bad/_blobs", "empty/x"] {
+        for path in [
+            "a/_blobs",
+            "a/b/_manifests",
+            "a/b/c/d/_blobs",
+            "Bad/_blobs",
+            "empty/x",
+            "e/_copies",
+        ] {
             fs::create_dir_all(dir.path().join(path)).unwrap();
         }
         let names: Vec<_> = names(dir.path()).unwrap().iter().map(ToString::to_string).collect();
-        assert_eq!(names, ["a", "a/b", "a/b/c/d"]);
+        assert_eq!(names, ["a", "a/b", "a/b/c/d", "e"]);
     }
 }

@@ -96,7 +96,10 @@ impl Inner {
             return Ok(None);
         };
         let Some(content) = self.small(&digest)? else {
-            tracing::error!(%repository, %digest, "the content of a manifest is lost: push it again");
+            // Else it was taken away in between.
+            if path.exists() {
+                tracing::error!(%repository, %digest, "the content of a manifest is lost: push it again");
+            }
             return Ok(None);
         };
         let media_type: Arc<str> = record.media_type.into();
@@ -146,13 +149,17 @@ impl Inner {
     pub(super) fn put_manifest(&self, repository: &Name, tag: Option<&Tag>, manifest: &Manifest) -> Result<()> {
         self.pin(manifest);
         self.check(repository, manifest)?;
-        self.store(repository, tag, manifest)
+        let mut dirs = Vec::new();
+        self.unmark(repository, &manifest.digest, &mut dirs)
+            .and_then(|()| self.store(repository, tag, manifest, dirs))
             .map_err(Error::io("store a manifest"))
     }
 
     pub(super) fn keep_manifest(&self, repository: &Name, tag: Option<&Tag>, manifest: &Manifest) -> Result<()> {
         self.pin(manifest);
-        self.store(repository, tag, manifest)
+        let link = self.paths.manifest(repository, &manifest.digest);
+        self.mark(repository, &manifest.digest, &link)
+            .and_then(|()| self.store(repository, tag, manifest, Vec::new()))
             .map_err(Error::io("store a manifest"))
     }
 
@@ -165,10 +172,15 @@ impl Inner {
         self.epoch.pin(named.chain([&manifest.digest]));
     }
 
-    fn store(&self, repository: &Name, tag: Option<&Tag>, manifest: &Manifest) -> io::Result<()> {
+    fn store(
+        &self,
+        repository: &Name,
+        tag: Option<&Tag>,
+        manifest: &Manifest,
+        mut dirs: Vec<PathBuf>,
+    ) -> io::Result<()> {
         let digest = &manifest.digest;
         let content = self.paths.content(digest);
-        let mut dirs = Vec::new();
         if found(fs::read(&content))?.as_deref() != Some(&manifest.content) {
             write(&self.sync, &self.paths, &content, &manifest.content, &mut dirs)?;
         }
@@ -257,15 +269,25 @@ impl Inner {
         Ok(true)
     }
 
-    fn remove_tag(&self, repository: &Name, tag: &Tag, dirs: &mut Vec<PathBuf>) -> io::Result<()> {
+    pub(super) fn remove_tag(&self, repository: &Name, tag: &Tag, dirs: &mut Vec<PathBuf>) -> io::Result<()> {
         found(fs::remove_file(self.paths.tag(repository, tag)))?;
         self.tags.remove(&tag_key(repository, tag));
         dirs.push(self.paths.part(repository, TAGS));
         Ok(())
     }
 
-    /// Takes the link and the entry with its subject; its tags are gone.
+    /// Takes the link, the entry with its subject, and the mark of a copy; its tags are gone.
     pub(super) fn remove_manifest(
+        &self,
+        repository: &Name,
+        digest: &Digest,
+        dirs: &mut Vec<PathBuf>,
+    ) -> io::Result<()> {
+        self.remove_manifest_link(repository, digest, dirs)?;
+        self.unmark(repository, digest, dirs)
+    }
+
+    pub(super) fn remove_manifest_link(
         &self,
         repository: &Name,
         digest: &Digest,

@@ -20,6 +20,7 @@ pub const BLOBS: &str = "_blobs";
 pub const MANIFESTS: &str = "_manifests";
 pub const TAGS: &str = "_tags";
 pub const REFERRERS: &str = "_referrers";
+pub const COPIES: &str = "_copies";
 
 impl Paths {
     pub fn new(root: &Path) -> Self {
@@ -67,6 +68,10 @@ impl Paths {
 
     pub fn referrers(&self, repository: &Name, subject: &Digest) -> PathBuf {
         self.part(repository, REFERRERS).join(file_name(subject))
+    }
+
+    pub fn copy(&self, repository: &Name, digest: &Digest) -> PathBuf {
+        self.part(repository, COPIES).join(file_name(digest))
     }
 
     pub fn upload(&self, id: UploadId) -> PathBuf {

@@ -269,9 +269,13 @@ impl Inner {
     }
 
     /// Makes the content of a file in an upload a blob. The caller is inside the epoch.
-    fn place_blob(&self, repository: &Name, data: &Path, digest: &Digest) -> io::Result<()> {
+    fn place_blob(&self, repository: &Name, data: &Path, digest: &Digest, copy: bool) -> io::Result<()> {
         self.epoch.pin([digest]);
         let mut dirs = Vec::new();
+        match copy {
+            true => self.mark(repository, digest, &self.paths.blob(repository, digest))?,
+            false => self.unmark(repository, digest, &mut dirs)?,
+        }
         // Also when it is there: what is pushed again mends what was damaged.
         place(&self.sync, &self.paths, data, &self.paths.content(digest), &mut dirs)?;
         // A link leads to content, whatever happens.
@@ -372,7 +376,14 @@ impl FileSystem {
         ended.map(|()| upload.offset())
     }
 
-    pub(super) async fn finish_upload(&self, repository: &Name, id: UploadId, digest: &Digest) -> Result<u64> {
+    /// `copy` when it is one of what an upstream has.
+    pub(super) async fn finish_upload(
+        &self,
+        repository: &Name,
+        id: UploadId,
+        digest: &Digest,
+        copy: bool,
+    ) -> Result<u64> {
         let upload = self.0.upload(repository, id)?;
         upload.take_turn();
         let mut sink = upload.sink.clone().lock_owned().await;
@@ -391,7 +402,7 @@ impl FileSystem {
             let mut sink = sink;
             let placed = match verdict {
                 Ok(()) => inner
-                    .place_blob(&repository, &upload.data(), &digest)
+                    .place_blob(&repository, &upload.data(), &digest, copy)
                     .map_err(Error::io("put a blob in its place")),
                 Err(error) => Err(error),
             };

@@ -30,10 +30,10 @@ pub async fn get<B: Backend>(
         false => Intent::Pull,
     };
     let found = match remote {
-        None => registry.0.backend.blob(name, digest, intent).await?.map(Found::Here),
+        None => registry.0.backend.blob(name, digest, intent).await?.map(Found::here),
         Some(remote) if method == Method::HEAD => {
             let size = registry.blob_size_through(name, digest, remote).await?;
-            size.map(Found::Here)
+            size.map(Found::here)
         }
         Some(remote) => registry.blob_through(name, digest, remote).await?,
     };

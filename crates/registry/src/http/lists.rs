@@ -86,17 +86,22 @@ pub async fn catalog<B: Backend>(registry: &Registry<B>, caller: &Caller, query:
     Ok(response)
 }
 
-pub async fn referrers<B: Backend>(registry: &Registry<B>, name: &Name, subject: &Digest, query: &Query) -> Answer {
+pub async fn referrers<B: Backend>(
+    registry: &Registry<B>,
+    (name, remote): (&Name, Option<&Remote>),
+    subject: &Digest,
+    query: &Query,
+) -> Answer {
     let limit = query.limit(REFERRERS)?.max(1);
     let after = query
         .get("last")
         .map(|text| text.parse::<Digest>().map_err(|_| Invalid::Digest))
         .transpose()?;
-    let mut page = registry
-        .0
-        .backend
-        .referrers(name, subject, after.as_ref(), limit)
-        .await?;
+    let after = after.as_ref();
+    let (mut page, stale) = match remote {
+        None => (registry.0.backend.referrers(name, subject, after, limit).await?, false),
+        Some(remote) => registry.referrers_through(name, remote, subject, after, limit).await?,
+    };
     let kind = query.get("artifactType").filter(|kind| !kind.is_empty());
     if let Some(kind) = kind {
         page.manifests
@@ -106,6 +111,9 @@ pub async fn referrers<B: Backend>(registry: &Registry<B>, name: &Name, subject:
     response
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static(media::OCI_INDEX));
+    if let Some(remote) = remote.filter(|_| stale) {
+        through::warn(response.headers_mut(), &*remote.upstream);
+    }
     if kind.is_some() {
         response
             .headers_mut()

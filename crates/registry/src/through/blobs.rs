@@ -13,7 +13,7 @@ use ferry_image::Digest;
 use futures_util::{Stream, StreamExt as _, stream};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use crate::backend::{Append, Backend, Content, Error, Incoming, Intent};
+use crate::backend::{Append, Backend, Content, Error, Hold, Incoming, Intent};
 use crate::failure::{Answer, Code, Failure};
 use crate::http::Registry;
 use crate::name::{Name, UploadId};
@@ -31,7 +31,11 @@ const CHUNKS: usize = 512;
 /// A blob that is here, or on its way.
 #[derive(Clone, Debug)]
 pub enum Found {
-    Here(u64),
+    /// A copy stays at least until this is dropped.
+    Here {
+        size: u64,
+        _hold: Option<Hold>,
+    },
     Coming(Arc<Coming>),
 }
 
@@ -41,6 +45,8 @@ pub struct Coming {
     size: u64,
     id: UploadId,
     state: watch::Receiver<State>,
+    /// What comes last is read from its place.
+    hold: Hold,
 }
 
 #[derive(Clone, Debug)]
@@ -52,9 +58,13 @@ enum State {
 }
 
 impl Found {
+    pub fn here(size: u64) -> Self {
+        Self::Here { size, _hold: None }
+    }
+
     pub fn size(&self) -> u64 {
         match self {
-            Self::Here(size) => *size,
+            Self::Here { size, .. } => *size,
             Self::Coming(coming) => coming.size,
         }
     }
@@ -71,8 +81,14 @@ impl<B: Backend> Registry<B> {
 
     /// A blob, which begins to come if it is not here. A small one has come, then.
     pub(crate) async fn blob_through(&self, name: &Name, digest: &Digest, remote: &Remote) -> Answer<Option<Found>> {
+        // First, so that what is here is still here when it is opened.
+        let hold = self.0.backend.hold(digest);
         if let Some(size) = self.0.backend.blob(name, digest, Intent::Pull).await? {
-            return Ok(Some(Found::Here(size)));
+            self.0.backend.used(name, digest);
+            return Ok(Some(Found::Here {
+                size,
+                _hold: Some(hold),
+            }));
         }
         let (registry, of, which, from) = (self.clone(), name.clone(), digest.clone(), remote.clone());
         let key = format!("{name}@{digest}");
@@ -92,7 +108,10 @@ impl<B: Backend> Registry<B> {
         let ended = state.wait_for(|state| !matches!(state, State::Running(_))).await;
         match ended.map(|state| state.clone()) {
             Ok(State::Failed(why)) => Err(bad_gateway(&why)),
-            Ok(_) => Ok(Some(Found::Here(coming.size))),
+            Ok(_) => Ok(Some(Found::Here {
+                size: coming.size,
+                _hold: Some(hold),
+            })),
             Err(_) => Err(lost()),
         }
     }
@@ -106,15 +125,16 @@ impl<B: Backend> Registry<B> {
     ) -> Answer<Option<Found>> {
         // Perhaps it has just come.
         if let Some(size) = self.0.backend.blob(&name, &digest, Intent::Pull).await? {
-            return Ok(Some(Found::Here(size)));
+            return Ok(Some(Found::here(size)));
         }
         let busy = |_| Failure::later("too many blobs are being fetched from upstream: try again later", 5);
-        let permit = self.0.through.room.clone().try_acquire_owned().map_err(busy)?;
+        let permit = self.0.through.turns.clone().try_acquire_owned().map_err(busy)?;
         let Some((size, body)) = remote.upstream.blob(&remote.name, &digest).await? else {
             return Ok(None);
         };
         let id = self.0.backend.begin(&name).await?;
         let (say, state) = watch::channel(State::Running(0));
+        let hold = self.0.backend.hold(&digest);
         let filling = Filling {
             registry: self,
             name,
@@ -127,7 +147,7 @@ impl<B: Backend> Registry<B> {
             _permit: permit,
         };
         tokio::spawn(filling.run(body));
-        Ok(Some(Found::Coming(Arc::new(Coming { size, id, state }))))
+        Ok(Some(Found::Coming(Arc::new(Coming { size, id, state, hold }))))
     }
 }
 
@@ -195,8 +215,10 @@ impl<B: Backend> Filling<B> {
         if at != self.size {
             return Err(format!("{at} of {} bytes came", self.size));
         }
-        let finished = backend.finish(&self.name, self.id, &self.digest).await;
-        finished.map(drop).map_err(|error| told(&error))
+        let kept = backend.keep_blob(&self.name, self.id, &self.digest).await;
+        let size = kept.map_err(|error| told(&error))?;
+        self.registry.grown(size);
+        Ok(())
     }
 }
 
@@ -253,6 +275,7 @@ pub fn body<B: Backend>(
         at: from,
         to,
         open: None,
+        _hold: coming.hold.clone(),
     };
     Body::from_stream(stream::try_unfold(reading, |mut reading| async move {
         Ok::<_, io::Error>(reading.next().await?.map(|bytes| (bytes, reading)))
@@ -269,6 +292,7 @@ struct Reading<B> {
     at: u64,
     to: u64,
     open: Option<Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>>,
+    _hold: Hold,
 }
 
 impl<B: Backend> Reading<B> {

@@ -32,6 +32,7 @@ impl<B: Backend> Registry<B> {
             Reference::Tag(_) => through.known(&key).map(|checked| checked.stale),
         };
         if let (Some(stored), Some(stale)) = (here, stale) {
+            self.0.backend.used(name, &stored.digest);
             return Ok(Some(Found { stored, stale }));
         }
         let (registry, name, reference, remote) = (self.clone(), name.clone(), reference.clone(), remote.clone());
@@ -66,6 +67,7 @@ impl<B: Backend> Registry<B> {
     ) -> Answer<Option<Found>> {
         let fetched = match remote.upstream.digest(&remote.name, tag).await {
             Ok(Some(digest)) if digest == stored.digest => {
+                self.0.backend.used(name, &digest);
                 self.0.through.note(key(name, reference), false);
                 return Ok(Some(Found { stored, stale: false }));
             }
@@ -87,6 +89,7 @@ impl<B: Backend> Registry<B> {
     fn stale(&self, name: &Name, reference: &Reference, stored: Stored, trouble: &Trouble) -> Found {
         tracing::warn!(repository = %name, %reference, cause = %trouble, "what is here is given, and may be old");
         self.0.metrics.stale.inc();
+        self.0.backend.used(name, &stored.digest);
         self.0.through.note(key(name, reference), true);
         Found { stored, stale: true }
     }
@@ -107,7 +110,10 @@ impl<B: Backend> Registry<B> {
         };
         self.0.metrics.fetched(stored.content.len());
         match self.0.backend.keep_manifest(name, tag, manifest).await {
-            Ok(()) => self.0.through.note(key(name, reference), false),
+            Ok(()) => {
+                self.0.through.note(key(name, reference), false);
+                self.grown(u64::try_from(stored.content.len()).unwrap_or(0));
+            }
             // Whoever asked can have it nevertheless.
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);

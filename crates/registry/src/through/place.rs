@@ -102,6 +102,7 @@ mod tests {
 
     use super::*;
     use crate::backend::Incoming;
+    use crate::manifest::Descriptor;
     use crate::name::{Reference, Tag};
     use crate::upstream::{Asked, Fetched};
 
@@ -125,6 +126,9 @@ mod tests {
             Box::pin(async { Ok(None) })
         }
         fn tags<'a>(&'a self, _: &'a Name) -> Asked<'a, Vec<String>> {
+            Box::pin(async { Ok(None) })
+        }
+        fn referrers<'a>(&'a self, _: &'a Name, _: &'a Digest) -> Asked<'a, Vec<Descriptor>> {
             Box::pin(async { Ok(None) })
         }
     }

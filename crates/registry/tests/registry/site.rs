@@ -72,13 +72,20 @@ impl Site {
 
     /// Users `ro` (of the group readers), `rw` and `other`. All such sites take each other's tokens.
     pub fn with_rules(rules: Vec<Rule>) -> Self {
+        Self::with_users(&["ro", "rw", "other"], &["ro"], rules)
+    }
+
+    /// The same with these users, and these in the group readers.
+    pub fn with_users(users: &[&str], readers: &[&str], rules: Vec<Rule>) -> Self {
         let dir = scratch();
-        let hash = bcrypt::hash("secret", 4).unwrap();
-        let users: String = ["ro", "rw", "other"].map(|user| format!("{user}:{hash}\n")).concat();
+        let users: String = users.iter().map(|user| user_line(user)).collect();
         std::fs::write(dir.path().join("htpasswd"), users).unwrap();
         let config = AuthConfig {
             htpasswd: Some(dir.path().join("htpasswd")),
-            groups: BTreeMap::from([("readers".to_owned(), vec!["ro".to_owned()])]),
+            groups: BTreeMap::from([(
+                "readers".to_owned(),
+                readers.iter().map(|&user| user.to_owned()).collect(),
+            )]),
             rights: Some(rules),
             ..AuthConfig::default()
         };
@@ -92,6 +99,13 @@ impl Site {
             router: router(Registry::new(storage, auth, options)),
             dir,
         }
+    }
+
+    /// Replaces the file of users in one step.
+    pub fn set_users(&self, lines: &str) {
+        let new = self.dir.path().join("new");
+        std::fs::write(&new, lines).unwrap();
+        std::fs::rename(new, self.dir.path().join("htpasswd")).unwrap();
     }
 
     /// The same directory with another server.
@@ -211,6 +225,12 @@ pub fn scratch() -> TempDir {
     tempfile::tempdir_in("/dev/shm")
         .or_else(|_| tempfile::tempdir())
         .unwrap()
+}
+
+/// A line of htpasswd: the same for a user each time.
+pub fn user_line(user: &str) -> String {
+    static HASH: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| bcrypt::hash("secret", 4).unwrap());
+    format!("{user}:{}\n", *HASH)
 }
 
 pub fn rule(who: &str, repositories: &str, allow: &[Access]) -> Rule {

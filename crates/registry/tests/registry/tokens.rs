@@ -8,7 +8,7 @@ use futures_util::{StreamExt as _, stream};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::site::{Answer, Site, rule};
+use crate::site::{Answer, Site, rule, user_line};
 
 const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded; charset=utf-8");
 
@@ -208,6 +208,62 @@ async fn a_token_is_good_for_its_repository_and_as_long_as_its_user_has_the_righ
     let readers = site.token("ro", "repository:team/a:pull").await;
     let read = other.send(Method::GET, &here, &[("authorization", &readers)], "").await;
     assert_eq!(read.code(), "BLOB_UNKNOWN");
+}
+
+/// GHSA-c9p4-xwr9-rfhx: a group that somebody has left, whatever they hold from before.
+#[tokio::test]
+async fn ghsa_c9p4_xwr9_rfhx_rights_of_a_group_end_with_it() {
+    let rules = || vec![rule("group:readers", "team/**", &[Access::Pull])];
+    let before = Site::with_users(&["ro"], &["ro"], rules());
+    let token = before.token("ro", "repository:team/a:pull").await;
+    let basic = Site::basic("ro");
+    let status = async |site: &Site, shown: &str| {
+        let headers = [("authorization", shown)];
+        site.send(Method::GET, "/v2/team/a/tags/list", &headers, "")
+            .await
+            .status
+    };
+    assert_eq!(status(&before, &token).await, StatusCode::NOT_FOUND);
+    assert_eq!(status(&before, &basic).await, StatusCode::NOT_FOUND);
+    let after = Site::with_users(&["ro"], &[], rules());
+    assert_eq!(status(&after, &token).await, StatusCode::UNAUTHORIZED);
+    assert_eq!(status(&after, &basic).await, StatusCode::FORBIDDEN);
+    let again = after.token("ro", "repository:team/a:pull").await;
+    assert_eq!(status(&after, &again).await, StatusCode::UNAUTHORIZED);
+}
+
+/// GHSA-c9p4-xwr9-rfhx: a user who is removed, or gets another password, while the server runs.
+#[tokio::test]
+async fn ghsa_c9p4_xwr9_rfhx_tokens_end_with_the_password_they_were_given_for() {
+    let everybody = || vec![rule("authenticated", "team/**", &[Access::Pull])];
+    let another = format!("rw:{}\n", bcrypt::hash("another", 4).unwrap());
+    for (users, gone) in [(String::new(), true), (another, false)] {
+        let site = Site::with_users(&["ro", "rw"], &[], everybody());
+        let (mine, theirs) = (
+            site.token("rw", "repository:team/a:pull").await,
+            site.token("ro", "repository:team/a:pull").await,
+        );
+        let basic = Site::basic("rw");
+        let status = async |shown: &str| {
+            let headers = [("authorization", shown)];
+            site.send(Method::GET, "/v2/team/a/tags/list", &headers, "")
+                .await
+                .status
+        };
+        for shown in [&mine, &theirs, &basic] {
+            assert_eq!(status(shown).await, StatusCode::NOT_FOUND);
+        }
+        // Its time tells one file from the other.
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        site.set_users(&(user_line("ro") + &users));
+        let changed = std::time::Instant::now();
+        while status(&mine).await != StatusCode::UNAUTHORIZED {
+            assert!(changed.elapsed().as_secs() < 5, "gone {gone}: the token is still taken");
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        assert_eq!(status(&basic).await, StatusCode::UNAUTHORIZED);
+        assert_eq!(status(&theirs).await, StatusCode::NOT_FOUND, "others keep theirs");
+    }
 }
 
 /// CVE-2025-24976, and the older ways to make a token oneself.

@@ -30,6 +30,9 @@ impl Display for Plan {
                 }
                 Source::Bind { path, recursive } => {
                     write!(f, "{} {}", if *recursive { "rbind" } else { "bind" }, path.display())?;
+                    if !mount.subpath.as_os_str().is_empty() {
+                        write!(f, " below it {}", mount.subpath.display())?;
+                    }
                 }
                 Source::Cgroup => write!(f, "cgroup")?,
             }

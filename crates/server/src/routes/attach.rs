@@ -19,16 +19,8 @@ pub async fn attach(
     query: Query,
     mut request: Request<Body>,
 ) -> Result<Response> {
-    let options = AttachOptions {
-        stdin: query.flag("stdin"),
-        stdout: query.flag("stdout"),
-        stderr: query.flag("stderr"),
-        logs: query.flag("logs") && (query.flag("stdout") || query.flag("stderr")),
-        stream: query.flag("stream"),
-        detach_keys: query.given("detachKeys").map(str::to_owned),
-    };
     let hijack = Hijack::of(&mut request);
-    let attachment = app.engine.containers.attach(&id, &options).await?;
+    let attachment = app.engine.containers.attach(&id, &options(&query)).await?;
     let media = media_type(attachment.tty, version);
     let serve = move |connection| async move { serve(attachment, connection, &id).await };
     hijack
@@ -36,7 +28,19 @@ pub async fn attach(
         .map_err(|error| cannot_take_over(&error))
 }
 
-async fn serve(mut attachment: Attachment, mut connection: Connection, id: &str) {
+pub fn options(query: &Query) -> AttachOptions {
+    AttachOptions {
+        stdin: query.flag("stdin"),
+        stdout: query.flag("stdout"),
+        stderr: query.flag("stderr"),
+        logs: query.flag("logs") && (query.flag("stdout") || query.flag("stderr")),
+        stream: query.flag("stream"),
+        detach_keys: query.given("detachKeys").map(str::to_owned),
+    }
+}
+
+/// Gives the container its client, after what its log has.
+pub async fn serve(mut attachment: Attachment, mut connection: Connection, id: &str) {
     if let Some(mut replay) = attachment.replay.take() {
         loop {
             match replay.next().await {

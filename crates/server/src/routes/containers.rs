@@ -4,12 +4,12 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
 use ferry_api::container::{Config, Create, Update};
-use ferry_api::json;
+use ferry_api::{ApiVersion, json};
 use ferry_engine::container::{ListOptions, Permit};
 use http::{HeaderMap, Request, StatusCode, header};
 
 use crate::failure::{Failure, Result};
-use crate::query::Query;
+use crate::query::{Query, Version};
 use crate::{App, body};
 
 pub async fn list(State(app): State<App>, query: Query) -> Result<Response> {
@@ -25,11 +25,19 @@ pub async fn list(State(app): State<App>, query: Query) -> Result<Response> {
     body::ok(&app.engine.containers.list(&options).await?)
 }
 
-pub async fn create(State(app): State<App>, query: Query, request: Request<Body>) -> Result<Response> {
+/// Before, nobody chose among a container's gateways.
+const GATEWAY_PRIORITY: ApiVersion = ApiVersion::new(1, 48);
+
+pub async fn create(
+    State(app): State<App>,
+    Version(version): Version,
+    query: Query,
+    request: Request<Body>,
+) -> Result<Response> {
     let (parts, body) = request.into_parts();
     let bytes = body::collect(body).await?;
     body::check_type(&parts.headers, bytes.is_empty())?;
-    let create = match body::parse::<Option<Create>>(&bytes)? {
+    let mut create = match body::parse::<Option<Create>>(&bytes)? {
         Some(create) if create.config != Config::default() => create,
         _ => {
             return Err(Failure::invalid(
@@ -37,6 +45,12 @@ pub async fn create(State(app): State<App>, query: Query, request: Request<Body>
             ));
         }
     };
+    if version < GATEWAY_PRIORITY
+        && let Some(networking) = &mut create.networking_config
+    {
+        let endpoints = networking.endpoints_config.iter_mut().flatten();
+        endpoints.for_each(|(_, endpoint)| endpoint.iter_mut().for_each(|endpoint| endpoint.gw_priority = 0));
+    }
     let (name, platform) = (query.given("name"), query.given("platform"));
     let created = app.engine.containers.create(name, platform, create).await?;
     body::answer(StatusCode::CREATED, &created)
@@ -48,6 +62,14 @@ pub async fn inspect(State(app): State<App>, Path(id): Path<String>, query: Quer
 
 pub async fn top(State(app): State<App>, Path(id): Path<String>, query: Query) -> Result<Response> {
     body::ok(&app.engine.containers.top(&id, query.text("ps_args")).await?)
+}
+
+pub async fn changes(State(app): State<App>, Path(id): Path<String>) -> Result<Response> {
+    body::ok(&app.engine.containers.changes(&id).await?)
+}
+
+pub async fn prune(State(app): State<App>, query: Query) -> Result<Response> {
+    body::ok(&app.engine.containers.prune(&query.filters()?).await?)
 }
 
 pub async fn start(
@@ -142,13 +164,23 @@ pub async fn update(State(app): State<App>, Path(id): Path<String>, request: Req
 
 pub async fn remove(State(app): State<App>, Path(id): Path<String>, query: Query) -> Result<StatusCode> {
     if query.flag("link") {
-        return Err(Failure::missing("links"));
+        app.engine.containers.unlink(&id).await?;
+        return Ok(StatusCode::NO_CONTENT);
     }
     app.engine
         .containers
         .remove(&id, query.flag("force"), query.flag("v"))
         .await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// The path of a link, whose name has a slash.
+pub async fn remove_link(
+    State(app): State<App>,
+    Path((child, alias)): Path<(String, String)>,
+    query: Query,
+) -> Result<StatusCode> {
+    remove(State(app), Path(format!("{child}/{alias}")), query).await
 }
 
 fn status(permit: Permit) -> StatusCode {

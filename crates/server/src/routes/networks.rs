@@ -1,8 +1,10 @@
-//! Networks, and what is there of volumes and plugins.
+//! Networks.
 
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use serde_json::{Value, json};
+use ferry_api::network::{Connect, Create, Disconnect};
+use http::{Request, StatusCode};
 
 use crate::failure::{Failure, Result};
 use crate::query::Query;
@@ -12,26 +14,61 @@ pub async fn list(State(app): State<App>, query: Query) -> Result<Response> {
     body::ok(&app.engine.networks.list(&query.filters()?)?)
 }
 
-pub async fn inspect(State(app): State<App>, Path(id): Path<String>) -> Result<Response> {
-    body::ok(&app.engine.networks.inspect(&id)?)
+pub async fn inspect(State(app): State<App>, Path(id): Path<String>, query: Query) -> Result<Response> {
+    // What it shows beyond the rest is of a swarm's networks.
+    if let Some(verbose) = query.given("verbose") {
+        strict(verbose).ok_or_else(|| {
+            Failure::invalid(format!(
+                "invalid value for verbose: {verbose}: strconv.ParseBool: parsing {verbose:?}: invalid syntax"
+            ))
+        })?;
+    }
+    let found = app.engine.networks.inspect(&id)?;
+    if query.given("scope").is_some_and(|scope| scope != found.scope) {
+        return Err(Failure::new(
+            http::StatusCode::NOT_FOUND,
+            format!("network {id} not found"),
+        ));
+    }
+    body::ok(&found)
 }
 
-pub async fn volumes(query: Query) -> Result<Response> {
-    query.filters()?.validate(&["dangling", "name", "driver", "label"])?;
-    body::ok(&json!({"Volumes": [], "Warnings": null}))
+pub async fn create(State(app): State<App>, request: Request<Body>) -> Result<Response> {
+    let request: Create = body::read(request).await?;
+    body::answer(StatusCode::CREATED, &app.engine.networks.create(request).await?)
 }
 
-pub async fn volume(Path(name): Path<String>) -> Failure {
-    Failure::new(http::StatusCode::NOT_FOUND, format!("get {name}: no such volume"))
+pub async fn remove(State(app): State<App>, Path(id): Path<String>) -> Result<StatusCode> {
+    app.engine.networks.remove(&id).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
-/// There is none, which `inspect` without a type asks for too.
-pub async fn plugin(Path(rest): Path<String>) -> Failure {
-    let name = rest.trim_end_matches("/json");
-    Failure::new(http::StatusCode::NOT_FOUND, format!("plugin {name:?} not found"))
+pub async fn connect(State(app): State<App>, Path(id): Path<String>, request: Request<Body>) -> Result<StatusCode> {
+    let request: Connect = body::read(request).await?;
+    app.engine.networks.connect(&id, request).await?;
+    Ok(StatusCode::OK)
 }
 
-pub async fn plugins(query: Query) -> Result<Response> {
-    query.filters()?;
-    body::ok(&Value::Array(Vec::new()))
+pub async fn disconnect(State(app): State<App>, Path(id): Path<String>, request: Request<Body>) -> Result<StatusCode> {
+    let request: Disconnect = body::read(request).await?;
+    app.engine.networks.disconnect(&id, request).await?;
+    Ok(StatusCode::OK)
+}
+
+pub async fn prune(State(app): State<App>, query: Query) -> Result<Response> {
+    body::ok(&app.engine.networks.prune(&query.filters()?).await?)
+}
+
+/// Ferry's own: who has which port of the host.
+pub async fn ports(State(app): State<App>) -> Result<Response> {
+    body::ok(&app.engine.networks.ports().await?)
+}
+
+/// `strconv.ParseBool`.
+fn strict(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
 }

@@ -3,11 +3,18 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use std::time::{Duration, Instant};
+
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
 use super::detach::Detach;
 use crate::wire::AttachRequest;
+
+/// How long the first output waits for the client to have read the answer to its request.
+const HOLD: Duration = Duration::from_millis(250);
+/// How often it is looked whether it has. Nothing tells.
+pub(super) const LOOK: Duration = Duration::from_millis(1);
 
 /// What came of reading from a client.
 pub(super) enum Input {
@@ -24,11 +31,14 @@ pub(super) struct Client {
     pub wants: [bool; 2],
     /// It may still send input.
     pub reading: bool,
-    /// Streams are multiplexed with Docker's 8-byte headers; not for a terminal.
+    /// Streams are multiplexed with Docker's 8-byte headers; not for a terminal, unless asked for.
     framed: bool,
     detach: Option<Detach>,
     /// What the connection did not take yet.
     pending: Vec<u8>,
+    /// Output waits until then for the answer to the request to be read. Clients that read it through a buffer (docker-py)
+    /// lose what comes together with it.
+    held: Option<Instant>,
     pub gone: bool,
 }
 
@@ -39,9 +49,10 @@ impl Client {
             fd,
             wants: [request.stdout, request.stderr],
             reading: true,
-            framed: !terminal,
+            framed: request.framed.unwrap_or(!terminal),
             detach: Detach::new(request.detach_keys.clone()),
             pending: Vec::new(),
+            held: Instant::now().checked_add(HOLD),
             gone: false,
         })
     }
@@ -49,6 +60,11 @@ impl Client {
     /// Whether output has to wait for this client.
     pub fn is_behind(&self) -> bool {
         !self.pending.is_empty()
+    }
+
+    /// Whether output waits for the client to read the answer to its request: to be looked at every [`LOOK`].
+    pub fn is_held(&self) -> bool {
+        self.held.is_some() && self.is_behind()
     }
 
     /// Sends output of `stream` (0: stdout, 1: stderr); what the connection does not take is kept.
@@ -68,6 +84,13 @@ impl Client {
 
     /// Sends what is kept, as far as the connection takes it.
     pub fn flush(&mut self) {
+        if let Some(until) = self.held {
+            let unread = ferry_sys::socket::unread(&self.fd).is_ok_and(|unread| unread > 0);
+            if unread && Instant::now() < until {
+                return;
+            }
+            self.held = None;
+        }
         let mut sent = 0;
         while sent < self.pending.len() && !self.gone {
             match rustix::net::send(&self.fd, &self.pending[sent..], SendFlags::NOSIGNAL) {

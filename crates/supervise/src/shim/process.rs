@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 
 use super::client::{Client, Input};
+use super::health::Capture;
 use super::log::Log;
 
 /// Input that waits for the process is bounded by this, beyond which the client is not read.
@@ -42,6 +43,8 @@ pub(super) struct Streams {
     /// Read ends of stdout and stderr; a terminal has only the first, its master.
     pub outputs: [Option<OwnedFd>; 2],
     pub log: Option<Log>,
+    /// The process checks the container's health: what it says is part of the result.
+    pub capture: Option<Capture>,
     pub clients: Vec<Client>,
     /// Typed and not yet taken by the process.
     pub input: Vec<u8>,
@@ -87,6 +90,7 @@ impl Streams {
             stdin,
             outputs,
             log,
+            capture: None,
             clients,
             input,
             close_with_client,
@@ -125,6 +129,9 @@ impl Streams {
             Ok(count) => {
                 if let Some(log) = &mut self.log {
                     log.write(stream, &buffer[..count]);
+                }
+                if let Some(capture) = &mut self.capture {
+                    capture.write(&buffer[..count]);
                 }
                 for client in &mut self.clients {
                     client.send(stream, &buffer[..count]);
@@ -207,8 +214,11 @@ impl Streams {
         }
     }
 
-    /// Forgets clients that are gone.
+    /// Sends what was held back, and forgets clients that are gone.
     pub fn sweep(&mut self) {
+        for client in self.clients.iter_mut().filter(|client| client.is_held()) {
+            client.flush();
+        }
         let before = self.clients.len();
         self.clients.retain(|client| !client.gone);
         if self.clients.len() < before && self.close_with_client && self.clients.iter().all(|client| !client.reading) {

@@ -14,6 +14,9 @@ const CERTIFICATES: [&str; 2] = ["/etc/ferry/certs.d", "/etc/docker/certs.d"];
 /// Largest configuration that is read for its platform, in bytes.
 const CONFIG_MAX: u64 = 8 << 20;
 
+/// What Docker says of a list in a list.
+const NESTED: &str = "unsupported manifest type: *manifestlist.DeserializedManifestList";
+
 /// What a registry has under a name.
 pub enum Found {
     Image(Entry),
@@ -71,6 +74,9 @@ pub async fn entries(call: &Call<'_>, reference: &Reference, list: &Manifest) ->
             .manifest(named)
             .await
             .map_err(|error| missing(&error, reference))?;
+        if matches!(manifest.content, Content::Index { .. }) {
+            return Err(Failure::new(NESTED));
+        }
         let platform = named.platform.as_ref().map(platform);
         let named = reference.clone().with_digest(named.digest.clone());
         found.push(entry(&repository, &named, manifest, platform).await?);
@@ -78,22 +84,22 @@ pub async fn entries(call: &Call<'_>, reference: &Reference, list: &Manifest) ->
     Ok(found)
 }
 
-/// With the platform of the list that names it, or else of its configuration.
+/// With the platform of the list that names it, or else of its configuration, which has to be there in any case.
 async fn entry(
     repository: &Repository,
     reference: &Reference,
     manifest: Manifest,
     known: Option<Platform>,
 ) -> Result<Entry> {
-    let platform = match (known, &manifest.content) {
-        (None, Content::Image { config, .. }) => {
+    let platform = match &manifest.content {
+        Content::Image { config, .. } => {
             let bytes = repository.small_blob(config, CONFIG_MAX).await;
             let bytes = bytes.map_err(|error| said(&error))?;
             let read: ferry_distribution::Platform = serde_json::from_slice(&bytes)
                 .map_err(|error| Failure::new(format!("the configuration of {reference} cannot be read: {error}")))?;
-            Some(platform(&read))
+            known.or(Some(platform(&read)))
         }
-        (known, _) => known,
+        Content::Index { .. } => known,
     };
     Ok(Entry {
         reference: reference.to_string(),

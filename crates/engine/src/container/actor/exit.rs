@@ -23,6 +23,8 @@ impl Actor {
             Event::Exited(exit) => self.on_exit(exit).await,
             Event::ExecExited { exec, code } => self.on_exec_exit(exec, code).await,
             Event::Oom => self.event("oom", &[]),
+            Event::ProbeStarted { exec } => self.on_probe_started(&exec),
+            Event::Probed { exec, health } => self.on_probed(exec, health).await,
             Event::Detached { exec: None } => self.event("detach", &[]),
             Event::Detached { exec: Some(exec) } => self.event("exec_detach", &[("execID", exec)]),
             Event::Lost => self.on_lost().await,
@@ -72,11 +74,15 @@ impl Actor {
         run.oom_killed = exit.oom_killed;
         run.finished_at = Some(exit.at);
         run.error = exit.reason.unwrap_or_default();
-        self.exits += 1;
+        if let Some(health) = &mut run.health {
+            health.stop();
+        }
+        self.ended.again(exit.code, None);
         for entry in std::mem::take(&mut self.execs) {
             entry.ended(137);
         }
         self.disconnect().await;
+        self.let_go_of_volumes().await;
         // Docker reports the stop that was asked for before the death it brought.
         if self.stopping.as_ref().is_some_and(Stopping::was_asked_for) {
             self.event("stop", &[]);
@@ -110,7 +116,7 @@ impl Actor {
         }
     }
 
-    async fn after_stop(&mut self, stopping: Stopping) {
+    pub(super) async fn after_stop(&mut self, stopping: Stopping) {
         for then in stopping.then {
             match then {
                 Then::Stopped(reply) => {
@@ -122,6 +128,13 @@ impl Actor {
                         self.event("restart", &[]);
                     }
                     let _ = reply.send(done);
+                }
+                Then::Renew => {
+                    self.record.run.restarts += 1;
+                    self.start_by_policy().await;
+                    if self.record.run.status.is_live() {
+                        self.event("restart", &[]);
+                    }
                 }
                 Then::Remove { volumes, reply } => {
                     if !self.removed {
@@ -152,11 +165,11 @@ impl Actor {
         self.restart = Some(RestartAt(Instant::now() + self.backoff));
         self.backoff = (self.backoff * 2).min(LAST_BACKOFF);
         self.record.run.status = Status::Restarting;
+        self.record.run.restarts += 1;
         true
     }
 
     pub(super) async fn start_by_policy(&mut self) {
-        self.record.run.restarts += 1;
         // A start that fails counts as a run that ended at once.
         if self.start().await.is_err() && self.schedule_restart(Duration::ZERO) {
             self.publish();
@@ -171,6 +184,8 @@ impl Stopping {
     }
 
     fn restarts(&self) -> bool {
-        self.then.iter().any(|then| matches!(then, Then::Restart(_)))
+        self.then
+            .iter()
+            .any(|then| matches!(then, Then::Restart(_) | Then::Renew))
     }
 }

@@ -46,7 +46,7 @@ impl Actor {
     }
 
     /// Forgets the container; its files follow in the background. The shim cleans up what is its own by itself.
-    pub(super) async fn remove(&mut self, _volumes: bool, urgency: Urgency) {
+    pub(super) async fn remove(&mut self, volumes: bool, urgency: Urgency) {
         self.record.run.status = Status::Removing;
         self.clients.clear();
         let id = self.record.id.clone();
@@ -72,6 +72,10 @@ impl Actor {
         self.world.ids.release(&id);
         for entry in std::mem::take(&mut self.execs) {
             self.world.execs.remove(&entry.id);
+        }
+        if volumes {
+            let own = crate::volumes::own(&self.record);
+            self.world.volumes.remove_unused(&self.world, &own).await;
         }
         self.event("destroy", &[]);
         self.removed = true;

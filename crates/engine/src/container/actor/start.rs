@@ -4,17 +4,16 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferry_network::Endpoint;
-use ferry_supervise::{Attach, Launch, LogFile, Network, Stdin};
+use ferry_supervise::{Attach, Health, Launch, LogFile, Network, Resolver, Stdin, Task};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use super::Actor;
 use super::remove::Urgency;
 use crate::container::state::{Permit, Status, Verb};
-use crate::container::{files, plan, resources};
+use crate::container::{files, health, links, plan, resources};
 use crate::error::{Error, Kind, Result, StartFailure};
-use crate::networks::Attachment;
+use crate::networks::{Attachment, publish};
 
 /// What a shim reports faster than its actor listens waits here.
 const EVENTS: usize = 64;
@@ -44,13 +43,20 @@ impl Actor {
         match launched {
             Ok(()) => {
                 self.publish();
+                for endpoint in &self.record.endpoints {
+                    if let Ok(network) = self.world.networks.find(&endpoint.network_id) {
+                        crate::networks::event(&self.world, &network, "connect", Some(&self.record.id));
+                    }
+                }
                 self.event("start", &[]);
+                self.tell_linked();
                 drop(self.persist_later().await);
                 Ok(())
             }
             Err(error) => {
                 self.clients.clear();
                 self.disconnect().await;
+                self.let_go_of_volumes().await;
                 let run = &mut self.record.run;
                 run.exit_code = error.exit_code();
                 run.error.clone_from(&error.message);
@@ -58,7 +64,7 @@ impl Actor {
                 if run.status != Status::Created {
                     run.status = Status::Exited;
                 }
-                self.exits += 1;
+                self.ended.again(error.exit_code(), Some(error.message.clone()));
                 if self.record.host_config.auto_remove {
                     self.remove(true, Urgency::Now).await;
                 } else {
@@ -74,26 +80,41 @@ impl Actor {
         self.wait_for_old_shim().await?;
         let world = Arc::clone(&self.world);
         world.wait_for_space().await;
+        links::check(&self.record, &world)?;
+        if !self.record.mounts.is_empty() {
+            world.volumes.mount(&world, &self.record).await?;
+            crate::volumes::copy_up(&world, &self.record, crate::volumes::When::Started).await?;
+        }
         let plan = plan::build(&self.record, &world)?;
         let filter = crate::seccomp::filter(&self.record, &world)?;
         let dir = world.container_dir(&self.record.id);
         let run_dir = world.run_dir(&self.record.id);
 
         // The shim's own start and the network's set-up need nothing of each other.
-        let (shim, attached) = tokio::join!(world.supervisor.shim(), world.networks.attach(&self.record));
+        world.networks.host.refresh();
+        let (shim, attached) = tokio::join!(world.supervisor.shim(), world.networks.attach(&world, &self.record));
         let attached = attached?;
         let mut addressed = None;
-        if let Attachment::Bridge(_, endpoint) = &attached {
-            self.record.endpoint = Some(endpoint.clone());
+        if let Attachment::Joined(joined) = &attached {
+            self.record.endpoints.clone_from(&joined.endpoints);
+            self.record.ports.clone_from(&joined.ports);
             addressed = Some(self.persist_later().await);
         }
-        let shim = shim?;
+        let mut shim = shim?;
 
-        files::write(&self.record, &dir, &world)?;
+        self.record.run.resolv = files::write(&self.record, &dir, &world)?;
         prepare_run_dir(&run_dir, &dir).map_err(|error| Error::internal("prepare the container's run", &error))?;
         let (network, namespace) = match attached {
             Attachment::Host => (Network::Host, None),
-            Attachment::Private(namespace) | Attachment::Bridge(namespace, _) => (Network::Given, Some(namespace)),
+            Attachment::Private(namespace) => (Network::Given, Some(namespace)),
+            Attachment::Joined(joined) => {
+                // Its neighbours know it before it runs.
+                world.networks.names.publish(&world, &self.record);
+                if let Some(sockets) = joined.resolver {
+                    shim = shim.with_resolver(self.resolver(sockets)?);
+                }
+                (Network::Given, Some(joined.namespace))
+            }
             Attachment::InUserNamespace => (Network::New, None),
         };
         let config = &self.record.config;
@@ -115,14 +136,23 @@ impl Actor {
             log: self.log_file()?,
             network,
             clients: Vec::new(),
+            resolver: None,
+            relays: publish::relays(&self.record.ports),
+            health: health::check(&self.record, &world)?,
         };
+        let past = launch.health.as_ref().map(|check| check.past.clone());
         let (sender, events) = mpsc::channel(EVENTS);
         let clients = self.arrived().await;
-        let mut endpoint = None;
+        let mut joined = None;
         let configure = async |namespace: OwnedFd| {
-            endpoint = configure(&world, &self.record, namespace)
-                .await
-                .map_err(|error| error.message)?;
+            let configured = world.networks.configure(&world, &self.record, namespace.as_fd());
+            joined = configured.await.map_err(|error| error.message)?;
+            if let Some(joined) = &joined {
+                // Its neighbours know it before it runs, and it knows itself.
+                let mut known = self.record.clone();
+                known.endpoints.clone_from(&joined.endpoints);
+                world.networks.names.publish(&world, &known);
+            }
             Ok(())
         };
         let (task, warnings) = shim.launch(launch, namespace, clients, configure, sender).await?;
@@ -134,8 +164,14 @@ impl Actor {
         for warning in warnings {
             tracing::warn!(container = self.record.id, warning);
         }
-        if endpoint.is_some() {
-            self.record.endpoint = endpoint;
+        if let Some(joined) = joined {
+            self.record.endpoints = joined.endpoints;
+            self.record.ports = joined.ports;
+            if let Err(error) = self.serve(&task, joined.resolver).await {
+                // It runs already, with less than it was promised.
+                let _ = task.kill(None, libc::SIGKILL).await;
+                return Err(error);
+            }
         }
         let run = &mut self.record.run;
         run.status = Status::Running;
@@ -143,9 +179,22 @@ impl Actor {
         run.started_at = Some(Timestamp::now());
         run.exit_code = 0;
         run.oom_killed = false;
+        run.health = past.map(Health::new);
         run.error.clear();
         self.task = Some(task);
         self.events = Some(events);
+        Ok(())
+    }
+
+    /// What the shim does for a container whose network came after the launch.
+    async fn serve(&self, task: &Task, resolver: Option<ferry_network::resolver::Sockets>) -> Result<()> {
+        let relays = publish::relays(&self.record.ports);
+        if !relays.is_empty() {
+            task.relay(relays).await?;
+        }
+        if let Some(sockets) = resolver {
+            task.resolver(self.resolver(sockets)?).await?;
+        }
         Ok(())
     }
 
@@ -182,20 +231,41 @@ impl Actor {
         crate::logs::file_of(&self.record, &self.world)
     }
 
-    /// Takes the container off its network, in the background: nothing waits for a namespace to die.
-    pub(super) async fn disconnect(&mut self) {
-        if let Some(endpoint) = self.record.endpoint.take() {
-            self.world.networks.detach(&self.record, endpoint);
+    /// The settings of the container's resolver, written, with the sockets it answers at.
+    pub(super) fn resolver(&self, sockets: ferry_network::resolver::Sockets) -> Result<Resolver> {
+        let world = &self.world;
+        let settings = world.networks.names.write_settings(world, &self.record);
+        let settings =
+            settings.map_err(|error| Error::internal("write the settings of the container's resolver", &error))?;
+        Ok(Resolver {
+            settings,
+            udp: sockets.udp,
+            tcp: sockets.tcp,
+        })
+    }
+
+    pub(super) async fn let_go_of_volumes(&self) {
+        if !self.record.mounts.is_empty() {
+            self.world.volumes.unmount(&self.world, &self.record).await;
         }
     }
-}
 
-async fn configure(
-    world: &Arc<crate::world::World>,
-    record: &crate::container::Record,
-    namespace: OwnedFd,
-) -> Result<Option<Endpoint>> {
-    world.networks.configure(record, namespace.as_fd()).await
+    /// Takes the container off its networks: its ports are free at once; the rest is done in the background, since nothing
+    /// waits for a namespace to die.
+    pub(super) async fn disconnect(&mut self) {
+        let world = Arc::clone(&self.world);
+        world.networks.unpublish(&mut self.record).await;
+        let endpoints = std::mem::take(&mut self.record.endpoints);
+        if endpoints.is_empty() {
+            return;
+        }
+        for endpoint in &endpoints {
+            if let Ok(network) = world.networks.find(&endpoint.network_id) {
+                crate::networks::event(&world, &network, "disconnect", Some(&self.record.id));
+            }
+        }
+        world.networks.detach(&self.record, endpoints).await;
+    }
 }
 
 /// An empty run directory, and no exit record of an earlier run.

@@ -26,7 +26,15 @@ impl Actor {
             self.record.run.status = Status::Exited;
             self.publish();
             self.persist().await;
-            return then.already();
+            if !matches!(then, Then::Remove { .. }) {
+                self.event("stop", &[]);
+            }
+            return self
+                .after_stop(Stopping {
+                    deadline: None,
+                    then: vec![then],
+                })
+                .await;
         }
         let seconds = timeout.or(self.record.config.stop_timeout).unwrap_or(STOP_TIMEOUT);
         let deadline = u64::try_from(seconds)
@@ -54,7 +62,9 @@ impl Actor {
             Err(error) => drop(reply.send(Err(error))),
             Ok(_) if self.record.run.status.is_live() => self.stop(signal, timeout, Then::Restart(reply)).await,
             Ok(_) => {
-                self.restart = None;
+                if self.restart.take().is_some() {
+                    self.event("stop", &[]);
+                }
                 let done = self.start().await;
                 if done.is_ok() {
                     self.event("restart", &[]);
@@ -97,8 +107,19 @@ impl Actor {
     async fn thaw(&mut self) {
         if self.record.run.status == Status::Paused && self.freeze(false).await.is_ok() {
             self.record.run.status = Status::Running;
+            self.check_health(true).await;
             self.publish();
         }
+    }
+
+    /// Stops a container that is not well, as somebody who asks for that would.
+    pub(super) async fn stop_unhealthy(&mut self, again: bool) {
+        // Nobody waits for the answer.
+        let then = match again {
+            true => Then::Renew,
+            false => Then::Stopped(tokio::sync::oneshot::channel().0),
+        };
+        self.stop(None, None, then).await;
     }
 }
 
@@ -107,6 +128,7 @@ impl Then {
         match self {
             Self::Stopped(reply) => drop(reply.send(Ok(Permit::Already))),
             Self::Restart(reply) | Self::Remove { reply, .. } => drop(reply.send(Ok(()))),
+            Self::Renew => {}
         }
     }
 
@@ -114,6 +136,7 @@ impl Then {
         match self {
             Self::Stopped(reply) => drop(reply.send(Err(error))),
             Self::Restart(reply) | Self::Remove { reply, .. } => drop(reply.send(Err(error))),
+            Self::Renew => {}
         }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ferry_distribution::{Content, Descriptor, Repository};
 use ferry_image::{Digest, Reference};
-use ferry_storage::{DOCUMENT_LIMIT, Image};
+use ferry_storage::{DOCUMENT_LIMIT, Way};
 
 use super::Document;
 use crate::error::{Error, Result};
@@ -56,12 +56,11 @@ struct Search<'a> {
     documents: Vec<(Digest, String, Bytes)>,
 }
 
-/// Finds out whether the index of an image, which is sent with this manifest, can be complete in the repository.
-pub async fn find(world: &Arc<World>, repository: &Repository, image: &Image, manifest: &Digest) -> Result<Found> {
-    let Some(origin) = image
-        .origin
-        .as_ref()
-        .filter(|_| image.manifest.as_ref() == Some(manifest))
+/// Finds out whether the index an image came by, which is sent with this manifest, can be complete in the repository.
+pub async fn find(world: &Arc<World>, repository: &Repository, way: Option<&Way>, manifest: &Digest) -> Result<Found> {
+    let Some(origin) = way
+        .filter(|way| way.manifest == *manifest)
+        .and_then(|way| way.origin.as_ref())
     else {
         return Ok(Found::None);
     };

@@ -1,9 +1,9 @@
 //! Statements as the kernel's expressions, which pass values on in registers.
 
 use super::check;
-use super::value::{encode_value, masked, verdict_data};
+use super::value::{self, encode_value, masked, verdict_data};
 use crate::nft::Family;
-use crate::nft::expression::{Field, NatTarget, Operator, Reject, Statement, Value};
+use crate::nft::expression::{Field, NatTarget, Operator, PortOf, Reject, Statement, Value};
 use crate::wire::Writer;
 use crate::{Error, Result};
 
@@ -13,8 +13,20 @@ const VERDICT_REGISTER: u32 = 0;
 /// values and the others for concatenations, and so must we, for `nft list` to recognise them.
 const REGISTER: u32 = 1;
 const SECOND_REGISTER: u32 = 2;
+/// `NF_NAT_RANGE_PROTO_SPECIFIED`
+const PROTO_SPECIFIED: u32 = 2;
 const SLOT: u32 = 8;
 const SLOTS: u32 = 16;
+/// `NFT_PAYLOAD_TRANSPORT_HEADER`
+const TRANSPORT: u32 = 2;
+/// `NFT_FIB_RESULT_*`
+const LINK: u32 = 1;
+const ADDRESS_TYPE: u32 = 3;
+/// `NFTA_FIB_F_*`
+const SOURCE: u32 = 1;
+const DESTINATION: u32 = 1 << 1;
+const INCOMING: u32 = 1 << 3;
+const PRESENT: u32 = 1 << 5;
 
 /// The expressions of one rule.
 pub struct Body<'a> {
@@ -55,8 +67,21 @@ impl Body<'_> {
                     w.be32(3, REGISTER);
                 });
             }
+            Statement::SetPort { which, port } => self.set_port(*which, *port),
             Statement::Masquerade => self.expression("masq", |_| {}),
             Statement::Nat { kind, target } => self.nat(*kind as u32, target)?,
+            Statement::Redirect { port } => {
+                if let Some(port) = port {
+                    self.immediate(REGISTER, &port.to_be_bytes());
+                }
+                self.expression("redir", |w| {
+                    if port.is_some() {
+                        w.be32(1, REGISTER);
+                        w.be32(3, PROTO_SPECIFIED);
+                    }
+                });
+            }
+            Statement::NoTrack => self.expression("notrack", |_| {}),
             Statement::Reject(reject) => {
                 // NFT_REJECT_ICMPX_UNREACH: one code for both families, as `inet` needs.
                 let (kind, code) = match reject {
@@ -93,6 +118,8 @@ impl Body<'_> {
                 w.nest(3, |w| w.attribute(1, &low.to_be_bytes()));
                 w.nest(4, |w| w.attribute(1, &high.to_be_bytes()));
             }),
+            // Compared as far as it goes, without the NUL that ends a whole name.
+            Value::InterfacePrefix(prefix) => self.cmp(equal, value::prefix(prefix)?),
             single => self.cmp(equal, &encode_value(single)?),
         }
         Ok(())
@@ -136,7 +163,6 @@ impl Body<'_> {
     }
 
     fn nat(&mut self, kind: u32, target: &NatTarget) -> Result<()> {
-        const PROTO_SPECIFIED: u32 = 2;
         let (family, port) = match target {
             NatTarget::Address { address, port } => {
                 self.immediate(REGISTER, &encode_value(&Value::Address(*address))?);
@@ -233,8 +259,9 @@ impl Body<'_> {
             Field::CtState => self.ct(0, register),
             Field::CtStatus => self.ct(2, register),
             Field::CtMark => self.ct(3, register),
-            Field::FibSaddrType => self.fib(1, register),
-            Field::FibDaddrType => self.fib(2, register),
+            Field::FibSaddrType => self.fib(ADDRESS_TYPE, SOURCE, register),
+            Field::FibDaddrType => self.fib(ADDRESS_TYPE, DESTINATION, register),
+            Field::FibSaddrIif => self.fib(LINK, SOURCE | INCOMING | PRESENT, register),
         }
     }
 
@@ -254,6 +281,27 @@ impl Body<'_> {
         });
     }
 
+    fn set_port(&mut self, which: PortOf, port: u16) {
+        /// `NFT_PAYLOAD_CSUM_INET`
+        const INTERNET: u32 = 1;
+        let (offset, checksum) = match which {
+            PortOf::TcpSource => (0, 16),
+            PortOf::TcpDestination => (2, 16),
+            PortOf::UdpSource => (0, 6),
+            PortOf::UdpDestination => (2, 6),
+        };
+        self.require(which.field());
+        self.immediate(REGISTER, &port.to_be_bytes());
+        self.expression("payload", |w| {
+            w.be32(5, REGISTER);
+            w.be32(2, TRANSPORT);
+            w.be32(3, offset);
+            w.be32(4, 2);
+            w.be32(6, INTERNET);
+            w.be32(7, checksum);
+        });
+    }
+
     fn ct(&mut self, key: u32, register: u32) {
         self.expression("ct", |w| {
             w.be32(1, register);
@@ -261,11 +309,10 @@ impl Body<'_> {
         });
     }
 
-    fn fib(&mut self, flags: u32, register: u32) {
-        const ADDRESS_TYPE: u32 = 3;
+    fn fib(&mut self, result: u32, flags: u32, register: u32) {
         self.expression("fib", |w| {
             w.be32(1, register);
-            w.be32(2, ADDRESS_TYPE);
+            w.be32(2, result);
             w.be32(3, flags);
         });
     }

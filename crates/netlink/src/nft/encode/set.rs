@@ -1,6 +1,7 @@
 //! Sets and their elements.
 
-use super::value::{concatenate, encode_value, masked, verdict_data};
+use super::value::{self, INTERFACE, concatenate, encode_value, masked, verdict_data};
+use crate::nft::expression::Value;
 use crate::nft::set::{Data, Element, ElementData, Key, Set, Type};
 use crate::wire::Writer;
 use crate::{Error, Result};
@@ -110,6 +111,16 @@ pub fn element(w: &mut Writer, element: &Element, interval: bool) -> Result<()> 
 /// Lowest and highest value of a key, both included.
 fn bounds(key: &Key) -> Result<(Vec<u8>, Vec<u8>)> {
     match key {
+        // Names are compared byte by byte, like numbers whose first byte is the highest.
+        Key::One(Value::InterfacePrefix(prefix)) => {
+            let prefix = value::prefix(prefix)?;
+            let filled = |fill| {
+                let mut bytes = prefix.to_vec();
+                bytes.resize(INTERFACE, fill);
+                bytes
+            };
+            Ok((filled(0), filled(u8::MAX)))
+        }
         Key::One(value) => encode_value(value).map(|bytes| (bytes.clone(), bytes)),
         Key::Range(low, high) => Ok((encode_value(low)?, encode_value(high)?)),
         Key::Prefix(address, prefix) => {

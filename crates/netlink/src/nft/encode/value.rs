@@ -6,6 +6,17 @@ use crate::nft::expression::{Value, Verdict};
 use crate::wire::Writer;
 use crate::{Error, Result};
 
+/// `IFNAMSIZ`.
+pub const INTERFACE: usize = 16;
+
+/// The start of a link's name. It leaves room for at least the NUL.
+pub fn prefix(text: &str) -> Result<&[u8]> {
+    if text.is_empty() || text.len() >= INTERFACE || text.contains('\0') {
+        return Err(Error::TooLong(format!("{text:?} as the start of a link's name")));
+    }
+    Ok(text.as_bytes())
+}
+
 /// One value as it is; several each padded to whole registers.
 pub fn concatenate(mut parts: Vec<Vec<u8>>) -> Vec<u8> {
     if let [one] = parts.as_mut_slice() {
@@ -44,7 +55,7 @@ pub fn encode_value(value: &Value) -> Result<Vec<u8>> {
                 return Err(Error::TooLong(format!("{name:?} as a link's name")));
             }
             let mut bytes = name.as_bytes().to_vec();
-            bytes.resize(16, 0);
+            bytes.resize(INTERFACE, 0);
             bytes
         }
         Value::Address(IpAddr::V4(v4)) => v4.octets().to_vec(),
@@ -59,8 +70,11 @@ pub fn encode_value(value: &Value) -> Result<Vec<u8>> {
             .to_ne_bytes()
             .to_vec(),
         Value::CtStatus(status) => (*status as u32).to_ne_bytes().to_vec(),
+        Value::Present(present) => u32::from(*present).to_ne_bytes().to_vec(),
         Value::AddressType(kind) => (*kind as u32).to_ne_bytes().to_vec(),
-        Value::Prefix(..) | Value::Ports(..) => return Err(Error::TooLong("a range as a single value".to_owned())),
+        Value::Prefix(..) | Value::Ports(..) | Value::InterfacePrefix(_) => {
+            return Err(Error::TooLong("a range as a single value".to_owned()));
+        }
     })
 }
 

@@ -1,0 +1,70 @@
+//! What the shim says of the container's health, and what follows from it.
+
+use ferry_supervise::{Health, HealthStatus};
+
+use super::Actor;
+use crate::container::health::{self, OnFailure};
+
+impl Actor {
+    pub(super) fn on_probe_started(&self, exec: &str) {
+        let command = health::command_line(&self.record);
+        let more = [("execID", exec.to_owned())];
+        self.event(&format!("exec_create: {command}"), &more);
+        self.event(&format!("exec_start: {command}"), &more);
+    }
+
+    pub(super) async fn on_probed(&mut self, exec: Option<(String, Option<i32>)>, health: Health) {
+        if let Some((exec, Some(code))) = exec {
+            self.event("exec_die", &[("execID", exec), ("exitCode", code.to_string())]);
+        }
+        self.note_health(health).await;
+    }
+
+    /// The health is on disk when it changes, so that a daemon that comes later finds out what it has missed.
+    async fn note_health(&mut self, health: Health) {
+        if !self.record.run.status.is_live() {
+            return;
+        }
+        let before = self.record.run.health.as_ref().map(|health| health.status);
+        let (now, streak) = (health.status, health.failing_streak);
+        self.record.run.health = Some(health);
+        self.publish();
+        if before != Some(now) {
+            self.event(&format!("health_status: {}", now.name()), &[]);
+            drop(self.persist_later().await);
+        }
+        // Not by the status alone: after a pause a container counts as unhealthy before anything was checked.
+        if now == HealthStatus::Unhealthy && streak >= health::retries(&self.record) {
+            self.act_on_failure().await;
+        }
+    }
+
+    /// `--health-on-failure`. A container that somebody stops already is left alone.
+    async fn act_on_failure(&mut self) {
+        if self.stopping.is_some() {
+            return;
+        }
+        match OnFailure::of(&self.record) {
+            OnFailure::None => {}
+            OnFailure::Restart => self.stop_unhealthy(true).await,
+            OnFailure::Stop => self.stop_unhealthy(false).await,
+            // Not what somebody asked for: a restart policy applies.
+            OnFailure::Kill => self.send_kill(libc::SIGKILL).await,
+        }
+    }
+
+    /// While the container is paused nobody looks after its health.
+    pub(super) async fn check_health(&mut self, check: bool) {
+        if self.record.run.health.is_none() {
+            return;
+        }
+        if let Some(task) = &self.task
+            && let Err(error) = task.check_health(check).await
+        {
+            tracing::warn!(container = self.record.id, %error, "tell the supervisor about health checks");
+        }
+        if let (false, Some(health)) = (check, &mut self.record.run.health) {
+            health.stop();
+        }
+    }
+}
