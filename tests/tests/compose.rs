@@ -7,7 +7,7 @@ name: shop
 services:
   web:
     image: busybox:latest
-    command: sh -c 'while true; do echo hello | nc -l -p 80; done'
+    command: sh -c 'exec nc -ll -p 80 -e echo hello'
     ports: ['8080:80', '127.0.0.1:8443:443/udp']
     networks:
       front: {aliases: [www]}
@@ -15,7 +15,7 @@ services:
     depends_on: [db]
   db:
     image: busybox:latest
-    command: sh -c 'while true; do echo rows | nc -l -p 5432; done'
+    command: sh -c 'exec nc -ll -p 5432 -e echo rows'
     networks:
       back: {aliases: [database], mac_address: '02:42:ac:11:00:99'}
     extra_hosts: ['other:10.1.2.3', 'host.docker.internal:host-gateway']

@@ -50,7 +50,7 @@ fn containers_and_the_host_reach_each_other() {
             BUSYBOX,
             "sh",
             "-c",
-            "while true; do echo hello | nc -l -p 80; done",
+            "exec nc -ll -p 80 -e echo hello",
         ])
         .ok();
     let server = address(&engine, "server");
@@ -115,7 +115,7 @@ fn outbound_is_masqueraded_and_inbound_dropped() {
             BUSYBOX,
             "sh",
             "-c",
-            "while true; do echo hello | nc -l -p 80; done",
+            "exec nc -ll -p 80 -e echo hello",
         ])
         .ok();
     // The outside has no route back to the bridge: an answer comes only through masquerade.

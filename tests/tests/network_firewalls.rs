@@ -7,7 +7,7 @@ use ferry_testkit::{Engines, Neighbour, Output, Running, TestDaemon, wait_within
 
 use crate::network_programs::{SERVICES, daemon_with_services};
 
-const SERVE: &str = "while true; do echo hello | nc -l -p 80; done";
+const SERVE: &str = "exec nc -ll -p 80 -e echo hello";
 /// What an engine needs to see a change of the firewall and to answer it, on a busy machine.
 const SOON: Duration = Duration::from_secs(10);
 

@@ -448,7 +448,7 @@ fn a_bridge_that_was_deleted_is_made_again_with_all_its_ports() {
 fn the_default_bridge_and_the_rules_vanish_together() {
     let daemon = TestDaemon::start();
     daemon.busybox();
-    let serve = "while true; do echo hello | nc -l -p 80; done";
+    let serve = "exec nc -ll -p 80 -e echo hello";
     daemon
         .cli([
             "run", "-d", "--name", "web", "-p", "8080:80", BUSYBOX, "sh", "-c", serve,

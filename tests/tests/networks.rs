@@ -3,7 +3,7 @@
 use ferry_testkit::images::BUSYBOX;
 use ferry_testkit::{Engine, TestDaemon, wait_until};
 
-const SERVE: &str = "while true; do echo hello | nc -l -p 80; done";
+const SERVE: &str = "exec nc -ll -p 80 -e echo hello";
 
 fn serve(engine: &Engine, name: &str, options: &[&str]) {
     engine.busybox();
@@ -19,7 +19,6 @@ fn fetch(engine: &Engine, address: &str, port: &str) -> bool {
     done.stdout == "hello\n"
 }
 
-/// A server that takes one client at a time refuses the next for a moment.
 #[track_caller]
 fn answers(engine: &Engine, address: &str, port: &str) {
     wait_until("the port answers", || fetch(engine, address, port));
@@ -100,9 +99,8 @@ fn a_published_port_is_shown_reached_and_free_again() {
         "web",
         &["-p", "8080:80", "-p", "127.0.0.1:9000-9002:9000-9002/udp"],
     );
-    wait_until("the port answers", || fetch(&engine, "127.0.0.1", "8080"));
-    let gateway = engine.field("web", "/NetworkSettings/Gateway");
-    assert!(fetch(&engine, &gateway, "8080"));
+    answers(&engine, "127.0.0.1", "8080");
+    answers(&engine, &engine.field("web", "/NetworkSettings/Gateway"), "8080");
     assert_eq!(engine.cli(["port", "web", "80"]).ok(), "0.0.0.0:8080\n[::]:8080");
     let ports = engine.cli(["ps", "--format", "{{.Ports}}"]).ok();
     assert_eq!(
@@ -120,7 +118,7 @@ fn a_published_port_is_shown_reached_and_free_again() {
     engine.cli(["rm", "-f", "web"]).ok();
     assert!(!fetch(&engine, "127.0.0.1", "8080"));
     serve(&engine, "again", &["-p", "8080:80"]);
-    wait_until("the port answers", || fetch(&engine, "127.0.0.1", "8080"));
+    answers(&engine, "127.0.0.1", "8080");
 }
 
 #[test]
@@ -128,7 +126,7 @@ fn a_port_of_a_running_container_is_published_and_taken_back() {
     let engine = Engine::start();
     serve(&engine, "web", &[]);
     engine.cli(["update", "--publish-add", "8081:80", "web"]).ok();
-    wait_until("the port answers", || fetch(&engine, "127.0.0.1", "8081"));
+    answers(&engine, "127.0.0.1", "8081");
     engine.cli(["update", "--publish-rm", "80", "web"]).ok();
     assert!(!fetch(&engine, "127.0.0.1", "8081"));
     engine.cli(["update", "--publish-add", "8082:80", "web"]).ok();
@@ -364,7 +362,7 @@ fn an_internal_network_keeps_names_and_leaks_no_question() {
 fn what_somebody_flushed_or_deleted_is_back_within_a_second() {
     let engine = Engine::start();
     serve(&engine, "web", &["-p", "8080:80"]);
-    wait_until("the port answers", || fetch(&engine, "127.0.0.1", "8080"));
+    answers(&engine, "127.0.0.1", "8080");
     for line in [&["nft", "flush", "ruleset"][..], &["ip", "link", "del", "ferry0"]] {
         engine.in_namespace(line).ok();
         std::thread::sleep(std::time::Duration::from_secs(1));

@@ -36,6 +36,7 @@ use crate::through::{Caching, Remote, Through, no_push};
 
 use self::path::Route;
 
+pub use self::body::Patience;
 pub use self::lists::json;
 pub use self::query::Query;
 
@@ -53,6 +54,7 @@ pub struct Options {
     pub delete: bool,
     /// Requests that send blobs at the same time; more are asked to come later.
     pub uploads: usize,
+    pub patience: Patience,
     /// One line for each request, on the target `ferry_registry::access`.
     pub access_log: bool,
 }
@@ -63,6 +65,7 @@ impl Default for Options {
             read_only: false,
             delete: false,
             uploads: 256,
+            patience: Patience::default(),
             access_log: true,
         }
     }
@@ -251,7 +254,15 @@ async fn token<B: Backend>(registry: &Registry<B>, parts: &Parts, content: Body,
         Method::POST => {
             let too_large =
                 || Failure::new(Code::SizeInvalid, "the form is too large").status(StatusCode::PAYLOAD_TOO_LARGE);
-            let whole = body::whole(&registry.0.memory, &parts.headers, content, FORM_MAX, too_large).await?;
+            let whole = body::whole(
+                &registry.0.memory,
+                &parts.headers,
+                content,
+                registry.0.options.patience,
+                FORM_MAX,
+                too_large,
+            )
+            .await?;
             auth.token(parts, &whole.content, peer).await
         }
         _ => Err(Failure::new(Code::Unsupported, "a token is asked for with GET or POST").header(ALLOW, "GET, POST")),

@@ -34,7 +34,7 @@ pub use backend::{
     Append, Backend, Collected, Collection, Content, Error, Hold, Incoming, Intent, Referrers, Result, Stored, Trimmed,
 };
 pub use fs::{FileSystem, Options as FileSystemOptions};
-pub use http::{Options, Peer, Registry, router};
+pub use http::{Options, Patience, Peer, Registry, router};
 pub use manifest::{Descriptor, Error as ManifestError, Manifest};
 pub use metrics::Metrics;
 pub use name::{Invalid, Name, Reference, Tag, UploadId};

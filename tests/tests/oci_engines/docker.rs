@@ -206,14 +206,7 @@ fn containers_share_namespaces_with_each_other() {
     assert_ne!(of("first", "mnt"), of("second", "mnt"));
     // What listens in one answers in the other.
     engines
-        .docker([
-            "exec",
-            "-d",
-            "first",
-            "sh",
-            "-c",
-            "while :; do echo hi | nc -l -p 80; done",
-        ])
+        .docker(["exec", "-d", "first", "sh", "-c", "exec nc -ll -p 80 -e echo hi"])
         .ok();
     wait_until("a greeting", || {
         let line = ["exec", "second", "nc", "-w", "1", "127.0.0.1", "80"];

@@ -160,14 +160,7 @@ fn a_pod_s_containers_share_its_namespaces() {
     }
     podman(
         &engines,
-        &[
-            "exec",
-            "-d",
-            "c1",
-            "sh",
-            "-c",
-            "while :; do echo hi | nc -l -p 80; done",
-        ],
+        &["exec", "-d", "c1", "sh", "-c", "exec nc -ll -p 80 -e echo hi"],
     )
     .ok();
     wait_until("one answers the other", || {

@@ -14,19 +14,34 @@ use tokio::time::Instant;
 use crate::backend::Incoming;
 use crate::failure::{Answer, Code, Failure};
 
-/// For how long a body is waited for before it has brought [`LEAST`] bytes more.
-const STALL: Duration = Duration::from_secs(60);
-/// Three hundred bytes a second: no link is so slow.
+/// Three hundred bytes a second, with the usual [`Patience`]: no link is so slow.
 const LEAST: usize = 16 << 10;
-/// For all of a small body.
-const WHOLE: Duration = Duration::from_secs(300);
 /// Bytes of small bodies that are in memory at once.
 const MEMORY: usize = 64 << 20;
 const UNIT: usize = 1 << 10;
 
+/// For how long bodies are waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Before a body has brought 16 KiB more.
+    pub stall: Duration,
+    /// All of a small body: a manifest, a form.
+    pub whole: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            stall: Duration::from_secs(60),
+            whole: Duration::from_secs(300),
+        }
+    }
+}
+
 /// A body, and how it is getting on.
 struct Watched {
     body: BodyDataStream,
+    stall: Duration,
     /// Only the time in which the client is waited for counts.
     waited: Duration,
     brought: usize,
@@ -35,7 +50,7 @@ struct Watched {
 impl Watched {
     async fn next(&mut self) -> Option<io::Result<Bytes>> {
         let begin = Instant::now();
-        let next = tokio::time::timeout(STALL.saturating_sub(self.waited), self.body.next()).await;
+        let next = tokio::time::timeout(self.stall.saturating_sub(self.waited), self.body.next()).await;
         self.waited += begin.elapsed();
         let next = match next {
             Ok(next) => next?.map_err(io::Error::other),
@@ -49,9 +64,10 @@ impl Watched {
     }
 }
 
-pub fn incoming(body: Body) -> Incoming {
+pub fn incoming(body: Body, patience: Patience) -> Incoming {
     let watched = Watched {
         body: body.into_data_stream(),
+        stall: patience.stall,
         waited: Duration::ZERO,
         brought: 0,
     };
@@ -90,13 +106,14 @@ pub async fn whole<'a>(
     memory: &'a Memory,
     headers: &HeaderMap,
     body: Body,
+    patience: Patience,
     most: usize,
     refused: impl Fn() -> Box<Failure>,
 ) -> Answer<Whole<'a>> {
     if length(headers).is_some_and(|length| length > u64::try_from(most).unwrap_or(u64::MAX)) {
         return Err(refused());
     }
-    let (mut body, mut all) = (incoming(body), BytesMut::new());
+    let (mut body, mut all) = (incoming(body, patience), BytesMut::new());
     let busy = |_| Failure::later("too many manifests are being sent: try again later", 5);
     let mut room = memory.0.try_acquire_many(0).map_err(busy)?;
     let read = async {
@@ -116,7 +133,7 @@ pub async fn whole<'a>(
         }
         Ok(())
     };
-    let read = tokio::time::timeout(WHOLE, read).await;
+    let read = tokio::time::timeout(patience.whole, read).await;
     read.unwrap_or_else(|_| Err(ended_early(&"the client is too slow")))?;
     Ok(Whole {
         content: all.freeze(),

@@ -76,7 +76,15 @@ pub async fn put<B: Backend>(
     content: Body,
 ) -> Answer {
     let too_large = || manifest::Error::TooLarge.into();
-    let whole = body::whole(&registry.0.memory, headers, content, SIZE_MAX, too_large).await?;
+    let whole = body::whole(
+        &registry.0.memory,
+        headers,
+        content,
+        registry.0.options.patience,
+        SIZE_MAX,
+        too_large,
+    )
+    .await?;
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let (tag, expected) = match reference {
         Reference::Tag(tag) => (Some(tag), None),

@@ -47,7 +47,7 @@ pub async fn begin<B: Backend>(
         at: Some(0),
         most: body::length(headers),
         algorithm: Some(digest.algorithm()),
-        body: body::incoming(content),
+        body: body::incoming(content, registry.0.options.patience),
     };
     let finished = match backend.append(name, id, append).await {
         Ok(size) => {
@@ -136,7 +136,7 @@ async fn append<B: Backend>(
         at,
         most,
         algorithm: digest.map(Digest::algorithm),
-        body: body::incoming(content),
+        body: body::incoming(content, registry.0.options.patience),
     };
     match backend.append(name, id, append).await {
         Ok(offset) => {

@@ -103,15 +103,15 @@ impl HttpBody for Answering {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_connection_is_idle_after_its_last_answer_and_not_during_one() {
-        const LIMIT: Duration = Duration::from_secs(10);
+        const LIMIT: Duration = Duration::from_millis(50);
         let activity = Activity::new();
         let running = activity.begin();
         assert!(tokio::time::timeout(LIMIT * 5, activity.idle(LIMIT)).await.is_err());
         drop(running);
         let begin = Instant::now();
         activity.idle(LIMIT).await;
-        assert_eq!(begin.elapsed().as_secs(), LIMIT.as_secs());
+        assert!(begin.elapsed() >= LIMIT);
     }
 }

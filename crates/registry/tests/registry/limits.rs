@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use axum::body::Body;
 use bytes::Bytes;
 use ferry_image::Digest;
-use ferry_registry::{FileSystemOptions, Limits, Options};
+use ferry_registry::{FileSystemOptions, Limits, Options, Patience};
 use futures_util::{StreamExt as _, stream};
 use http::{Method, Request, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use crate::client;
 use crate::served::{Served, Setup};
-use crate::site::{self, Site};
+use crate::site::{self, HASTE, Site};
 
 const IDLE: Duration = Duration::from_millis(1000);
 /// Far above everything that is measured, for a machine that is busy.
@@ -340,10 +340,9 @@ fn trickle(count: usize, pause: Duration) -> Body {
     Body::from_stream(bytes.chain(stream::pending()))
 }
 
-/// Time goes by itself here when nobody has anything to do.
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn bodies_that_stop_or_trickle_are_not_waited_for() {
-    let site = Site::open();
+    let site = Site::open_with(|options| options.patience = HASTE);
     let begun = site.send(Method::POST, "/v2/a/blobs/uploads/", &[], "").await;
     let at = begun.header("location").to_owned();
     let digest = Digest::of("x");
@@ -353,9 +352,9 @@ async fn bodies_that_stop_or_trickle_are_not_waited_for() {
         (Method::POST, format!("/v2/a/blobs/uploads/?digest={digest}")),
         (Method::PUT, "/v2/a/manifests/1".to_owned()),
     ] {
-        for (count, pause) in [(0, 0), (3, 1), (1_000_000, 50)] {
-            let begin = tokio::time::Instant::now();
-            let body = trickle(count, Duration::from_secs(pause));
+        for (count, pause) in [(0, 0), (3, 1), (1_000_000, 40)] {
+            let begin = Instant::now();
+            let body = trickle(count, Duration::from_millis(pause));
             let answer = site.send(method.clone(), &path, &[], body).await;
             assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{method} {path}");
             assert!(
@@ -364,7 +363,7 @@ async fn bodies_that_stop_or_trickle_are_not_waited_for() {
                 answer.body
             );
             assert!(
-                begin.elapsed() < Duration::from_secs(600),
+                begin.elapsed() < Duration::from_secs(10),
                 "{method} {path} took {:?}",
                 begin.elapsed()
             );
@@ -375,13 +374,14 @@ async fn bodies_that_stop_or_trickle_are_not_waited_for() {
 }
 
 /// Who sends little, but not too little, may take as long as it takes.
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_slow_link_is_no_attack() {
-    let site = Site::open();
-    let content = vec![7_u8; 2 << 20];
+    let stall = Duration::from_millis(600);
+    let site = Site::open_with(|options| options.patience = Patience { stall, ..HASTE });
+    let content = vec![7_u8; 256 << 10];
     let pieces: Vec<Bytes> = content.chunks(4096).map(Bytes::copy_from_slice).collect();
     let body = stream::iter(pieces).then(|piece| async move {
-        tokio::time::sleep(Duration::from_secs(5)).await;
+        tokio::time::sleep(Duration::from_millis(30)).await;
         Ok::<_, std::io::Error>(piece)
     });
     let path = format!("/v2/a/blobs/uploads/?digest={}", Digest::of(&content));

@@ -2,18 +2,26 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::body::Body;
 use base64::Engine as _;
 use bytes::Bytes;
 use ferry_image::Digest;
-use ferry_registry::{Access, Auth, AuthConfig, FileSystem, FileSystemOptions, Options, Registry, Rule, router};
+use ferry_registry::{
+    Access, Auth, AuthConfig, FileSystem, FileSystemOptions, Options, Patience, Registry, Rule, router,
+};
 use http::{HeaderMap, Method, Request, StatusCode};
 use serde_json::json;
 use tempfile::TempDir;
 use tower::ServiceExt as _;
+
+/// A thousandth of what is waited for otherwise.
+pub const HASTE: Patience = Patience {
+    stall: Duration::from_millis(60),
+    whole: Duration::from_millis(300),
+};
 
 pub struct Site {
     router: Router,
@@ -92,6 +100,7 @@ impl Site {
         let storage = FileSystem::open(dir.path(), FileSystemOptions::default()).unwrap();
         let options = Options {
             delete: true,
+            patience: HASTE,
             ..Options::default()
         };
         let auth = Auth::new(&config, &[1; 32]).unwrap();
@@ -126,7 +135,7 @@ impl Site {
                 let router = router(Registry::new(storage, Auth::open(), options));
                 return Self { router, dir };
             }
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("the directory stays locked");
     }

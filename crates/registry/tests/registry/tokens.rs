@@ -124,7 +124,7 @@ async fn what_is_no_right_password_gets_no_token() {
     assert_eq!(again.status, StatusCode::UNAUTHORIZED);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_form_that_does_not_come_is_not_waited_for() {
     let site = Site::with_rights();
     let begun = stream::iter([Ok::<_, std::io::Error>("grant_type=pass")]).chain(stream::pending());
