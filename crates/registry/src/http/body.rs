@@ -21,7 +21,7 @@ const MEMORY: usize = 64 << 20;
 const UNIT: usize = 1 << 10;
 
 /// For how long bodies are waited for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
     /// Before a body has brought 16 KiB more.
     pub stall: Duration,
