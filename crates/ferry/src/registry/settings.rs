@@ -150,6 +150,7 @@ impl Settings {
                 delete: flags.allow_delete || file.allow_delete.unwrap_or(false),
                 uploads,
                 access_log: !flags.no_access_log && file.access_log.unwrap_or(true),
+                ..Options::default()
             },
             limits: Limits {
                 connections,
