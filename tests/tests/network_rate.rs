@@ -135,6 +135,18 @@ fn both_directions_keep_to_limits_that_change_while_transfers_run_and_outlive_th
     daemon.sleeper("c1", &["--net-rate-in", "20mbit", "--net-rate-out", "40mbit"]);
     let transfers = Transfers::start(&daemon, "c1", 9000);
     transfers.keep_to(RATE, FASTER);
+    let used = || daemon.api("GET", "/containers/c1/stats?stream=false", None).1["net_rate"].clone();
+    let before = used();
+    wait_until("what waits and is dropped is counted", || {
+        let now = used();
+        let grows = |way: &str, key: &str| now[way][key].as_u64() > before[way][key].as_u64();
+        ["in", "out"].iter().all(|way| {
+            let delayed = ["bytes", "packets", "delayed"].iter().all(|key| grows(way, key));
+            delayed && now[way]["waiting"].is_u64() && now[way]["dropped"].is_u64()
+        })
+    });
+    assert_eq!(before["in"]["rate"], RATE);
+    assert_eq!(before["out"]["rate"], FASTER);
     daemon.cli(["update", "--net-rate-in", "40mbit", "c1"]).ok();
     transfers.keep_to(FASTER, FASTER);
     daemon.cli(["update", "--net-rate", "20mbit", "c1"]).ok();
@@ -147,6 +159,8 @@ fn both_directions_keep_to_limits_that_change_while_transfers_run_and_outlive_th
     transfers.keep_to(RATE, FASTER);
     daemon.cli(["update", "--net-rate", "0", "c1"]).ok();
     assert_eq!(shown(&daemon, "c1"), [None; 3]);
+    let used = || daemon.api("GET", "/containers/c1/stats?stream=false", None).1;
+    wait_until("no limit is shown", || used().get("net_rate").is_none());
     wait_until("no limit", || bytes_a_second(transfers.container, "eth0") > 2 * FASTER);
     let queues = daemon.in_namespace(&["ip", "-o", "link", "show", "type", "ifb"]).ok();
     assert_eq!(queues, "");

@@ -177,6 +177,76 @@ fn a_port_of_ipv6_addresses_reaches_a_container_without_one() {
     answers(&engine, "::1", "8082");
 }
 
+/// With `br_netfilter`, what is translated is handed back to the bridge, which gives it to no neighbour.
+#[test]
+fn neighbours_apart_are_reached_by_published_ports_alone() {
+    for filtered in ["0", "1"] {
+        let mut engine = Engine::Ferry(Box::new(TestDaemon::start()));
+        let set = format!(
+            "cd /proc/sys/net/bridge 2> /dev/null || exit 0; for f in iptables ip6tables; do echo {filtered} > bridge-nf-call-$f; done"
+        );
+        engine.in_namespace(&["sh", "-c", &set]).ok();
+        engine
+            .cli([
+                "network",
+                "create",
+                "-o",
+                "com.docker.network.bridge.enable_icc=false",
+                "--ipv6",
+                "apart",
+            ])
+            .ok();
+        engine.cli(["network", "create", "other"]).ok();
+        serve(
+            &engine,
+            "web",
+            &["--network", "apart", "-p", "8080:80", "-p", "127.0.0.1:8081:80"],
+        );
+        answers(&engine, "127.0.0.1", "8080");
+        for (name, network) in [("one", "apart"), ("two", "other")] {
+            engine.sleeper(name, &["--network", network]);
+        }
+        let field = |name: &str, key: &str| engine.field("web", &format!("/NetworkSettings/Networks/{name}/{key}"));
+        let (own, gateway) = (field("apart", "IPAddress"), field("apart", "Gateway"));
+        let (own6, gateway6) = (field("apart", "GlobalIPv6Address"), field("apart", "IPv6Gateway"));
+        let reached = |engine: &Engine, from: &str, address: &str, port: &str| {
+            let done = engine.cli([
+                "exec",
+                from,
+                "sh",
+                "-c",
+                &format!("nc -w 2 {address} {port} < /dev/null"),
+            ]);
+            done.stdout == "hello\n"
+        };
+        let check = |engine: &Engine, from: &[&str]| {
+            for from in from {
+                for address in [&own, &own6] {
+                    assert!(!reached(engine, from, address, "80"), "{filtered}: {from} to {address}");
+                }
+                assert!(!reached(engine, from, &gateway, "8081"), "{filtered}: {from}");
+            }
+            for address in [&gateway, &gateway6] {
+                wait_until("a neighbour is answered", || reached(engine, "one", address, "8080"));
+            }
+            wait_until("another network is answered", || {
+                reached(engine, "two", &gateway, "8080")
+            });
+        };
+        check(&engine, &["one", "two"]);
+        let Engine::Ferry(daemon) = &mut engine else {
+            unreachable!()
+        };
+        daemon.kill9();
+        daemon.start_again();
+        check(&engine, &["one"]);
+        engine.cli(["rm", "-f", "web"]).ok();
+        assert!(!reached(&engine, "one", &gateway, "8080"));
+        let rules = engine.in_namespace(&["nft", "list", "ruleset"]).ok();
+        assert!(!rules.contains("8080"), "{rules}");
+    }
+}
+
 #[test]
 fn a_port_of_ipv6_addresses_that_cannot_be_is_refused_by_name() {
     let engine = Engine::start();

@@ -25,8 +25,8 @@ pub use ports::{PortBinding, PortMap, PortSet, PortSummary};
 pub use resources::{Resources, ThrottleDevice, Ulimit, WeightDevice};
 pub use state::{State, status};
 pub use stats::{
-    BlkioStatEntry, BlkioStats, CpuStats, CpuUsage, MemoryStats, NetworkStats, PidsStats, Stats, StorageStats,
-    ThrottlingData,
+    BlkioStatEntry, BlkioStats, CpuStats, CpuUsage, MemoryStats, NetRateStats, NetRateUse, NetworkStats, PidsStats,
+    Stats, StorageStats, ThrottlingData,
 };
 pub use summary::{HostConfigSummary, NetworkSettingsSummary, Summary};
 pub use top::Top;

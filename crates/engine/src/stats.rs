@@ -121,7 +121,7 @@ impl Sampler {
             return Ok(Some(Arc::clone(sample)));
         }
         let cgroup = world.cgroup_of(record)?;
-        let (source, memory) = (sample::Source::of(record), world.host.memory);
+        let (source, memory) = (sample::Source::of(&world.networks, record), world.host.memory);
         let run = record.run.started_at;
         let read = blocking("read the container's statistics", move || {
             let usage = cgroup.usage()?;

@@ -7,6 +7,7 @@
 
 mod file;
 mod flags;
+mod heap;
 mod networks;
 pub(crate) mod registries;
 mod settings;
@@ -124,6 +125,7 @@ async fn serve(settings: Settings) -> Result<()> {
     let closing = CancellationToken::new();
     let activity = Activity::default();
     tokio::spawn(on_signal(closing.clone())?);
+    tokio::spawn(heap::trim(closing.clone()));
     if let Some(limit) = settings.idle_exit {
         tokio::spawn(on_idle(engine.clone(), activity.clone(), limit, closing.clone()));
     }

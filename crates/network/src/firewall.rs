@@ -5,7 +5,8 @@
 //! ```text
 //!   guard        127.0.0.0/8 never comes in by a wire
 //!                from a bridge, with a source that is not behind it   drop
-//!   prerouting   to a published port of an address of the host's: to the container
+//!   prerouting   from a neighbour that its bridge would not send back to the container: to who listens
+//!                to a published port of an address of the host's: to the container
 //!   output       the same for the host's own programs
 //!   forward      neither from nor to a bridge of ours   accept, or drop when it was us alone who turned forwarding on
 //!                answers                                accept
@@ -46,6 +47,8 @@ const LINK_IPV6: &[Type] = &[Type::Interface, Type::Ipv6];
 const PORT: &[Type] = &[Type::Protocol, Type::Port];
 const PORT_OF_IPV4: &[Type] = &[Type::Protocol, Type::Ipv4, Type::Port];
 const PORT_OF_IPV6: &[Type] = &[Type::Protocol, Type::Ipv6, Type::Port];
+const PORT_FROM_IPV4: &[Type] = &[Type::Interface, Type::Protocol, Type::Ipv4, Type::Port];
+const PORT_FROM_IPV6: &[Type] = &[Type::Interface, Type::Protocol, Type::Ipv6, Type::Port];
 const TO_IPV4: &[Type] = &[Type::Ipv4, Type::Port];
 const TO_IPV6: &[Type] = &[Type::Ipv6, Type::Port];
 
@@ -79,13 +82,16 @@ const PORT4: Shape = ("port4", PORT_OF_IPV4, Some(TO_IPV4), false);
 const PORT6: Shape = ("port6", PORT_OF_IPV6, Some(TO_IPV6), false);
 const RANGE4: Shape = ("range4", PORT_OF_IPV4, Some(IPV4), true);
 const RANGE6: Shape = ("range6", PORT_OF_IPV6, Some(IPV6), true);
+/// Published ports at which somebody listens for the containers of the same bridge.
+const NEAR4: Shape = ("near4", PORT_FROM_IPV4, None, true);
+const NEAR6: Shape = ("near6", PORT_FROM_IPV6, None, true);
 /// Published ports of containers that are reached by routing.
 const ROUTED4: Shape = ("routed4", PORT_OF_IPV4, None, true);
 const ROUTED6: Shape = ("routed6", PORT_OF_IPV6, None, true);
 
-const SETS: [Shape; 20] = [
+const SETS: [Shape; 22] = [
     BRIDGES, SAME, APART, INTERNAL, OPEN4, OPEN6, HOME4, HOME6, HIDDEN4, HIDDEN6, SOURCE4, SOURCE6, ANY4, ANY6, PORT4,
-    PORT6, RANGE4, RANGE6, ROUTED4, ROUTED6,
+    PORT6, RANGE4, RANGE6, NEAR4, NEAR6, ROUTED4, ROUTED6,
 ];
 
 /// Elements by the name of their set, and whether that has intervals.
@@ -124,15 +130,14 @@ impl Firewall {
             batch.push(Command::AddTable { comment });
         }
         let mut elements = Elements::new();
-        for network in &self.networks {
-            of_network(network, &mut elements);
-        }
-        for mapping in &self.ports {
-            of_port(mapping, &mut elements);
-        }
-        for mapping in &self.routed {
-            of_routed(mapping, &mut elements);
-        }
+        let networks: Vec<_> = self.networks.iter().collect();
+        let parts = Parts {
+            networks: &networks,
+            ports: &self.ports,
+            routed: &self.routed,
+            near: &near(networks.iter().copied(), &self.ports),
+        };
+        parts.put(&mut elements);
         for (name, key, data, interval) in SETS {
             let set = Set {
                 name: name.to_owned(),
@@ -214,21 +219,50 @@ impl Firewall {
     }
 }
 
+/// A port at which somebody listens for who comes by this bridge.
+pub type Near = (String, Mapping);
+
+/// Those of the ports that are for neighbours as well, with the bridges of their containers.
+pub fn near<'a>(networks: impl Iterator<Item = &'a Network> + Clone, ports: &[Mapping]) -> Vec<Near> {
+    let link = |mapping: &Mapping| {
+        let has = |network: &&Network| network.ranges.iter().any(|range| range.subnet.contains(&mapping.to));
+        networks.clone().find(has).map(|network| network.link().to_owned())
+    };
+    let near = ports.iter().filter(|mapping| mapping.near);
+    near.filter_map(|mapping| Some((link(mapping)?, *mapping))).collect()
+}
+
+/// What comes or goes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Parts<'a> {
+    pub networks: &'a [&'a Network],
+    pub ports: &'a [Mapping],
+    pub routed: &'a [Mapping],
+    pub near: &'a [Near],
+}
+
+impl Parts<'_> {
+    fn put(&self, elements: &mut Elements) {
+        self.networks.iter().for_each(|network| of_network(network, elements));
+        self.ports.iter().for_each(|mapping| of_port(mapping, elements));
+        self.routed.iter().for_each(|mapping| of_routed(mapping, elements));
+        self.near.iter().for_each(|near| of_near(near, elements));
+    }
+}
+
 /// The elements of networks and ports that come.
-pub fn addition(table: &str, networks: &[&Network], ports: &[Mapping], routed: &[Mapping]) -> Batch {
-    change(table, networks, ports, routed, true)
+pub fn addition(table: &str, parts: &Parts<'_>) -> Batch {
+    change(table, parts, true)
 }
 
 /// The elements of networks and ports that go.
-pub fn subtraction(table: &str, networks: &[&Network], ports: &[Mapping], routed: &[Mapping]) -> Batch {
-    change(table, networks, ports, routed, false)
+pub fn subtraction(table: &str, parts: &Parts<'_>) -> Batch {
+    change(table, parts, false)
 }
 
-fn change(table: &str, networks: &[&Network], ports: &[Mapping], routed: &[Mapping], add: bool) -> Batch {
+fn change(table: &str, parts: &Parts<'_>, add: bool) -> Batch {
     let mut elements = Elements::new();
-    networks.iter().for_each(|network| of_network(network, &mut elements));
-    ports.iter().for_each(|mapping| of_port(mapping, &mut elements));
-    routed.iter().for_each(|mapping| of_routed(mapping, &mut elements));
+    parts.put(&mut elements);
     let mut batch = Batch::new(Family::Inet, table);
     for (name, (interval, elements)) in elements {
         let set = name.to_owned();
@@ -337,6 +371,13 @@ fn of_port(mapping: &Mapping, elements: &mut Elements) {
     }
 }
 
+fn of_near((link, mapping): &Near, elements: &mut Elements) {
+    let set = if mapping.address.is_ipv6() { NEAR6 } else { NEAR4 };
+    let mut key = vec![Key::One(Value::Interface(link.clone()))];
+    key.extend(ports_key(mapping, address_key(mapping.address), mapping.port));
+    put(elements, set, key, None);
+}
+
 fn of_routed(mapping: &Mapping, elements: &mut Elements) {
     let set = if mapping.to.is_ipv6() { ROUTED6 } else { ROUTED4 };
     let key = ports_key(mapping, Key::One(Value::Address(mapping.to)), mapping.to_port);
@@ -376,6 +417,12 @@ fn guard(batch: &mut Batch) {
 fn translate(batch: &mut Batch, chain: &str, hook: Hook) {
     use ferry_netlink::nft::AddressType;
     batch.chain(chain, base(ChainKind::Nat, hook, priority::DSTNAT));
+    if hook == Hook::Prerouting {
+        for (address, near) in [(Field::IpDaddr, NEAR4), (Field::Ip6Daddr, NEAR6)] {
+            let port = [Field::IifName, Field::L4Proto, address, Field::ThDport];
+            batch.rule(chain, vec![Statement::is_in(&port, near.0), Statement::accept()]);
+        }
+    }
     let families = [
         (Family::Ip, Field::IpDaddr, ANY4, PORT4, RANGE4),
         (Family::Ip6, Field::Ip6Daddr, ANY6, PORT6, RANGE6),

@@ -36,6 +36,7 @@ pub use endpoint::{Attach, Endpoint, way_out};
 pub use error::{Error, Result};
 pub use fabric::{Config, Draft, Fabric, Live};
 pub use ferry_netlink::nft::Watch;
+pub use ferry_netlink::route::Queue;
 pub use firewall::Firewall;
 pub use ipnet;
 pub use limit::Limits;

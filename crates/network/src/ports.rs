@@ -47,6 +47,9 @@ pub struct Mapping {
     /// Nothing is translated: somebody listens there, and passes on what comes. See [`Mapping::relays`].
     #[serde(default)]
     pub relayed: bool,
+    /// Its bridge sends nothing back by another port, so for the container's neighbours somebody listens as well.
+    #[serde(default)]
+    pub near: bool,
 }
 
 /// How the ports of an endpoint can be reached.
@@ -59,6 +62,8 @@ pub struct Ways {
     pub relay: bool,
     /// The host can listen at IPv6 addresses.
     pub listens_v6: bool,
+    /// What is translated does not reach another port of the bridge it came from, of IPv4 and of IPv6: see [`Mapping::near`].
+    pub near: (bool, bool),
 }
 
 /// A socket of the host's that is bound to a port, whosever it is.
@@ -160,6 +165,7 @@ impl Mapping {
             to_port: first,
             count: last.saturating_sub(first).saturating_add(1),
             relayed: false,
+            near: false,
         }
     }
 
@@ -172,9 +178,8 @@ impl Mapping {
     pub fn relays(&self) -> impl Iterator<Item = (SocketAddr, SocketAddr)> {
         let loopback = self.address == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
             && self.is_translated()
-            && self.count <= MOST_RELAYED
-            && self.protocol != Protocol::Sctp;
-        let address = match (self.relayed, loopback) {
+            && can_listen(self.protocol, self.count);
+        let address = match (self.relayed || self.near, loopback) {
             (true, _) => Some(self.address),
             (false, true) => Some(IpAddr::V6(Ipv6Addr::LOCALHOST)),
             (false, false) => None,
@@ -185,6 +190,13 @@ impl Mapping {
             let listen = SocketAddr::new(address?, port.checked_add(step)?);
             Some((listen, SocketAddr::new(to, to_port.checked_add(step)?)))
         })
+    }
+
+    /// With the sockets that it takes.
+    fn for_neighbours(self, ways: &Ways) -> Self {
+        let needed = if self.to.is_ipv4() { ways.near.0 } else { ways.near.1 };
+        let near = needed && !self.relayed && !self.address.is_loopback() && can_listen(self.protocol, self.count);
+        Self { near, ..self }
     }
 
     pub fn is_routed(&self) -> bool {
@@ -211,6 +223,11 @@ impl Mapping {
             && (self.port..=self.last()).contains(&bound.port)
             && (both || same_address(self.address, bound.address))
     }
+}
+
+/// Whether there can be a socket for each of so many ports.
+fn can_listen(protocol: Protocol, count: u16) -> bool {
+    count <= MOST_RELAYED && protocol != Protocol::Sctp
 }
 
 fn same_address(one: IpAddr, other: IpAddr) -> bool {
@@ -329,7 +346,9 @@ impl Ports {
                     to_port,
                     count,
                     relayed: ways.relayed(*address, *to),
+                    near: false,
                 })
+                .map(|mapping| mapping.for_neighbours(ways))
                 .collect()
         };
         // 65,536 ports in a row would not fit a u16; port 0 cannot be published.
@@ -430,6 +449,7 @@ mod tests {
         v6: None,
         relay: false,
         listens_v6: false,
+        near: (false, false),
     };
 
     fn publish(container: (u16, u16), host: Option<(u16, u16)>, address: Option<&str>) -> Publish {
@@ -566,10 +586,23 @@ mod tests {
         assert_eq!(shown(&both, &at("127.0.0.1")), "1: ");
         let everything = "2: 0.0.0.0:8080→172.17.0.2:80 [::]:8080→[fd00::2]:80";
         assert_eq!(shown(&all, &one(8080)), everything);
+        let near = Ways {
+            near: (true, true),
+            ..both
+        };
+        assert_eq!(shown(&near, &one(8080)), everything);
+        assert_eq!(shown(&near, &at("127.0.0.1")), "1: ");
+        let half = Ways {
+            near: (true, false),
+            ..both
+        };
+        let loopback = "2: 0.0.0.0:8080→172.17.0.2:80 [::1]:8080→[fd00::2]:80";
+        assert_eq!(shown(&half, &one(8080)), loopback);
         // A socket a port is too much of a good thing.
         let mut wide = publish((1, 2000), Some((10_001, 12_000)), None);
         assert_eq!(shown(&listening, &wide), "1: ");
         assert_eq!(shown(&both, &wide), "2: ");
+        assert_eq!(shown(&near, &wide), "2: ");
         assert!(shown(&all, &wide).contains("at most 1024 ports"));
         wide.address = Some("::".parse().unwrap());
         assert!(shown(&listening, &wide).contains("at most 1024 ports"));

@@ -46,6 +46,15 @@ pub fn set_io_priority(class: u32, priority: u32) -> io::Result<()> {
     })
 }
 
+/// Gives memory that was freed back to the kernel (malloc_trim(3)). Takes milliseconds where much was.
+pub fn trim_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes an integer, and the allocator's own locks.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Sets the execution domain (personality(2)), `PER_LINUX` or `PER_LINUX32`.
 pub fn set_personality(domain: u64) -> io::Result<()> {
     // SAFETY: takes an integer and no pointer.

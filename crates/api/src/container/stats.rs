@@ -26,6 +26,9 @@ wire! {
         /// By interface.
         #[serde(skip_serializing_if = "omit")]
         pub networks: BTreeMap<String, NetworkStats>,
+        /// Ferry's own; absent without a limit of traffic.
+        #[serde(skip_serializing_if = "omit")]
+        pub net_rate: NetRateStats,
     }
 
     #[serde(rename_all = "snake_case")]
@@ -123,6 +126,29 @@ wire! {
         pub commit_peak: u64,
         #[serde(rename = "privateworkingset", skip_serializing_if = "omit")]
         pub private_working_set: u64,
+    }
+
+    /// What went through the limits of a container's traffic ([`super::NetRate`]) since they hold.
+    #[serde(rename_all = "snake_case")]
+    pub struct NetRateStats {
+        #[serde(skip_serializing_if = "omit")]
+        pub r#in: Option<NetRateUse>,
+        #[serde(skip_serializing_if = "omit")]
+        pub out: Option<NetRateUse>,
+    }
+
+    #[serde(rename_all = "snake_case")]
+    pub struct NetRateUse {
+        /// Bytes a second.
+        pub rate: u64,
+        pub bytes: u64,
+        pub packets: u64,
+        /// Packets for which there was no room to wait.
+        pub dropped: u64,
+        /// How often a packet had to wait.
+        pub delayed: u64,
+        /// Bytes that wait now.
+        pub waiting: u64,
     }
 
     #[serde(rename_all = "snake_case")]

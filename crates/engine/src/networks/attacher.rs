@@ -20,7 +20,7 @@ use super::failure::{blocking, explain, run};
 use super::host::{self, Known};
 use super::names::Names;
 use super::stored::Stored;
-use super::{draft, guard, kind_of, membership, publish};
+use super::{draft, guard, kind_of, limits, membership, publish};
 use crate::config::Config;
 use crate::container::Record;
 use crate::error::{Error, Kind, Result};
@@ -511,6 +511,15 @@ impl Attacher {
             ));
         }
         warnings
+    }
+
+    /// What reads what went through a container's limits; `None` where it has none.
+    pub fn meter(&self, record: &Record) -> Option<limits::Meter> {
+        let fabric = self.fabric.clone()?;
+        (!limits::of_host(&record.host_config).is_none()).then(|| limits::Meter {
+            fabric,
+            id: record.id.clone(),
+        })
     }
 
     /// Other limits for a container that runs. On failure it keeps those it has.

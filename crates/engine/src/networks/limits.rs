@@ -1,8 +1,10 @@
 //! `--net-rate`: what a container may receive and send, and where that can be held.
 
-use ferry_api::container::{HostConfig, NetRate};
+use std::sync::Arc;
+
+use ferry_api::container::{HostConfig, NetRate, NetRateStats, NetRateUse};
 use ferry_api::network::mode;
-use ferry_network::Limits;
+use ferry_network::{Fabric, Limits, Queue};
 
 use super::membership::Wanted;
 use super::{Attacher, Stored};
@@ -10,6 +12,32 @@ use crate::error::{Error, Result};
 
 /// Smaller than the frame of any network's MTU: whether a burst fits is judged where the MTU is known.
 const SMALLEST_MTU: u32 = 68;
+
+/// Reads what went through a container's limits.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    pub fabric: Arc<Fabric>,
+    pub id: String,
+}
+
+impl Meter {
+    /// By netlink; what cannot be read is left out.
+    pub fn read(&self) -> NetRateStats {
+        let shown = |queue: Queue| NetRateUse {
+            rate: queue.tbf.rate,
+            bytes: queue.bytes,
+            packets: queue.packets,
+            dropped: queue.dropped.into(),
+            delayed: queue.overlimits.into(),
+            waiting: queue.backlog.into(),
+        };
+        let [received, sent] = self.fabric.limited(&self.id).unwrap_or_default();
+        NetRateStats {
+            r#in: received.map(shown),
+            out: sent.map(shown),
+        }
+    }
+}
 
 pub(crate) fn of_host(host: &HostConfig) -> Limits {
     let rate = host.net_rate.clone().unwrap_or_default();

@@ -435,6 +435,7 @@ mod tests {
             to_port: 80,
             count: 10,
             relayed: false,
+            near: false,
         };
         let publish = |container, host| Publish {
             protocol: Protocol::Tcp,

@@ -10,19 +10,23 @@ use ferry_cgroup::{BlockIoEntry, Cpu};
 
 use super::host;
 use crate::container::Record;
+use crate::networks::Attacher;
+use crate::networks::limits::Meter;
 
 /// Where the container's interfaces are seen from.
 #[derive(Debug)]
 pub(super) struct Source {
     /// `None` for the host's own, which are not the container's.
     pid: Option<i32>,
+    meter: Option<Meter>,
 }
 
 impl Source {
-    pub fn of(record: &Record) -> Self {
+    pub fn of(networks: &Attacher, record: &Record) -> Self {
         let own = record.host_config.network_mode != mode::HOST;
         Self {
             pid: own.then_some(record.run.pid),
+            meter: networks.meter(record),
         }
     }
 }
@@ -46,6 +50,7 @@ pub(super) fn of(usage: ferry_cgroup::Stats, source: &Source, memory: u64) -> St
             ..MemoryStats::default()
         },
         networks: source.pid.map(interfaces).unwrap_or_default(),
+        net_rate: source.meter.as_ref().map(Meter::read).unwrap_or_default(),
         ..Stats::default()
     }
 }

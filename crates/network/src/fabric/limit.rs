@@ -18,7 +18,7 @@
 use std::collections::BTreeSet;
 
 use ferry_netlink::Route;
-use ferry_netlink::route::{Change, Child, Direction, Kind, LinkId, Part, Request, Tbf};
+use ferry_netlink::route::{Change, Child, Direction, Kind, LinkId, Part, Queue, Request, Tbf};
 use rustix::io::Errno;
 
 use super::{Fabric, State};
@@ -70,6 +70,25 @@ impl Fabric {
         };
         drop(state);
         held.map(drop).and(self.remove_queues(&unused))
+    }
+
+    /// What went through the queues of a container's limits, as it receives and as it sends; `None` where there is none.
+    ///
+    /// # Errors
+    ///
+    /// Those of netlink.
+    pub fn limited(&self, id: &str) -> Result<[Option<Queue>; 2]> {
+        let mut state = self.lock();
+        let Some(tag) = state.limits.get(id).map(|limited| limited.tag.clone()) else {
+            return Ok([None; 2]);
+        };
+        let mut queues = [None; 2];
+        for (queue, (_, prefix)) in queues.iter_mut().zip(NAMES) {
+            if let Some(link) = state.route.link(&LinkId::Name(&format!("{prefix}{tag}")))? {
+                *queue = state.route.rate(link.index)?;
+            }
+        }
+        Ok(queues)
     }
 
     fn set(&self, state: &mut State, id: &str, limits: Limits) -> Result<Held> {

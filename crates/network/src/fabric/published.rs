@@ -11,10 +11,12 @@ use ferry_netlink::route::{Change, LinkId, Port, Request};
 
 use super::{Fabric, State};
 use crate::endpoint::Endpoint;
+use crate::firewall::{self, Parts};
+use crate::namespace;
 use crate::network::Gateway;
 use crate::ports::{Bound, Mapping, Protocol, Publish, Ways};
+use crate::sysctl::Sysctls;
 use crate::{Error, Result};
-use crate::{firewall, namespace};
 
 /// Lets a container reach itself by a port that it published: on hosts whose bridges ask the firewall
 /// (`net.bridge.bridge-nf-call-iptables`), such a packet is never routed, but sent back by the port it came from.
@@ -34,6 +36,17 @@ fn hairpin(route: &mut Route, host_end: &str) -> ferry_netlink::Result<()> {
 /// Whether programs in the thread's network namespace can listen at IPv6 addresses.
 fn listens_v6() -> bool {
     UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
+}
+
+/// Whether what passes a bridge meets the firewall of IPv4, and of IPv6, in the thread's network namespace (br_netfilter). What
+/// is translated there is not routed, but handed to the bridge's port, which gives nothing to another that is apart.
+fn filter_bridged() -> Result<(bool, bool)> {
+    let sysctls = Sysctls::open()?;
+    let on = |key| sysctls.read(key).map(|value| value.is_some_and(|value| value != "0"));
+    Ok((
+        on("bridge/bridge-nf-call-iptables")?,
+        on("bridge/bridge-nf-call-ip6tables")?,
+    ))
 }
 
 /// Packets to an address that is none of the thread's network namespace would never meet the rules.
@@ -66,9 +79,9 @@ impl Fabric {
             return Ok(Vec::new());
         }
         // The kernel is asked each time: it alone knows what is bound, and no socket need be held for what is not.
-        let (bound, listens_v6) = namespace::inside(self.host.as_fd(), || {
+        let (bound, listens_v6, filters) = namespace::inside(self.host.as_fd(), || {
             check_local(requests)?;
-            Ok((Sockets::open()?.bound()?, listens_v6()))
+            Ok((Sockets::open()?.bound()?, listens_v6(), filter_bridged()?))
         })?;
         let bound: Vec<_> = bound
             .iter()
@@ -77,10 +90,10 @@ impl Fabric {
             .collect();
         let mut state = self.lock();
         let State { networks, ports, .. } = &mut *state;
-        let network = networks.get(&endpoint.network_id).map(|net| &net.network);
-        let network = network.ok_or_else(|| Error::NoNetwork {
+        let net = networks.get(&endpoint.network_id).ok_or_else(|| Error::NoNetwork {
             id: endpoint.network_id.clone(),
         })?;
+        let (network, apart) = (&net.network, net.is_isolated());
         let Some(bridge) = network.bridge() else {
             // Such containers are neighbours of the host's, and need nothing of it.
             return Ok(Vec::new());
@@ -99,6 +112,7 @@ impl Fabric {
             v6: endpoint.ip6.filter(|_| translated(true)),
             relay: self.config.relay,
             listens_v6,
+            near: (apart && filters.0, apart && filters.1),
         };
         let routed: Vec<_> = endpoint
             .addresses()
@@ -108,10 +122,17 @@ impl Fabric {
         let mut mappings = ports.take(holder, &requests, &ways, &bound)?;
         ports.adopt(holder, &routed);
         let translated: Vec<_> = mappings.iter().copied().filter(Mapping::is_translated).collect();
+        let near = firewall::near(std::iter::once(network), &translated);
         let amended = match state.up && (!translated.is_empty() || !routed.is_empty()) {
-            true => state
-                .wall
-                .amend(&firewall::addition(&self.config.table, &[], &translated, &routed)),
+            true => state.wall.amend(&firewall::addition(
+                &self.config.table,
+                &Parts {
+                    ports: &translated,
+                    routed: &routed,
+                    near: &near,
+                    ..Parts::default()
+                },
+            )),
             false => Ok(()),
         };
         let hairpin = match translated.is_empty() {
@@ -192,17 +213,25 @@ impl Fabric {
         if !state.up {
             return Ok(());
         }
-        let parts = |mappings: &[Mapping]| -> (Vec<_>, Vec<_>) {
+        let kinds = |mappings: &[Mapping]| -> (Vec<_>, Vec<_>) {
             let of = |belongs: fn(&Mapping) -> bool| mappings.iter().copied().filter(belongs).collect();
             (of(Mapping::is_routed), of(Mapping::is_translated))
         };
-        let ((routed, ports), (routed_left, ports_left)) = (parts(mappings), parts(left));
+        let ((routed, ports), (routed_left, ports_left)) = (kinds(mappings), kinds(left));
         if routed.is_empty() && ports.is_empty() {
             return Ok(());
         }
         let table = &self.config.table;
-        let mut batch = firewall::subtraction(table, &[], &ports, &routed);
-        let addition = firewall::addition(table, &[], &ports_left, &routed_left);
+        let near = |ports| firewall::near(state.networks.values().map(|net| &net.network), ports);
+        let (near, near_left) = (near(&ports), near(&ports_left));
+        let parts = |ports, routed, near| Parts {
+            ports,
+            routed,
+            near,
+            ..Parts::default()
+        };
+        let mut batch = firewall::subtraction(table, &parts(&ports, &routed, &near));
+        let addition = firewall::addition(table, &parts(&ports_left, &routed_left, &near_left));
         batch.commands.extend(addition.commands);
         if state.wall.amend(&batch).is_err() {
             state.wall.suspect();
@@ -269,6 +298,7 @@ mod tests {
             to_port: port,
             count,
             relayed: false,
+            near: false,
         };
         let mut mappings: Vec<_> = (1..=1000).rev().map(|port| mapping(Protocol::Udp, port, 1)).collect();
         mappings.extend([

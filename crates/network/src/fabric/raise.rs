@@ -75,7 +75,7 @@ impl Fabric {
         let plan = raise(&observed, &wanted)?;
         state
             .wall
-            .amend(&firewall::addition(&self.config.table, &[network], &[], &[]))?;
+            .amend(&firewall::addition(&self.config.table, &parts(&[network])))?;
         let State {
             route, record, wall, ..
         } = state;
@@ -83,7 +83,7 @@ impl Fabric {
         if let Err(error) = applied {
             let _ = state
                 .wall
-                .amend(&firewall::subtraction(&self.config.table, &[network], &[], &[]));
+                .amend(&firewall::subtraction(&self.config.table, &parts(&[network])));
             return Err(error);
         }
         let index = state.route.link(&LinkId::Name(&wanted.name))?.map(|link| link.index);
@@ -114,7 +114,7 @@ impl Fabric {
         if in_table
             && state
                 .wall
-                .amend(&firewall::subtraction(&self.config.table, &[&network], &[], &[]))
+                .amend(&firewall::subtraction(&self.config.table, &parts(&[&network])))
                 .is_err()
         {
             // Not as we left it: made anew, without this one.
@@ -372,5 +372,13 @@ impl super::Net {
     /// The endpoint that has an address.
     fn holder(&self, address: IpAddr) -> Option<&str> {
         self.addresses.iter().find_map(|addresses| addresses.holder(address))
+    }
+}
+
+/// Networks alone.
+fn parts<'a>(networks: &'a [&'a Network]) -> firewall::Parts<'a> {
+    firewall::Parts {
+        networks,
+        ..firewall::Parts::default()
     }
 }
