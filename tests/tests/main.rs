@@ -12,6 +12,7 @@ mod clients;
 mod commit;
 mod compat;
 mod compose;
+mod compose_project;
 mod contexts;
 mod corners;
 mod cp;

@@ -256,6 +256,47 @@ fn what_cannot_be_held_is_refused_and_changes_nothing() {
     });
 }
 
+/// Where the kernel has it not, the test says as much of the default.
+fn use_bbr(place: &OwnedFd) {
+    namespace::inside(place.as_fd(), || {
+        let known = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_available_congestion_control").unwrap();
+        if known.contains("bbr") {
+            std::fs::write("/proc/sys/net/ipv4/tcp_congestion_control", "bbr").unwrap();
+        }
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_megabit_one_way_is_a_megabit() {
+    World::run(|world| {
+        let bridge = Default::new(Config::default(), Record::default());
+        let rate = 125_000;
+        let (netns, endpoint) = bridge.attach(limited("c", limits(rate, rate))).unwrap();
+        let ways = [
+            ("out", &netns, &world.host, GATEWAY.parse().unwrap()),
+            ("in", &world.host, &netns, address(&endpoint)),
+        ];
+        for control in ["default", "bbr"] {
+            for (name, from, to, place) in ways {
+                if control == "bbr" {
+                    use_bbr(from);
+                }
+                let tries = (0..3).map(|_| transfer(from, to, place, Duration::from_millis(4000)));
+                let got = tries
+                    .inspect(|got| println!("{control} {name}: {got}"))
+                    .find(|got| *got >= rate * 88 / 100);
+                assert!(
+                    got.is_some_and(|got| got <= rate * 110 / 100),
+                    "{control} {name}: {got:?}"
+                );
+            }
+        }
+        bridge.detach(&endpoint).unwrap();
+    });
+}
+
 /// BBR takes the microseconds of a connection that is not busy yet for the way's delay, and keeps so little under way that
 /// acknowledgements which wait in the other direction's queue stop it.
 #[test]
@@ -266,15 +307,7 @@ fn acknowledgements_do_not_wait_behind_the_other_direction() {
         for (rate, id) in [(125_000, "slow"), (2_500_000, "quick")] {
             let (netns, endpoint) = bridge.attach(limited(id, limits(rate, rate))).unwrap();
             for place in [&netns, &world.host] {
-                namespace::inside(place.as_fd(), || {
-                    let known = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_available_congestion_control").unwrap();
-                    // Where it is not, the test says as much of the default.
-                    if known.contains("bbr") {
-                        std::fs::write("/proc/sys/net/ipv4/tcp_congestion_control", "bbr").unwrap();
-                    }
-                    Ok(())
-                })
-                .unwrap();
+                use_bbr(place);
             }
             let ways = [
                 (&netns, &world.host, GATEWAY.parse().unwrap()),
