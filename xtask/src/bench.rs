@@ -4,6 +4,7 @@
 
 mod engine;
 pub mod images;
+mod many;
 mod memory;
 pub mod registry;
 mod runtime;
@@ -57,6 +58,34 @@ pub fn run(workspace: &Workspace, quick: bool, only_runtimes: bool, write: bool)
     let page = page?;
     if write {
         table::write(&document, "bench", &page)?;
+    }
+    Ok(true)
+}
+
+/// The table of engines that have many containers.
+pub fn many(workspace: &Workspace, quick: bool, write: bool) -> Result<bool> {
+    let binary = workspace.build_dist()?;
+    let Some(peer) = Peer::start(workspace, PEER)? else {
+        println!("nothing to compare with: the peers are not set up");
+        return Ok(false);
+    };
+    let mut engines = vec![Engine::docker(workspace, peer)?];
+    let page = match Engine::ferry(&binary) {
+        Ok(ferry) => {
+            engines.insert(0, ferry);
+            let imported = engines.iter().try_for_each(Engine::import_image);
+            let rounds = if quick { 5 } else { 21 };
+            imported.and_then(|()| many::page(&mut engines, rounds, &heading()?))
+        }
+        Err(error) => Err(error),
+    };
+    for engine in engines {
+        engine.stop()?;
+    }
+    let page = page?;
+    println!("\n{page}");
+    if write {
+        table::write(&workspace.root.join("docs/benchmarks.md"), "bench:many", &page)?;
     }
     Ok(true)
 }
@@ -193,7 +222,7 @@ fn hundred_starts(engines: &[Engine], rounds: usize) -> Result<(Row, Vec<Row>)> 
     for _ in 0..rounds {
         for (engine, samples) in engines.iter().zip(&mut samples) {
             let started = Instant::now();
-            engine.start_many(100, 16)?;
+            engine.many(100, 16, &["run", "-d", IMAGE, "sleep", "100000"])?;
             samples.push(started.elapsed().as_secs_f64() * 1000.0);
         }
         weights = memory::with_containers(engines)?;

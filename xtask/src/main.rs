@@ -28,6 +28,8 @@ cargo xtask TASK
   bench [--quick] [--runtime | --registry] [--write]
                             measure beside Docker Engine and the OCI runtimes (or only these, or the registry beside the
                             CNCF's); --write puts the tables into docs/benchmarks.md
+  bench --many [--quick] [--write]
+                            measure beside Docker Engine with a thousand containers stopped and two hundred running
   bench --images [a,b,c] [--ops pull,again,push,save,load,rmi] [--engines ferry,ctr,podman,docker] [--rounds N] [--write]
                             measure images beside containerd, podman and Docker Engine (all, or these alone)
   soak [CYCLES [EXECS [AT-ONCE]]]
@@ -38,6 +40,9 @@ cargo xtask TASK
   soak --networks [CYCLES [STARTS [NETWORKS]]]
                             places on networks given and taken (10000), containers connected and disconnected with the
                             engine killed now and then (500), networks made and pruned (2000): nothing may be left
+  soak --execs [EXECS [AT-ONCE]]
+                            commands through the engine (100000, 16 at a time): no byte and no exit code may be wrong,
+                            and nothing grows
   dist                      build the binary that is shipped
   sweep [--remove]          list (or remove) what test runs left on this machine
 ";
@@ -72,18 +77,30 @@ fn run(task: &str, rest: &[String]) -> anyhow::Result<bool> {
         // In a peer's network: never called by hand.
         "load" => bench::registry::load::run(rest).map(|()| true),
         "bench" if flag("--registry") => bench::registries(&Workspace::find()?, flag("--quick"), flag("--write")),
+        "bench" if flag("--many") => bench::many(&Workspace::find()?, flag("--quick"), flag("--write")),
         "bench" if flag("--images") => bench::images::run(&Workspace::find()?, rest),
         "bench" => bench::run(&Workspace::find()?, flag("--quick"), flag("--runtime"), flag("--write")),
         "soak" => {
             let (example, rest) = match rest {
                 [pulls, rest @ ..] if pulls == "--pulls" => ("soak-pulls", rest),
+                [execs, rest @ ..] if execs == "--execs" => ("soak-execs", rest),
                 [networks, rest @ ..] if networks == "--networks" => ("soak-networks", rest),
                 rest => ("soak", rest),
             };
-            let arguments = ["run", "--release", "--quiet", "--package", "ferry-e2e", "--example"];
-            shell::run(shell::cargo().args(["build", "--release"]))?;
-            let mut soak = shell::cargo();
-            shell::run(soak.args(arguments).args([example, "--"]).args(rest)).map(|()| true)
+            // Both at once: of the one alone, what both stand on would be built with other features.
+            let arguments = [
+                "build",
+                "--release",
+                "--package",
+                "ferry",
+                "--bin",
+                "ferry",
+                "--package",
+                "ferry-e2e",
+            ];
+            shell::run(shell::cargo().args(arguments).args(["--example", example]))?;
+            let examples = Workspace::find()?.binary("release").with_file_name("examples");
+            shell::run(std::process::Command::new(examples.join(example)).args(rest)).map(|()| true)
         }
         "dist" => {
             let workspace = Workspace::find()?;

@@ -94,6 +94,20 @@ impl Peer {
             .ok()
     }
 
+    /// The command by which its dockerd is started again, in its place and with what it has; its containers outlive it.
+    pub fn engine_again(&self) -> Command {
+        let mut command = self.command();
+        let data = format!("/var/lib/docker-{}", self.name);
+        command.args(["dockerd", "--live-restore", "--data-root", &data]);
+        command
+    }
+
+    /// This is its dockerd now.
+    pub fn is_engine(&self, pid: u32) -> Result<()> {
+        let file = self.run_dir.join(format!("{}.dockerd.pid", self.name));
+        fs::write(file, pid.to_string()).context("note dockerd's process")
+    }
+
     /// Ends it and removes what it stored.
     pub fn stop(self) -> Result<()> {
         let inside = |script: &str| self.command().args(["sh", "-c", script]).output().map(drop);

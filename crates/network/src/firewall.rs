@@ -135,7 +135,7 @@ impl Firewall {
             networks: &networks,
             ports: &self.ports,
             routed: &self.routed,
-            near: &near(networks.iter().copied(), &self.ports),
+            near: &near(&networks, &self.ports),
         };
         parts.put(&mut elements);
         for (name, key, data, interval) in SETS {
@@ -223,10 +223,10 @@ impl Firewall {
 pub type Near = (String, Mapping);
 
 /// Those of the ports that are for neighbours as well, with the bridges of their containers.
-pub fn near<'a>(networks: impl Iterator<Item = &'a Network> + Clone, ports: &[Mapping]) -> Vec<Near> {
+pub fn near(networks: &[&Network], ports: &[Mapping]) -> Vec<Near> {
     let link = |mapping: &Mapping| {
-        let has = |network: &&Network| network.ranges.iter().any(|range| range.subnet.contains(&mapping.to));
-        networks.clone().find(has).map(|network| network.link().to_owned())
+        let has = |network: &&&Network| network.ranges.iter().any(|range| range.subnet.contains(&mapping.to));
+        networks.iter().find(has).map(|network| network.link().to_owned())
     };
     let near = ports.iter().filter(|mapping| mapping.near);
     near.filter_map(|mapping| Some((link(mapping)?, *mapping))).collect()

@@ -1,6 +1,7 @@
 //! The two engines under measurement, and the few commands a measurement needs.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -27,8 +28,16 @@ pub struct Engine {
 }
 
 enum Owned {
-    Ferry { daemon: Child, holder: Child, dir: PathBuf },
-    Docker(Peer),
+    Ferry {
+        daemon: Child,
+        holder: Child,
+        dir: PathBuf,
+    },
+    Docker {
+        peer: Peer,
+        /// The dockerd that was started again.
+        again: Option<Child>,
+    },
 }
 
 impl Engine {
@@ -47,16 +56,7 @@ impl Engine {
         let socket = dir.join("ferry.sock");
         let host = format!("unix://{}", socket.display());
         let log = fs::File::create(dir.join("log"))?;
-        let mut daemon = Command::new("nsenter")
-            .args(["-t", &holder.id().to_string(), "-m", "-n", "-i", "-u", "--"])
-            .arg(binary)
-            .args(["daemon", "--host", &host, "--cgroup-parent", &format!("/{mark}")])
-            .arg("--data-root")
-            .arg(dir.join("data"))
-            .arg("--exec-root")
-            .arg(dir.join("run"))
-            .arg("--pidfile")
-            .arg(dir.join("pid"))
+        let mut daemon = Self::ferry_command(binary, &holder, &dir)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -82,6 +82,77 @@ impl Engine {
         })
     }
 
+    fn ferry_command(binary: &Path, holder: &Child, dir: &Path) -> Command {
+        let mark = dir.file_name().unwrap_or_default().to_string_lossy();
+        let mut command = Command::new("nsenter");
+        command
+            .args(["-t", &holder.id().to_string(), "-m", "-n", "-i", "-u", "--"])
+            .arg(binary)
+            .args([
+                "daemon",
+                "--host",
+                &format!("unix://{}", dir.join("ferry.sock").display()),
+            ])
+            .args(["--cgroup-parent", &format!("/{mark}")]);
+        for (flag, name) in [("--data-root", "data"), ("--exec-root", "run"), ("--pidfile", "pid")] {
+            command.arg(flag).arg(dir.join(name));
+        }
+        command
+    }
+
+    /// Kills the engine and starts it again in the same place, Docker's so that its containers live on. How long it takes until
+    /// it answers at all, and until it has listed its containers.
+    pub fn restart(&mut self) -> Result<(Duration, Duration)> {
+        for pid in &self.processes {
+            shell::run(Command::new("kill").args(["-9", &pid.to_string()]))?;
+        }
+        let mut command = match &mut self.owned {
+            Owned::Ferry { daemon, holder, dir } => {
+                daemon.wait()?;
+                Self::ferry_command(&self.cli, holder, dir)
+            }
+            Owned::Docker { peer, again } => {
+                if let Some(again) = again {
+                    again.wait()?;
+                }
+                peer.engine_again()
+            }
+        };
+        for pid in &self.processes {
+            while Path::new(&format!("/proc/{pid}")).exists() {
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+        let started = Instant::now();
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("start the engine again")?;
+        let socket = PathBuf::from(self.host.trim_start_matches("unix://"));
+        let end = started + Duration::from_secs(120);
+        while !answers(&socket) {
+            if Instant::now() > end {
+                bail!("{} does not come up again", self.name);
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        let pinged = started.elapsed();
+        self.time(&["ps", "-aq"])?;
+        let listed = started.elapsed();
+        self.processes = vec![child.id()];
+        match &mut self.owned {
+            Owned::Ferry { daemon, .. } => *daemon = child,
+            Owned::Docker { peer, again } => {
+                self.processes.extend(children(child.id(), "containerd"));
+                peer.is_engine(child.id())?;
+                *again = Some(child);
+            }
+        }
+        Ok((pinged, listed))
+    }
+
     pub fn docker(workspace: &Workspace, peer: Peer) -> Result<Self> {
         let cli = workspace.tools().join("docker/usr/bin/docker");
         if !cli.is_file() {
@@ -96,7 +167,7 @@ impl Engine {
             processes,
             cli,
             host,
-            owned: Owned::Docker(peer),
+            owned: Owned::Docker { peer, again: None },
         })
     }
 
@@ -150,8 +221,8 @@ impl Engine {
         self.time(&["import", &tar.to_string_lossy(), name]).map(drop)
     }
 
-    /// `run -d` a number of times, so many at once.
-    pub fn start_many(&self, count: usize, at_once: usize) -> Result<()> {
+    /// A command a number of times, so many at once.
+    pub fn many(&self, count: usize, at_once: usize, args: &[&str]) -> Result<()> {
         let left = Mutex::new(count);
         let next = || {
             left.lock()
@@ -162,7 +233,7 @@ impl Engine {
                 .map(|_| {
                     scope.spawn(|| {
                         while next() {
-                            self.time(&["run", "-d", IMAGE, "sleep", "100000"])?;
+                            self.time(args)?;
                         }
                         Ok(())
                     })
@@ -208,7 +279,10 @@ impl Engine {
     pub fn stop(self) -> Result<()> {
         self.remove_all()?;
         match self.owned {
-            Owned::Docker(peer) => peer.stop(),
+            Owned::Docker { peer, again } => {
+                peer.stop()?;
+                again.map_or(Ok(()), |mut again| again.wait().map(drop).context("wait for dockerd"))
+            }
             Owned::Ferry {
                 mut daemon,
                 mut holder,
@@ -223,6 +297,19 @@ impl Engine {
             }
         }
     }
+}
+
+/// Whether `/_ping` is answered with 200.
+fn answers(socket: &Path) -> bool {
+    let ask = || -> std::io::Result<bool> {
+        let mut stream = UnixStream::connect(socket)?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.write_all(b"GET /_ping HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+        let mut head = [0; 12];
+        stream.read_exact(&mut head)?;
+        Ok(head.ends_with(b" 200"))
+    };
+    ask().unwrap_or(false)
 }
 
 pub fn parent(pid: &str) -> Option<u32> {

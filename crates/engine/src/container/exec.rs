@@ -1,8 +1,8 @@
 //! Execs: made, started, looked at. Their processes are the container's actor's business.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ferry_api::exec::{Create, Created, Inspect, ProcessConfig, Start};
@@ -18,15 +18,19 @@ use crate::world::World;
 
 /// How long the exit code of a finished exec can be asked for.
 const MEMORY: Duration = Duration::from_secs(300);
+/// And of how many at most: the latest ones. One is a kilobyte.
+const REMEMBERED: usize = 4096;
 
 /// All execs, by id.
 #[derive(Debug, Default)]
-pub(crate) struct Execs {
-    entries: Mutex<HashMap<String, Kept>>,
-}
+pub(crate) struct Execs(Mutex<Kept>);
 
-/// An exec, and when it is forgotten.
-type Kept = (Arc<Entry>, Option<Instant>);
+#[derive(Debug, Default)]
+struct Kept {
+    entries: HashMap<String, Arc<Entry>>,
+    /// Those that have ended, in that order, and when they are forgotten.
+    ended: VecDeque<(Instant, String)>,
+}
 
 /// One exec. What changes of it is behind a lock that is never held for long.
 #[derive(Debug)]
@@ -53,26 +57,37 @@ enum Progress {
 }
 
 impl Execs {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub fn insert(&self, entry: Arc<Entry>) {
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.retain(|_, (_, expires)| expires.is_none_or(|expires| expires > Instant::now()));
-        entries.insert(entry.id.clone(), (entry, None));
+        let mut kept = self.kept();
+        let now = Instant::now();
+        while let Some((expires, id)) = kept.ended.pop_front() {
+            if expires > now && kept.ended.len() < REMEMBERED {
+                kept.ended.push_front((expires, id));
+                break;
+            }
+            kept.entries.remove(&id);
+        }
+        kept.entries.insert(entry.id.clone(), entry);
     }
 
     pub fn remove(&self, id: &str) {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        self.kept().entries.remove(id);
     }
 
-    /// Forgets an exec after a while.
+    /// Forgets an exec that has ended after a while.
     pub fn expire(&self, id: &str) {
-        if let Some((_, expires)) = self.entries.lock().unwrap_or_else(PoisonError::into_inner).get_mut(id) {
-            *expires = Some(Instant::now() + MEMORY);
+        let mut kept = self.kept();
+        if kept.entries.contains_key(id) {
+            kept.ended.push_back((Instant::now() + MEMORY, id.to_owned()));
         }
     }
 
     fn find(&self, id: &str) -> Result<Arc<Entry>> {
-        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = entries.get(id).map(|(entry, _)| Arc::clone(entry));
+        let entry = self.kept().entries.get(id).cloned();
         entry.ok_or_else(|| Error::not_found(format!("No such exec instance: {id}")))
     }
 }

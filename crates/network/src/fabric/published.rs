@@ -122,7 +122,7 @@ impl Fabric {
         let mut mappings = ports.take(holder, &requests, &ways, &bound)?;
         ports.adopt(holder, &routed);
         let translated: Vec<_> = mappings.iter().copied().filter(Mapping::is_translated).collect();
-        let near = firewall::near(std::iter::once(network), &translated);
+        let near = firewall::near(&[network], &translated);
         let amended = match state.up && (!translated.is_empty() || !routed.is_empty()) {
             true => state.wall.amend(&firewall::addition(
                 &self.config.table,
@@ -222,7 +222,8 @@ impl Fabric {
             return Ok(());
         }
         let table = &self.config.table;
-        let near = |ports| firewall::near(state.networks.values().map(|net| &net.network), ports);
+        let networks: Vec<_> = state.networks.values().map(|net| &net.network).collect();
+        let near = |ports| firewall::near(&networks, ports);
         let (near, near_left) = (near(&ports), near(&ports_left));
         let parts = |ports, routed, near| Parts {
             ports,
