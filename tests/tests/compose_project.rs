@@ -265,7 +265,10 @@ fn a_project_lives_as_its_file_says() {
         states.iter().any(|state| state.starts_with("cache:exited")),
         "{states:?}"
     );
-    project.run("start --wait cache");
+    project.run("start cache");
+    wait_until("the cache is well", || {
+        project.states().contains(&"cache:running:healthy:0".to_owned())
+    });
 
     // Nobody notices that the engine dies.
     if let Engine::Ferry(daemon) = &mut project.engine {

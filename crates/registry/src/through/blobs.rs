@@ -123,9 +123,13 @@ impl<B: Backend> Registry<B> {
         remote: Remote,
         landing: Landing<Answer<Option<Found>>>,
     ) -> Answer<Option<Found>> {
-        // Perhaps it has just come.
+        // Perhaps it has just come. All who wait for this keep it here until they have opened it.
+        let hold = self.0.backend.hold(&digest);
         if let Some(size) = self.0.backend.blob(&name, &digest, Intent::Pull).await? {
-            return Ok(Some(Found::here(size)));
+            return Ok(Some(Found::Here {
+                size,
+                _hold: Some(hold),
+            }));
         }
         let busy = |_| Failure::later("too many blobs are being fetched from upstream: try again later", 5);
         let permit = self.0.through.turns.clone().try_acquire_owned().map_err(busy)?;
@@ -134,7 +138,6 @@ impl<B: Backend> Registry<B> {
         };
         let id = self.0.backend.begin(&name).await?;
         let (say, state) = watch::channel(State::Running(0));
-        let hold = self.0.backend.hold(&digest);
         let filling = Filling {
             registry: self,
             name,
