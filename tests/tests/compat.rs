@@ -47,7 +47,7 @@ const LAYERS: [&str; 6] = [
 ];
 
 /// What differs between two engines by right: ids, and what Docker wraps a cause in.
-fn normalise(text: &str) -> String {
+pub fn normalise(text: &str) -> String {
     let text = LAYERS
         .iter()
         .fold(text.to_owned(), |text, layer| text.replace(layer, ""));

@@ -9,6 +9,7 @@ mod blockio;
 mod cgroups;
 mod cleanup;
 mod clients;
+mod command_lines;
 mod commit;
 mod compat;
 mod compose;

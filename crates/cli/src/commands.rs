@@ -11,8 +11,8 @@ use crate::{
     environment::Environment,
     failure::{Failure, Result, describe},
     flags::{Arity, Matches, Problem, Spec, flag_texts},
-    plugins,
-    ui::Ui,
+    hints, plugins,
+    ui::{Channel, Ui},
 };
 
 /// How a command line ends.
@@ -26,6 +26,7 @@ pub enum Ending {
 mod attach;
 mod check;
 mod commit;
+mod completion;
 mod context;
 mod cp;
 mod create;
@@ -130,6 +131,29 @@ async fn each(call: &mut Call<'_>, request: impl AsyncFn(&Client, &str) -> ferry
     Ok(failed.into())
 }
 
+/// The platform as it is, if containerd's parser takes it; the complaint begins with `what`.
+fn platform_checked<'p>(platform: &'p str, what: &str) -> Result<&'p str> {
+    const PARTS: &str = "^[A-Za-z0-9_.-]+$";
+    let fine = |part: &&str| {
+        !part.is_empty()
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+    };
+    let whole = ferry_kit::gofmt::quote(platform);
+    let parts: Vec<&str> = platform.split('/').collect();
+    let complaint = match parts.iter().find(|part| !fine(part)) {
+        _ if platform.is_empty() => return Ok(platform),
+        Some(part) => format!(
+            "{} is an invalid component of {whole}: platform specifier component must match {PARTS:?}",
+            ferry_kit::gofmt::quote(part)
+        ),
+        None if parts.len() > 3 => format!("{whole}: cannot parse platform specifier"),
+        None => return Ok(platform),
+    };
+    Err(Failure::new(format!("{what}: {complaint}: invalid argument")))
+}
+
 /// `linux/arm64/v8` as the API takes it.
 fn platform_json(text: &str) -> String {
     let mut parts = text.splitn(3, '/');
@@ -158,14 +182,14 @@ fn given_filters(matches: &Matches) -> ferry_api::Filters {
     filters
 }
 
-fn filters_text(filters: &ferry_api::Filters) -> String {
+pub(crate) fn filters_text(filters: &ferry_api::Filters) -> String {
     match filters.is_empty() {
         true => String::new(),
         false => serde_json::to_string(filters).unwrap_or_default(),
     }
 }
 
-const SPECS: [&Spec; 77] = [
+pub(crate) const SPECS: [&Spec; 81] = [
     &run::SPEC,
     &exec::SPEC,
     &ps::SPEC,
@@ -174,6 +198,10 @@ const SPECS: [&Spec; 77] = [
     &info::SPEC,
     &attach::SPEC,
     &commit::SPEC,
+    &completion::BASH,
+    &completion::FISH,
+    &completion::POWERSHELL,
+    &completion::ZSH,
     &context::CREATE,
     &context::EXPORT,
     &context::IMPORT,
@@ -248,7 +276,8 @@ const SPECS: [&Spec; 77] = [
 /// The only commands docker shows apart in its help.
 const COMMON: usize = 6;
 
-const GROUPS: [(&str, &str); 7] = [
+pub(crate) const GROUPS: [(&str, &str); 8] = [
+    (COMPLETION, completion::ABOUT),
     ("container", "Manage containers"),
     ("context", "Manage contexts"),
     ("image", "Manage images"),
@@ -257,6 +286,9 @@ const GROUPS: [(&str, &str); 7] = [
     ("system", "Manage Docker"),
     ("volume", "Manage volumes"),
 ];
+
+/// The group that help does not list, as docker's does not.
+pub(crate) const COMPLETION: &str = "completion";
 
 /// Docker's commands that are still to come, named so that nobody takes them for typing errors.
 const MISSING: [&str; 20] = [
@@ -282,7 +314,13 @@ const MISSING: [&str; 20] = [
     "desktop",
 ];
 
-const ROOT: Spec = Spec {
+/// Docker's, where it is not hidden.
+const HIDDEN: [&str; 2] = ["system dial-stdio", "volume update"];
+
+/// Of logrus.
+const LOG_LEVELS: [&str; 8] = ["panic", "fatal", "error", "warn", "warning", "info", "debug", "trace"];
+
+pub(crate) const ROOT: Spec = Spec {
     synopsis: "[OPTIONS] COMMAND [ARG...]",
     about: "A self-sufficient runtime for containers",
     arity: Arity::AtLeast(0),
@@ -306,6 +344,7 @@ async fn call(spec: &Spec, call: Call<'_>) -> Result<u8> {
     match spec.name {
         "attach" => attach::run(call).await,
         "commit" => commit::run(call).await,
+        name if name.starts_with("completion ") => completion::run(call, name),
         name if name.starts_with("context ") => context::run(call, name).await,
         "cp" => cp::run(call).await,
         "create" => create::run(call).await,
@@ -359,6 +398,11 @@ async fn call(spec: &Spec, call: Call<'_>) -> Result<u8> {
 
 pub async fn dispatch(args: &[OsString], env: &Environment, ui: &mut Ui) -> Result<Ending> {
     let program = &env.program;
+    if let Some(request) = args.first().and_then(|word| word.to_str())
+        && let described @ ("__complete" | "__completeNoDesc") = request
+    {
+        return complete(&args[1..], described == "__complete", env, ui).await;
+    }
     let global = match Matches::parse(&ROOT, args) {
         Ok(global) => global,
         Err(Problem::Help { .. }) => {
@@ -368,7 +412,12 @@ pub async fn dispatch(args: &[OsString], env: &Environment, ui: &mut Ui) -> Resu
         }
         Err(Problem::Flag(complaint)) => return Err(bad_flag(program, "", &ROOT, &complaint)),
     };
-    if global.switch("version") {
+    if let Some(level) = global.get("log-level")
+        && !LOG_LEVELS.contains(&level.to_lowercase().as_str())
+    {
+        return Err(Failure::new(format!("Unable to parse logging level: {level}")));
+    }
+    if global.switch("version") && global.arguments.is_empty() {
         let commit = if env.build.commit.is_empty() {
             "unknown"
         } else {
@@ -415,6 +464,10 @@ pub async fn dispatch(args: &[OsString], env: &Environment, ui: &mut Ui) -> Resu
     let config_directory = global
         .get("config")
         .map_or_else(|| env.config_directory(), PathBuf::from);
+    let asks_for_help = rest
+        .iter()
+        .take_while(|word| *word != "--")
+        .any(|word| word == "--help");
     let Some((spec, path)) = find(&typed) else {
         let config = Config::load(&config_directory).unwrap_or_default();
         if let Some(plugin) = plugins::find(&typed, &config_directory, &config).filter(|_| group.is_none()) {
@@ -426,10 +479,23 @@ pub async fn dispatch(args: &[OsString], env: &Environment, ui: &mut Ui) -> Resu
             return Ok(Ending::Become(plugins::command(&plugin, args, env, host)));
         }
         if help {
-            return Err(Failure::new(format!("unknown help topic: {typed}")));
+            let unknown = second.as_deref().filter(|_| group.is_some()).unwrap_or(&typed);
+            return Err(Failure::new(format!("unknown help topic: {unknown}")));
         }
-        return Err(Failure::new(unknown(program, group.map(|(name, _)| *name), &typed)));
+        if asks_for_help && !is_missing(&typed) {
+            let text = group.map_or_else(|| root_help(env, ui), |(name, about)| group_help(program, name, about));
+            ui.print(&text);
+            return Ok(Ending::Code(0));
+        }
+        let message = unknown(program, group.map(|(name, _)| *name), &typed);
+        return Err(Failure::new(
+            message + &meant(ui, || command_meant(program, group.is_some(), &typed)),
+        ));
     };
+    if help && !rest.is_empty() {
+        let unknown: Vec<_> = rest.iter().map(|word| word.to_string_lossy()).collect();
+        return Err(Failure::new(format!("unknown help topic: {}", unknown.join(" "))));
+    }
     if help {
         let text = command_help(program, &path, spec, ui.columns());
         ui.print(&text);
@@ -445,19 +511,23 @@ pub async fn dispatch(args: &[OsString], env: &Environment, ui: &mut Ui) -> Resu
             ui.print(&text);
             return Ok(Ending::Code(0));
         }
-        Err(Problem::Flag(complaint)) => return Err(bad_flag(program, &path, spec, &complaint)),
+        Err(Problem::Flag(complaint)) => {
+            let mut failure = bad_flag(program, &path, spec, &complaint);
+            failure.message += &meant(ui, || flag_meant(spec, &complaint));
+            return Err(failure);
+        }
     };
     for note in &matches.notes {
         ui.line(note);
     }
     check_arity(program, &path, spec, matches.arguments.len())?;
     let (context, client) = connect(&global, env, &config_directory, spec)?;
-    let code = call(
+    let ended = call(
         spec,
         Call {
-            ui,
+            ui: &mut *ui,
             env,
-            client,
+            client: client.clone(),
             matches,
             path,
             context,
@@ -465,8 +535,87 @@ pub async fn dispatch(args: &[OsString], env: &Environment, ui: &mut Ui) -> Resu
             config_directory,
         },
     )
-    .await?;
-    Ok(Ending::Code(code))
+    .await;
+    if !ui.is_terminal(Channel::Stderr) {
+        return ended.map(Ending::Code);
+    }
+    // A person may have meant another name.
+    let complaint = ui.complaint.take();
+    match ended {
+        Err(mut failure) => {
+            if let Some(meant) = hints::name(&client, &failure.message).await {
+                failure.message += &format!("\n{meant}");
+            }
+            Err(failure)
+        }
+        Ok(code) => {
+            if let (1.., Some(complaint)) = (code, complaint)
+                && let Some(meant) = hints::name(&client, &complaint).await
+            {
+                ui.error_line(&meant);
+            }
+            Ok(Ending::Code(code))
+        }
+    }
+}
+
+/// What was probably meant, below a complaint that a person reads.
+fn meant(ui: &Ui, find: impl FnOnce() -> Option<String>) -> String {
+    let found = ui.is_terminal(Channel::Stderr).then(find).flatten();
+    found.map_or_else(String::new, |meant| format!("\n\n{}", hints::question(&meant)))
+}
+
+fn command_meant(program: &str, in_group: bool, typed: &str) -> Option<String> {
+    let paths = SPECS.iter().flat_map(|spec| match spec.aliases {
+        "" => spec.name.split(", "),
+        aliases => aliases.split(", "),
+    });
+    let groups = GROUPS.iter().map(|(name, _)| *name);
+    let paths = paths.chain(groups).filter(|path| path.contains(' ') == in_group);
+    hints::nearest(typed, paths).map(|path| format!("{program} {path}"))
+}
+
+fn flag_meant(spec: &Spec, complaint: &str) -> Option<String> {
+    let typed = complaint.strip_prefix("unknown flag: --")?;
+    let flags = spec.definitions();
+    hints::nearest(typed, flags.iter().map(|flag| flag.name)).map(|name| format!("--{name}"))
+}
+
+/// Answers a shell; a plugin answers for its own words.
+async fn complete(words: &[OsString], described: bool, env: &Environment, ui: &mut Ui) -> Result<Ending> {
+    let (before, _) = words.split_at(words.len().saturating_sub(1));
+    if let Some((name, at)) = crate::completion::unknown_command(before) {
+        let directory = config_directory(before, env);
+        let config = Config::load(&directory).unwrap_or_default();
+        if let Some(plugin) = plugins::find(&name, &directory, &config) {
+            let request = if described { "__complete" } else { "__completeNoDesc" };
+            let args: Vec<OsString> = std::iter::once(request.into())
+                .chain(words[at..].iter().cloned())
+                .collect();
+            let host = env
+                .variable("DOCKER_HOST")
+                .is_none()
+                .then_some(env.default_host.as_str());
+            return Ok(Ending::Become(plugins::command(&plugin, &args, env, host)));
+        }
+    }
+    let text = crate::completion::complete(words, env, described).await;
+    ui.print(&text);
+    Ok(Ending::Code(0))
+}
+
+/// The configuration directory these words mean.
+pub(crate) fn config_directory(words: &[OsString], env: &Environment) -> PathBuf {
+    let global = Matches::parse(&ROOT, words).ok();
+    let given = global.as_ref().and_then(|global| global.get("config"));
+    given.map_or_else(|| env.config_directory(), PathBuf::from)
+}
+
+/// The engine these words mean; nothing is opened yet.
+pub(crate) fn engine(words: &[OsString], env: &Environment) -> Option<Client> {
+    let global = Matches::parse(&ROOT, words).ok()?;
+    let (_, client) = connect(&global, env, &config_directory(words, env), &ROOT).ok()?;
+    Some(client)
 }
 
 fn product(program: &str) -> &str {
@@ -523,7 +672,7 @@ fn connect(
 }
 
 /// The command a path names, and the path as its usage prints it.
-fn find(typed: &str) -> Option<(&'static Spec, String)> {
+pub(crate) fn find(typed: &str) -> Option<(&'static Spec, String)> {
     for spec in SPECS {
         if spec.aliases.is_empty() {
             if spec.name == typed {
@@ -541,14 +690,24 @@ fn find(typed: &str) -> Option<(&'static Spec, String)> {
     None
 }
 
-fn unknown(program: &str, group: Option<&str>, typed: &str) -> String {
-    let missing = MISSING
+/// Whether it is a command of docker's that Ferry lacks.
+fn is_missing(typed: &str) -> bool {
+    MISSING
         .iter()
-        .any(|name| typed == *name || typed.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
+        .any(|name| typed == *name || typed.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')))
+}
+
+fn unknown(program: &str, group: Option<&str>, typed: &str) -> String {
+    // What docker's source calls these two.
+    let usage = |group: &str| match group {
+        "manifest" | "volume" => format!("{group} COMMAND"),
+        group => group.to_owned(),
+    };
     match group {
-        _ if missing => format!("{program}: {typed} is not there yet"),
+        _ if is_missing(typed) => format!("{program}: {typed} is not there yet"),
         Some(group) => format!(
-            "{program}: unknown command: {program} {typed}\n\nUsage:  {program} {group}\n\nRun '{program} {group} --help' for more information"
+            "{program}: unknown command: {program} {typed}\n\nUsage:  {program} {}\n\nRun '{program} {group} --help' for more information",
+            usage(group)
         ),
         None => format!("{program}: unknown command: {program} {typed}\n\nRun '{program} --help' for more information"),
     }
@@ -556,11 +715,13 @@ fn unknown(program: &str, group: Option<&str>, typed: &str) -> String {
 
 /// `docker ps [OPTIONS]`; a command that is used in several ways has a line for each.
 fn usage_line(program: &str, path: &str, spec: &Spec) -> String {
-    let line = |synopsis: &str| {
+    let line = |path: &str, synopsis: &str| {
         let parts = [program, path, synopsis].into_iter().filter(|part| !part.is_empty());
         parts.collect::<Vec<_>>().join(" ")
     };
-    let ways = spec.synopsis.split('\n').map(line);
+    // Docker writes the further ones out with the short name.
+    let line = |(at, synopsis): (usize, &str)| line(if at == 0 { path } else { spec.name }, synopsis);
+    let ways = spec.synopsis.split('\n').enumerate().map(line);
     ways.collect::<Vec<_>>().join("\n\t")
 }
 
@@ -642,8 +803,10 @@ fn listing<'a>(entries: impl IntoIterator<Item = (&'a str, &'a str)>) -> String 
         .collect()
 }
 
-fn group_help(program: &str, group: &str, about: &str) -> String {
-    let members = SPECS.iter().filter_map(|spec| {
+/// The commands of a group, by their names in it.
+pub(crate) fn members(group: &str) -> Vec<(&'static str, &'static str)> {
+    let shown = SPECS.iter().filter(|spec| !HIDDEN.contains(&spec.name));
+    let named = shown.filter_map(|spec| {
         let mut paths = if spec.aliases.is_empty() {
             spec.name
         } else {
@@ -653,13 +816,17 @@ fn group_help(program: &str, group: &str, about: &str) -> String {
         let name = paths.find_map(|path| path.strip_prefix(group)?.strip_prefix(' '))?;
         Some((name, spec.summary()))
     });
+    named.collect()
+}
+
+fn group_help(program: &str, group: &str, about: &str) -> String {
     let about = match group {
         "manifest" => format!("{}{}", manifest::ABOUT, experimental(group)),
         _ => format!("{about}\n"),
     };
     format!(
         "Usage:  {program} {group} COMMAND\n\n{about}\nCommands:\n{}\nRun '{program} {group} COMMAND --help' for more information on a command.\n",
-        listing(members)
+        listing(members(group))
     )
 }
 
@@ -676,7 +843,7 @@ fn root_help(env: &Environment, ui: &Ui) -> String {
     format!(
         "Usage:  {program} [OPTIONS] COMMAND\n\n{}\n\nCommon Commands:\n{common}\nManagement Commands:\n{}\nCommands:\n{}\nGlobal Options:\n{}\nRun '{program} COMMAND --help' for more information on a command.\n",
         ROOT.about,
-        listing(GROUPS),
+        listing(GROUPS.into_iter().filter(|(name, _)| *name != COMPLETION)),
         listing(top_level(&SPECS[COMMON..])),
         flag_texts(&ROOT.definitions(), ui.columns()),
     )

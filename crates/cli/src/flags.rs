@@ -14,7 +14,7 @@
 mod parse;
 mod usage;
 
-pub use parse::{Matches, Problem};
+pub use parse::{Matches, Problem, uint16};
 pub use usage::flag_texts;
 
 /// How many arguments a command takes.
@@ -39,6 +39,8 @@ pub struct Spec {
     /// What stands behind the name in the usage line: `[OPTIONS] CONTAINER`.
     pub synopsis: &'static str,
     pub about: &'static str,
+    /// What lists of commands say of it, where that is not the first line of `about`.
+    pub short: &'static str,
     pub arity: Arity,
     pub flags: &'static str,
     /// Flags that docker has not, in the same form; the help shows them apart.
@@ -59,6 +61,7 @@ impl Spec {
         aliases: "",
         synopsis: "",
         about: "",
+        short: "",
         arity: Arity::None,
         flags: "",
         own: "",
@@ -68,10 +71,13 @@ impl Spec {
         check: |_, _| Ok(()),
     };
 
-    /// What lists of commands say of it: the first line.
+    /// What lists of commands say of it: the first line, if nothing else.
     #[must_use]
     pub fn summary(&self) -> &'static str {
-        self.about.lines().next().unwrap_or_default()
+        match self.short {
+            "" => self.about.lines().next().unwrap_or_default(),
+            short => short,
+        }
     }
 
     /// The flags in the order of the help.

@@ -163,13 +163,7 @@ pub const LISTS: &[&str] = &[
 
 /// One object through a template, without the line's end.
 pub fn object(template: &Template, value: &Value) -> Result<String, ferry_kit::Error> {
-    object_with(template, value, &|_, _| None)
-}
-
-/// The same for an object whose Go type has fields under other names than its JSON.
-pub fn object_with(template: &Template, value: &Value, methods: Methods<'_>) -> Result<String, ferry_kit::Error> {
     let options = Options {
-        methods: Some(methods),
         missing: Missing::Error,
         maps: MAPS,
         lists: LISTS,
@@ -178,19 +172,18 @@ pub fn object_with(template: &Template, value: &Value, methods: Methods<'_>) -> 
     template.execute_with(value, &options)
 }
 
-/// The same where objects under some keys are printed as the structs they are in Go.
-pub fn object_of_structs(
+/// One object of a Go struct of this type, whose fields have other names than its JSON in places.
+pub fn object_of_type(
     template: &Template,
     value: &Value,
-    structs: &[&str],
+    type_name: &str,
     methods: Methods<'_>,
 ) -> Result<String, ferry_kit::Error> {
     let options = Options {
         methods: Some(methods),
-        missing: Missing::Error,
+        missing: Missing::Type(type_name),
         maps: MAPS,
         lists: LISTS,
-        structs,
         ..Options::default()
     };
     template.execute_with(value, &options)
@@ -255,6 +248,29 @@ pub fn natural(one: &str, other: &str) -> Ordering {
         }
     }
     one.len().cmp(&other.len())
+}
+
+/// `time.Duration`: `1h0m0s`, `1.5s`, `20ms`; of more than nothing.
+pub fn go_duration(nanoseconds: i64) -> String {
+    let (whole, rest) = (nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000);
+    let fraction = |rest: i64, digits: usize| {
+        let text = format!(".{rest:0digits$}");
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    };
+    if whole > 0 {
+        let (hours, minutes, seconds) = (whole / 3600, whole / 60 % 60, whole % 60);
+        let seconds = format!("{seconds}{}s", fraction(rest, 9));
+        return match (hours, minutes) {
+            (0, 0) => seconds,
+            (0, minutes) => format!("{minutes}m{seconds}"),
+            (hours, minutes) => format!("{hours}h{minutes}m{seconds}"),
+        };
+    }
+    match rest {
+        1_000_000.. => format!("{}{}ms", rest / 1_000_000, fraction(rest % 1_000_000, 6)),
+        1_000.. => format!("{}{}µs", rest / 1_000, fraction(rest % 1_000, 3)),
+        rest => format!("{rest}ns"),
+    }
 }
 
 /// `5 minutes ago`.
@@ -355,6 +371,21 @@ mod tests {
             list(&listing, "{{.Foo}}", &rows).unwrap_err().message,
             "template parsing error: template: :1:2: executing \"\" at <.Foo>: can't evaluate field Foo in type *formatter.ContainerContext"
         );
+    }
+
+    #[test]
+    fn durations_are_printed_as_go_prints_them() {
+        for (nanoseconds, text) in [
+            (3_600_000_000_000, "1h0m0s"),
+            (90_000_000_000, "1m30s"),
+            (1_500_000_000, "1.5s"),
+            (20_000_000, "20ms"),
+            (1_050_000, "1.05ms"),
+            (1_500, "1.5µs"),
+            (3, "3ns"),
+        ] {
+            assert_eq!(go_duration(nanoseconds), text);
+        }
     }
 
     #[test]

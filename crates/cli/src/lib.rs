@@ -10,12 +10,14 @@
 //! where output goes, and [`run`] gives back the exit code.
 
 mod commands;
+mod completion;
 mod config;
 mod contexts;
 mod environment;
 mod failure;
 mod flags;
 mod format;
+mod hints;
 mod options;
 mod plugins;
 mod progress;

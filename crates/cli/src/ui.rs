@@ -24,6 +24,8 @@ pub struct Ui {
     pub stderr: Output,
     /// None when there is nothing to read (tests).
     pub stdin: Option<BorrowedFd<'static>>,
+    /// What was wrong first, for a person who may have meant something else.
+    pub complaint: Option<String>,
 }
 
 /// Which of the two a byte goes to.
@@ -41,6 +43,7 @@ impl Ui {
             stdout: Output::Fd(rustix::stdio::stdout()),
             stderr: Output::Fd(rustix::stdio::stderr()),
             stdin: Some(rustix::stdio::stdin()),
+            complaint: None,
         }
     }
 
@@ -51,6 +54,7 @@ impl Ui {
             stdout: Output::Memory(Vec::new()),
             stderr: Output::Memory(Vec::new()),
             stdin: None,
+            complaint: None,
         }
     }
 
@@ -93,6 +97,9 @@ impl Ui {
     }
 
     pub fn error_line(&mut self, text: &str) {
+        if self.complaint.is_none() {
+            self.complaint = Some(text.to_owned());
+        }
         let _ = self.stderr.write_all(format!("{text}\n").as_bytes());
     }
 

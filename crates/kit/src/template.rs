@@ -1,7 +1,7 @@
 //! Go's `text/template` over JSON values, with the functions docker/cli adds: what `--format` needs.
 //!
 //! Supported: text with trim markers and comments, field chains, variables, pipelines, parentheses, literals, `if`,
-//! `with`, `range` with `else`, `break`, `continue`, the built-in functions (not `html`, `js`, `urlquery`, `call`) and docker's.
+//! `with`, `range` with `else`, `break`, `continue`, the built-in functions (not `call`) and docker's.
 //! Not supported: `define`, `template`, `block`. Errors are worded as Go words them.
 //!
 //! JSON knows neither structs from maps nor nil slices from nil pointers; [`Options`] says what a caller knows.
@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::{Error, Result};
 
+mod escape;
 mod exec;
 mod functions;
 mod lex;
@@ -37,7 +38,7 @@ pub enum Missing<'a> {
     NoValue,
     /// A Go map under `missingkey=error`: `map has no entry for key "X"`.
     Error,
-    /// A field of the top level value, which is a Go struct of this type: `can't evaluate field X in type T`.
+    /// Of the top level value, which is a Go struct of this type: `can't evaluate field X in type T`; else as `Error`.
     Type(&'a str),
 }
 
@@ -53,10 +54,13 @@ pub struct Options<'a> {
     pub lists: &'a [&'a str],
     /// Keys whose objects, or lists of them, are Go structs: they print as `{a b}` and not as maps.
     pub structs: &'a [&'a str],
+    /// Keys that are Go pointers: null prints `<nil>`.
+    pub pointers: &'a [&'a str],
     pub methods: Option<Methods<'a>>,
     /// The value holds column headings: `json`, `lower`, `upper`, `title`, `join`, `truncate` and `pad` give back their text.
     pub header: bool,
-    /// `json` writes `<`, `>` and `&` as `\u003c` and so on, as encoding/json does for values that marshal themselves.
+    /// `json` of the whole value writes `<`, `>` and `&` as `\u003c` and so on, as encoding/json does for values that marshal
+    /// themselves.
     pub escape_html: bool,
 }
 

@@ -4,7 +4,7 @@ use ferry_api::container::{Create, Created};
 use ferry_client::Query;
 
 use crate::{
-    commands::{Call, pull},
+    commands::{Call, platform_checked, pull},
     failure::{Failure, Result, describe, io_text},
     flags::{Arity, Spec},
     options, progress, reference,
@@ -16,6 +16,7 @@ pub const SPEC: Spec = Spec {
     aliases: "container create, create",
     synopsis: "[OPTIONS] IMAGE [COMMAND] [ARG...]",
     about: "Create a new container",
+    short: "",
     arity: Arity::AtLeast(1),
     flags: concat!(
         options::container_flags!(),
@@ -72,12 +73,14 @@ pub async fn send(call: &mut Call<'_>, request: &Create) -> Result<String> {
         return Err(Failure::new(reason.clone()).code(125));
     }
     let named = named.ok();
+    let platform = pull::platform(call);
+    platform_checked(&platform, "error parsing specified platform")?;
     if call.matches.text("pull") == "always" {
         fetch(call, named.as_ref()).await?;
     }
     let path = Query::new()
         .text("name", call.matches.text("name"))
-        .text("platform", &pull::platform(call))
+        .text("platform", &platform)
         .on("/containers/create");
     let created: Created = match call.client.post_json(&path, request).await {
         Ok(created) => created,
@@ -119,7 +122,7 @@ async fn fetch(call: &mut Call<'_>, image: Option<&reference::Reference>) -> Res
 
 pub async fn run(mut call: Call<'_>) -> Result<u8> {
     let request = request(&mut call).map_err(|message| call.refused(&message))?;
-    let mut cidfile = CidFile::prepare(&call).map_err(|message| call.refused(&message))?;
+    let mut cidfile = CidFile::prepare(&call).map_err(Failure::new)?;
     let id = match send(&mut call, &request).await {
         Ok(id) => id,
         Err(failure) if failure.code == 125 => return Err(call.refused(&failure.message)),

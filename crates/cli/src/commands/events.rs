@@ -7,7 +7,7 @@ use crate::{
     commands::{Call, filters},
     failure::{Failure, Result},
     flags::{Arity, Spec},
-    format::object_with,
+    format::object_of_type,
 };
 
 pub const SPEC: Spec = Spec {
@@ -68,7 +68,7 @@ pub async fn run(call: Call<'_>) -> Result<u8> {
 
 /// Go's fields and their JSON differ in some places.
 fn event_text(template: &Template, event: &Value) -> std::result::Result<String, ferry_kit::Error> {
-    object_with(template, event, &|name, _| {
+    object_of_type(template, event, "*events.Message", &|name, _| {
         let key = match name {
             "Status" => "status",
             "ID" => "id",

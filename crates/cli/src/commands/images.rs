@@ -49,6 +49,12 @@ pub const HEADINGS: [(&str, &str); 11] = [
     ("UniqueSize", "UNIQUE SIZE"),
 ];
 
+/// What `raw` stands for.
+const RAW: &str = "repository: {{ .Repository }}\ntag: {{.Tag}}\nimage_id: {{.ID}}\ncreated_at: {{.CreatedAt}}\n\
+                   virtual_size: {{.Size}}\n";
+const RAW_WITH_DIGEST: &str = "repository: {{ .Repository }}\ntag: {{.Tag}}\ndigest: {{.Digest}}\nimage_id: {{.ID}}\n\
+                               created_at: {{.CreatedAt}}\nvirtual_size: {{.Size}}\n";
+
 pub const NONE: &str = "<none>";
 
 pub async fn run(mut call: Call<'_>) -> Result<u8> {
@@ -93,7 +99,7 @@ pub async fn run(mut call: Call<'_>) -> Result<u8> {
         call.ui.print(&text);
         return Ok(0);
     }
-    let quiet = call.matches.switch("quiet");
+    let (quiet, digests) = (call.matches.switch("quiet"), call.matches.switch("digests"));
     let format = match call.matches.text("format") {
         "" if quiet => String::new(),
         "" => call.config().images_format.clone(),
@@ -101,10 +107,12 @@ pub async fn run(mut call: Call<'_>) -> Result<u8> {
     };
     let format = match format.as_str() {
         "" | "table" if quiet => "{{.ID}}",
+        "raw" if quiet => "image_id: {{.ID}}",
+        "raw" if digests => RAW_WITH_DIGEST,
+        "raw" => RAW,
         "" => "table",
         format => format,
     };
-    let digests = call.matches.switch("digests");
     let needs_digest = digests || format.contains(".Digest");
     let truncate = !call.matches.switch("no-trunc");
     let rows: Vec<Value> = images

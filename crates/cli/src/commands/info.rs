@@ -1,11 +1,11 @@
-use ferry_kit::units;
+use ferry_kit::{Template, units};
 use serde_json::{Value, json};
 
 use crate::{
     commands::Call,
     failure::{Failure, Result, describe},
     flags::{Arity, Spec},
-    format::{object, single},
+    format::{object_of_type, single},
 };
 
 pub const SPEC: Spec = Spec {
@@ -20,19 +20,26 @@ pub const SPEC: Spec = Spec {
 
 pub async fn run(call: Call<'_>) -> Result<u8> {
     let template = single(call.matches.text("format"))?;
-    let (mut info, problem) = match call.client.get_json::<Value>("/info").await {
-        Ok(info) => (info, None),
-        Err(error) => (json!({}), Some(describe(&error))),
-    };
     let client = json!({
         "Debug": false,
         "Version": call.env.build.version,
         "GitCommit": call.env.build.commit,
         "Os": "linux",
-        "Context": "default",
+        "Context": call.context,
         "Plugins": [],
         "Warnings": null,
     });
+    if let Some(template) = &template
+        && let Ok(text) = shown(template, &json!({"ClientInfo": client}))
+    {
+        // Nothing of the engine's is asked for.
+        call.ui.line(&text);
+        return Ok(0);
+    }
+    let (mut info, problem) = match call.client.get_json::<Value>("/info").await {
+        Ok(info) => (info, None),
+        Err(error) => (json!({}), Some(describe(&error))),
+    };
     if let Some(template) = template {
         if let Some(entries) = info.as_object_mut() {
             entries.insert("ClientInfo".into(), client);
@@ -40,9 +47,14 @@ pub async fn run(call: Call<'_>) -> Result<u8> {
                 entries.insert("ServerErrors".into(), json!([problem]));
             }
         }
-        let text =
-            object(&template, &info).map_err(|error| Failure::new(format!("template parsing error: {error}")))?;
-        call.ui.line(&text);
+        match shown(&template, &info) {
+            Ok(text) => call.ui.line(&text),
+            Err(error) => {
+                // docker ends the line it has begun.
+                call.ui.print("\n");
+                return Err(Failure::new(error.to_string()));
+            }
+        }
         return problem.map_or(Ok(0), |problem| Err(Failure::new(problem)));
     }
     call.ui.print(&format!(
@@ -62,6 +74,10 @@ pub async fn run(call: Call<'_>) -> Result<u8> {
         call.ui.error_line(warning);
     }
     Ok(0)
+}
+
+fn shown(template: &Template, info: &Value) -> std::result::Result<String, ferry_kit::Error> {
+    object_of_type(template, info, "system.dockerInfo", &|_, _| None)
 }
 
 /// What `Server:` is followed by, in docker's order; what is not known is left out where docker leaves it out.

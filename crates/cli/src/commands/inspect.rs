@@ -1,3 +1,5 @@
+mod typed;
+
 use bytes::Bytes;
 use ferry_client::{Client, Error, Query};
 use ferry_kit::Template;
@@ -7,7 +9,7 @@ use crate::{
     commands::Call,
     failure::{Failure, Result, describe},
     flags::{Arity, Spec},
-    format::{go_instant, indent, object, object_of_structs},
+    format::indent,
 };
 
 pub const SPEC: Spec = Spec {
@@ -95,8 +97,13 @@ pub async fn run(call: Call<'_>, command: &str) -> Result<u8> {
     let (mut found, mut problems) = (Vec::new(), Vec::new());
     let mut printed = String::new();
     for name in &call.matches.arguments {
-        let raw = match look_up(&call.client, kind, name, size, verbose).await {
-            Ok(raw) => raw,
+        let (of, raw) = match look_up(&call.client, kind, name, size, verbose).await {
+            Ok((of, raw)) => {
+                if size && of != "container" {
+                    call.ui.error_line(&format!("WARNING: --size ignored for {of}"));
+                }
+                (of, raw)
+            }
             Err(problem) => {
                 problems.push(problem);
                 continue;
@@ -105,17 +112,8 @@ pub async fn run(call: Call<'_>, command: &str) -> Result<u8> {
         match &template {
             None => found.push(raw),
             Some(template) => {
-                let mut value: Value = serde_json::from_slice(&raw).map_err(Error::from)?;
-                // docker decodes images into maps, whose keys Go prints in order; containers into structs.
-                if command == "image inspect" {
-                    value.sort_all_objects();
-                }
-                let shown = if command == "network inspect" {
-                    network_text(template, &mut value)
-                } else {
-                    object(template, &value)
-                };
-                match shown {
+                let value: Value = serde_json::from_slice(&raw).map_err(Error::from)?;
+                match typed::text(template, format, of, &value) {
                     Ok(text) => printed.push_str(&(text + "\n")),
                     Err(error) => {
                         // docker ends the line it has begun.
@@ -139,30 +137,6 @@ pub async fn run(call: Call<'_>, command: &str) -> Result<u8> {
     Err(Failure::new(problems.join("\n")))
 }
 
-/// A network through a template. Go prints a subnet with all its fields, those that JSON leaves out included, and a time
-/// in its own way.
-fn network_text(template: &Template, value: &mut Value) -> std::result::Result<String, ferry_kit::Error> {
-    for config in value["IPAM"]["Config"].as_array_mut().into_iter().flatten() {
-        let mut whole = serde_json::Map::new();
-        for key in ["Subnet", "IPRange", "Gateway"] {
-            whole.insert(key.into(), config.get(key).cloned().unwrap_or_else(|| "".into()));
-        }
-        let key = "AuxiliaryAddresses";
-        whole.insert(key.into(), config.get(key).cloned().unwrap_or_default());
-        *config = Value::Object(whole);
-    }
-    let created = value["Created"]
-        .as_str()
-        .and_then(|text| text.parse().ok())
-        .map(go_instant);
-    let structs = ["IPAM", "Config", "ConfigFrom", "Containers"];
-    object_of_structs(template, value, &structs, &|name, _| match (name, &created) {
-        ("ID", _) => Some(Ok(value["Id"].clone())),
-        ("Created", Some(created)) => Some(Ok(created.clone().into())),
-        _ => None,
-    })
-}
-
 /// All of them as one JSON list.
 fn objects(found: &[Bytes], compact: bool) -> String {
     let texts = found.iter().map(|raw| String::from_utf8_lossy(raw).trim().to_owned());
@@ -174,8 +148,14 @@ fn objects(found: &[Bytes], compact: bool) -> String {
     }
 }
 
-/// The daemon's own JSON of the first kind of object that has this name; the error is what docker prints.
-async fn look_up(client: &Client, kind: &str, name: &str, size: bool, verbose: bool) -> Result<Bytes, String> {
+/// The first kind of object that has this name, and the daemon's own JSON of it; the error is what docker prints.
+async fn look_up(
+    client: &Client,
+    kind: &str,
+    name: &str,
+    size: bool,
+    verbose: bool,
+) -> Result<(&'static str, Bytes), String> {
     let escaped = Client::escape(name);
     let paths = [
         (
@@ -203,7 +183,7 @@ async fn look_up(client: &Client, kind: &str, name: &str, size: bool, verbose: b
             Err(error) => Err(error),
         };
         match answer {
-            Ok(raw) => return Ok(raw.into()),
+            Ok(raw) => return Ok((of, raw.into())),
             // Not this kind; a daemon without these objects says so in other ways.
             Err(Error::Api {
                 status: 404 | 501 | 503,

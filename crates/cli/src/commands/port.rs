@@ -4,7 +4,7 @@ use ferry_client::Client;
 use crate::{
     commands::Call,
     failure::{Failure, Result},
-    flags::{Arity, Spec},
+    flags::{Arity, Spec, uint16},
 };
 
 pub const SPEC: Spec = Spec {
@@ -32,10 +32,8 @@ pub async fn run(call: Call<'_>) -> Result<u8> {
     };
     if let Some(wanted) = call.matches.arguments.get(1) {
         let (port, protocol) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
-        if port.parse::<u16>().is_err() {
-            return Err(Failure::new(format!(
-                "Error: invalid port ({port}): must be a number between 0 and 65535"
-            )));
+        if let Err(why) = uint16(port) {
+            return Err(Failure::new(format!("Error: invalid port ({port}): {why}")));
         }
         let Some(bindings) = ports.get(&format!("{port}/{protocol}")).and_then(Option::as_ref) else {
             return Err(Failure::new(format!(

@@ -1,6 +1,10 @@
 use ferry_api::container::{PortSummary, Summary};
 use ferry_client::Query;
-use ferry_kit::{Template, gofmt, units};
+use ferry_kit::{
+    Template, gofmt,
+    template::{Missing, Options},
+    units,
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -50,6 +54,11 @@ pub const HEADINGS: [(&str, &str); 15] = [
     ("Platform", "PLATFORM"),
 ];
 
+/// What `raw` stands for; the states have a blank before them, if anything.
+const RAW: &str = "container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command}}\ncreated_at: {{.CreatedAt}}\nstate: \
+                   {{- pad .State 1 0}}\nstatus: {{- pad .Status 1 0}}\nnames: {{.Names}}\nlabels: {{- pad .Labels 1 0}}\n\
+                   ports: {{- pad .Ports 1 0}}\n";
+
 const TYPE: &str = "*formatter.ContainerContext";
 
 pub async fn run(mut call: Call<'_>) -> Result<u8> {
@@ -57,7 +66,14 @@ pub async fn run(mut call: Call<'_>) -> Result<u8> {
     let format = match call.matches.text("format") {
         "" if quiet => String::new(),
         "" => call.config().ps_format.clone(),
-        format => format.to_owned(),
+        format => {
+            let format = format.to_owned();
+            if quiet {
+                call.ui
+                    .error_line("WARNING: Ignoring custom format, because both --format and --quiet are set.");
+            }
+            format
+        }
     };
     let mut size = call.matches.switch("size");
     if !size && !format.is_empty() {
@@ -74,8 +90,12 @@ pub async fn run(mut call: Call<'_>) -> Result<u8> {
         .text("limit", &if limit > 0 { limit.to_string() } else { String::new() })
         .flag("size", size);
     let containers: Vec<Summary> = call.client.get_json(&query.on("/containers/json")).await?;
+    let with_size = format!("{RAW}size: {{{{.Size}}}}\n");
     let format = match format.as_str() {
-        "" | "table" if quiet => "{{.ID}}",
+        "raw" if quiet => "container_id: {{.ID}}",
+        _ if quiet => "{{.ID}}",
+        "raw" if call.matches.switch("size") => &with_size,
+        "raw" => RAW,
         "" => "table",
         format => format,
     };
@@ -112,23 +132,19 @@ fn asks_for_size(format: &str) -> Result<bool> {
     if matches!(format, "table" | "json" | "raw") {
         return Ok(false);
     }
-    let source = format.strip_prefix("table").unwrap_or(format).trim();
-    Template::parse(source).map_err(|error| Failure::new(format!("failed to parse template: {error}")))?;
-    let listing = Listing {
-        table: "",
-        headings: &HEADINGS,
-        type_name: TYPE,
-        method: Some(&|_, name, _| (name == "Label").then(|| Ok("".into()))),
+    // With its `table`, which is text here: complaints count its columns.
+    let template =
+        Template::parse(format).map_err(|error| Failure::new(format!("failed to parse template: {error}")))?;
+    let options = Options {
+        missing: Missing::Type(TYPE),
+        methods: Some(&|name, _| (name == "Label").then(|| Ok("".into()))),
+        ..Options::default()
     };
-    list(&listing, source, &[row(&Summary::default(), true)]).map_err(|failure| {
-        Failure::new(
-            failure
-                .message
-                .replacen("template parsing error", "failed to execute template", 1),
-        )
-    })?;
+    template
+        .execute_with(&row(&Summary::default(), true), &options)
+        .map_err(|error| Failure::new(format!("failed to execute template: {error}")))?;
     let whole = ["json .}}", "json . }}", "json . |", "json .|", "{{.}}", "{{ . }}"];
-    Ok(source.contains(".Size") || whole.iter().any(|whole| source.contains(whole)))
+    Ok(format.contains(".Size") || whole.iter().any(|whole| format.contains(whole)))
 }
 
 /// Fields in alphabetical order, as `json` prints them.

@@ -15,6 +15,7 @@ pub const SPEC: Spec = Spec {
     aliases: "container run, run",
     synopsis: "[OPTIONS] IMAGE [COMMAND] [ARG...]",
     about: "Create and run a new container from an image",
+    short: "",
     arity: Arity::AtLeast(1),
     flags: concat!(
         options::container_flags!(),

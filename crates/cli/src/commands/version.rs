@@ -4,7 +4,7 @@ use crate::{
     commands::Call,
     failure::{Failure, Result, describe},
     flags::{Arity, Spec},
-    format::{object, single},
+    format::{object_of_type, single},
 };
 
 pub const SPEC: Spec = Spec {
@@ -17,7 +17,11 @@ pub const SPEC: Spec = Spec {
 };
 
 pub async fn run(call: Call<'_>) -> Result<u8> {
-    let template = single(call.matches.text("format"))?;
+    let format = call.matches.text("format");
+    let template = single(format).map_err(|failure| Failure {
+        message: failure.message.replacen("template: :", "template: version:", 1),
+        ..failure
+    })?;
     let mut server = call.client.get_json::<Value>("/version").await;
     if let Ok(server) = &mut server {
         for component in server["Components"].as_array_mut().into_iter().flatten() {
@@ -43,13 +47,20 @@ pub async fn run(call: Call<'_>) -> Result<u8> {
         let mut value = json!({"Client": client, "Server": server.as_ref().cloned().unwrap_or(Value::Null)});
         // Templates name docker's Go fields, whose JSON keys differ in one place.
         for part in ["Client", "Server"] {
-            if let Some(version) = value[part].get("ApiVersion").cloned() {
+            if !format.contains("json")
+                && let Some(version) = value[part].get("ApiVersion").cloned()
+            {
                 value[part]["APIVersion"] = version;
             }
         }
-        let text =
-            object(&template, &value).map_err(|error| Failure::new(format!("template parsing error: {error}")))?;
-        call.ui.line(&text);
+        match object_of_type(&template, &value, "system.versionInfo", &|_, _| None) {
+            Ok(text) => call.ui.line(&text),
+            Err(error) => {
+                // docker ends the line it has begun.
+                call.ui.print("\n");
+                return Err(Failure::new(complaint(&error.to_string())));
+            }
+        }
     } else {
         let mut text = client_text(&client);
         if let Ok(server) = &server {
@@ -61,6 +72,23 @@ pub async fn run(call: Call<'_>) -> Result<u8> {
         Ok(_) => Ok(0),
         Err(error) => Err(Failure::new(describe(&error))),
     }
+}
+
+/// What Go says of a template of this name and of structs of these types.
+fn complaint(error: &str) -> String {
+    let text = error.replacen("template: :", "template: version:", 1);
+    let text = text.replacen("executing \"\"", "executing \"version\"", 1);
+    let Some((before, field)) = text.split_once("map has no entry for key \"") else {
+        return text;
+    };
+    let kind = match before.contains("<.Server") {
+        true => "*types.Version",
+        false => "system.clientVersion",
+    };
+    format!(
+        "{before}can't evaluate field {} in type {kind}",
+        field.trim_end_matches('"')
+    )
 }
 
 fn text<'v>(value: &'v Value, key: &str) -> &'v str {

@@ -71,6 +71,7 @@ pub const RM: Spec = Spec {
     aliases: "volume rm, volume remove",
     synopsis: "[OPTIONS] VOLUME [VOLUME...]",
     about: "Remove one or more volumes. You cannot remove a volume that is in use by a container.",
+    short: "Remove one or more volumes",
     arity: Arity::AtLeast(1),
     flags: "-f, --force | Force the removal of one or more volumes",
     ..Spec::EMPTY

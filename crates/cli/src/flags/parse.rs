@@ -205,11 +205,7 @@ fn check(flag: &Flag, value: &str) -> Result<(), String> {
             .map(|_| ())
             .ok_or_else(|| invalid("ParseBool", value, "invalid syntax")),
         "int" => integer(value).map(|_| ()),
-        "uint16" => match value.parse::<u64>() {
-            Ok(number) if number <= u64::from(u16::MAX) => Ok(()),
-            Ok(_) => Err(invalid("ParseUint", value, "value out of range")),
-            Err(_) => Err(invalid("ParseUint", value, "invalid syntax")),
-        },
+        "uint16" => uint16(value).map(|_| ()),
         "duration" => duration::parse_go(value).map(|_| ()).map_err(|error| error.to_string()),
         "bytes" => units::ram_in_bytes(value)
             .map(|_| ())
@@ -221,6 +217,13 @@ fn check(flag: &Flag, value: &str) -> Result<(), String> {
 
 fn invalid(function: &str, value: &str, reason: &str) -> String {
     format!("strconv.{function}: parsing {}: {reason}", gofmt::quote(value))
+}
+
+/// `strconv.ParseUint(value, 10, 16)`.
+pub fn uint16(value: &str) -> Result<u16, String> {
+    let number = value.parse::<u64>().map_err(|_| "invalid syntax");
+    let number = number.and_then(|number| u16::try_from(number).map_err(|_| "value out of range"));
+    number.map_err(|reason| invalid("ParseUint", value, reason))
 }
 
 /// `strconv.ParseBool`.

@@ -130,8 +130,9 @@ impl<'a> Run<'a> {
     fn print(&mut self, value: &Val<'a>) {
         let known = |names: &[&str]| value.key.is_some_and(|key| names.contains(&key));
         match &*value.value {
-            Value::Null if known(self.options.lists) || known(self.options.structs) => self.out.push_str("[]"),
+            Value::Null if known(self.options.pointers) => self.out.push_str("<nil>"),
             Value::Null if known(self.options.maps) => self.out.push_str("map[]"),
+            Value::Null if known(self.options.lists) || known(self.options.structs) => self.out.push_str("[]"),
             Value::Null => self.out.push_str("<no value>"),
             value if known(self.options.structs) => {
                 print::structure(&mut self.out, value, known(self.options.maps), self.options);
@@ -369,15 +370,18 @@ impl<'a> Run<'a> {
             (Some(Value::Null), _) => {
                 self.error(node.at, node, &format!("nil pointer evaluating interface {{}}.{name}"))
             }
-            (Some(_), _) => self.error(
-                node.at,
-                node,
-                &format!("can't evaluate field {name} in type interface {{}}"),
-            ),
+            (Some(other), missing) => {
+                // What a struct holds has its own type; what a map holds is anything.
+                let kind = match missing {
+                    Missing::Type(_) => print::type_name(other),
+                    _ => "interface {}",
+                };
+                self.error(node.at, node, &format!("can't evaluate field {name} in type {kind}"))
+            }
             (None, Missing::Type(kind)) if value.root => {
                 self.error(node.at, node, &format!("can't evaluate field {name} in type {kind}"))
             }
-            (None, Missing::Error) if !is_map => {
+            (None, Missing::Error | Missing::Type(_)) if !is_map => {
                 self.error(node.at, node, &format!("map has no entry for key \"{name}\""))
             }
             (None, _) => Ok(Val::null()),

@@ -4,11 +4,11 @@ use std::{borrow::Cow, cmp::Ordering};
 
 use serde_json::{Map, Value};
 
-use super::{Options, exec, exec::Val, print};
+use super::{Options, escape, exec, exec::Val, print};
 
-const NAMES: [&str; 23] = [
+const NAMES: [&str; 26] = [
     "and", "or", "not", "index", "slice", "len", "print", "printf", "println", "eq", "ne", "lt", "le", "gt", "ge",
-    "json", "join", "lower", "upper", "split", "title", "pad", "truncate",
+    "html", "js", "urlquery", "json", "join", "lower", "upper", "split", "title", "pad", "truncate",
 ];
 
 pub(super) fn exists(name: &str) -> bool {
@@ -93,6 +93,14 @@ pub(super) fn call<'a>(name: &str, mut values: Vec<Val<'a>>, options: &Options<'
         "slice" => slice(&values)?,
         "print" => Val::owned(print::sprint_all(values.iter().map(|value| &*value.value))),
         "println" => Val::owned(print::sprintln(values.iter().map(|value| &*value.value))),
+        "html" | "js" | "urlquery" => {
+            let text = print::sprint_all(values.iter().map(|value| &*value.value));
+            Val::owned(match name {
+                "html" => escape::html(&text),
+                "js" => escape::js(&text),
+                _ => escape::urlquery(&text),
+            })
+        }
         "printf" => {
             at_least(name, &values, 1)?;
             let arguments: Vec<&Value> = values[1..].iter().map(|value| &*value.value).collect();
@@ -125,7 +133,7 @@ pub(super) fn call<'a>(name: &str, mut values: Vec<Val<'a>>, options: &Options<'
         }
         "json" => {
             count(name, &values, 1)?;
-            Val::owned(print::json(&values[0].value, options.escape_html))
+            Val::owned(print::json(&values[0].value, options.escape_html && values[0].root))
         }
         "join" => {
             count(name, &values, 2)?;
@@ -179,9 +187,15 @@ pub(super) fn call<'a>(name: &str, mut values: Vec<Val<'a>>, options: &Options<'
 }
 
 fn index<'a>(container: Val<'a>, key: &Val<'a>) -> Result<Val<'a>> {
+    let is_string = container.value.is_string();
     let position = |length: usize| match (key.value.as_i64(), &*key.value) {
         (Some(position), _) => match usize::try_from(position).ok().filter(|position| *position < length) {
             Some(position) => Ok(position),
+            // Go's own check lets this one through to the next.
+            None if usize::try_from(position) == Ok(length) => {
+                let kind = if is_string { "string" } else { "slice" };
+                failed(format!("reflect: {kind} index out of range"))
+            }
             None => failed(format!("index out of range: {position}")),
         },
         (None, Value::Null) => failed("cannot index slice/array with nil"),

@@ -88,6 +88,7 @@ pub(super) fn structure(out: &mut String, value: &Value, is_map: bool, options: 
                 let is_map = options.maps.contains(&key.as_str());
                 match item {
                     Value::Null if is_map => out.push_str("map[]"),
+                    Value::Null if options.pointers.contains(&key.as_str()) => out.push_str("<nil>"),
                     Value::Null => out.push_str("[]"),
                     item => structure(out, item, is_map, options),
                 }
