@@ -76,7 +76,9 @@ fn shown(output: &Output, side: &str, directory: &Path) -> String {
     );
     let text = text
         .replace(&directory.display().to_string(), "DIR")
-        .replace(side, "SIDE");
+        .replace(side, "SIDE")
+        .replace("ferry", "docker")
+        .replace("Ferry", "Docker");
     normalise(&text)
 }
 

@@ -12,6 +12,7 @@ mod clients;
 mod command_lines;
 mod commit;
 mod compat;
+mod completion;
 mod compose;
 mod compose_project;
 mod contexts;

@@ -44,6 +44,7 @@ mod kill;
 mod load;
 mod login;
 mod logs;
+mod man;
 mod manifest;
 mod network;
 mod pause;
@@ -131,27 +132,51 @@ async fn each(call: &mut Call<'_>, request: impl AsyncFn(&Client, &str) -> ferry
     Ok(failed.into())
 }
 
-/// The platform as it is, if containerd's parser takes it; the complaint begins with `what`.
+/// `--disable-content-trust=false` asks for what Ferry has not.
+fn without_content_trust(matches: &Matches) -> Result<(), String> {
+    match matches.switch_or("disable-content-trust", true) {
+        true => Ok(()),
+        false => Err("content trust is not supported: name the image by its digest".into()),
+    }
+}
+
+/// The platform as it is, if containerd's parser takes it; the complaint begins with `what`, if anything.
 fn platform_checked<'p>(platform: &'p str, what: &str) -> Result<&'p str> {
-    const PARTS: &str = "^[A-Za-z0-9_.-]+$";
-    let fine = |part: &&str| {
-        !part.is_empty()
-            && part
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+    const SYSTEM: &str = r"^([A-Za-z0-9_-]+)(?:\(([A-Za-z0-9_.%-]*)((?:\+[A-Za-z0-9_.%-]+)*)\))?$";
+    const PART: &str = "^[A-Za-z0-9_.-]+$";
+    if platform.is_empty() {
+        return Ok(platform);
+    }
+    let of = |part: &str, more: &[u8]| {
+        let fine = |byte: u8| byte.is_ascii_alphanumeric() || more.contains(&byte);
+        !part.is_empty() && part.bytes().all(fine)
+    };
+    let system = |part: &str| match part.split_once('(') {
+        Some((name, version)) => {
+            of(name, b"_-") && version.strip_suffix(')').is_some_and(|version| of(version, b"_.%+-"))
+        }
+        None => of(part, b"_-"),
     };
     let whole = ferry_kit::gofmt::quote(platform);
     let parts: Vec<&str> = platform.split('/').collect();
-    let complaint = match parts.iter().find(|part| !fine(part)) {
-        _ if platform.is_empty() => return Ok(platform),
-        Some(part) => format!(
-            "{} is an invalid component of {whole}: platform specifier component must match {PARTS:?}",
-            ferry_kit::gofmt::quote(part)
-        ),
-        None if parts.len() > 3 => format!("{whole}: cannot parse platform specifier"),
-        None => return Ok(platform),
+    let bad = parts[1..].iter().find(|part| !of(part, b"_.-"));
+    let complaint = if parts.len() > 3 {
+        format!("{whole}: cannot parse platform specifier")
+    } else if !system(parts[0]) {
+        let part = ferry_kit::gofmt::quote(parts[0]);
+        format!("{part} is an invalid OS component of {whole}: OSAndVersion specifier component must match {SYSTEM:?}")
+    } else if let Some(part) = bad {
+        let part = ferry_kit::gofmt::quote(part);
+        format!("{part} is an invalid component of {whole}: platform specifier component must match {PART:?}")
+    } else {
+        return Ok(platform);
     };
-    Err(Failure::new(format!("{what}: {complaint}: invalid argument")))
+    let what = if what.is_empty() {
+        String::new()
+    } else {
+        format!("{what}: ")
+    };
+    Err(Failure::new(format!("{what}{complaint}: invalid argument")))
 }
 
 /// `linux/arm64/v8` as the API takes it.
@@ -189,11 +214,16 @@ pub(crate) fn filters_text(filters: &ferry_api::Filters) -> String {
     }
 }
 
-pub(crate) const SPECS: [&Spec; 81] = [
+pub(crate) const SPECS: [&Spec; 82] = [
     &run::SPEC,
     &exec::SPEC,
     &ps::SPEC,
+    &pull::SPEC,
+    &push::SPEC,
     &images::SPEC,
+    &login::SPEC,
+    &login::LOGOUT,
+    &search::SPEC,
     &version::SPEC,
     &info::SPEC,
     &attach::SPEC,
@@ -225,9 +255,8 @@ pub(crate) const SPECS: [&Spec; 81] = [
     &inspect::IMAGE,
     &kill::SPEC,
     &load::SPEC,
-    &login::SPEC,
-    &login::LOGOUT,
     &logs::SPEC,
+    &man::SPEC,
     &manifest::ANNOTATE,
     &manifest::CREATE,
     &manifest::INSPECT,
@@ -244,8 +273,6 @@ pub(crate) const SPECS: [&Spec; 81] = [
     &pause::UNPAUSE,
     &port::SPEC,
     &ports::SPEC,
-    &pull::SPEC,
-    &push::SPEC,
     &prune::CONTAINER,
     &prune::IMAGE,
     &prune::SYSTEM,
@@ -255,7 +282,6 @@ pub(crate) const SPECS: [&Spec; 81] = [
     &rmi::SPEC,
     &save::SPEC,
     &save::EXPORT,
-    &search::SPEC,
     &start::SPEC,
     &stats::SPEC,
     &stop::SPEC,
@@ -274,7 +300,7 @@ pub(crate) const SPECS: [&Spec; 81] = [
 ];
 
 /// The only commands docker shows apart in its help.
-const COMMON: usize = 6;
+const COMMON: usize = 11;
 
 pub(crate) const GROUPS: [(&str, &str); 8] = [
     (COMPLETION, completion::ABOUT),
@@ -290,29 +316,38 @@ pub(crate) const GROUPS: [(&str, &str); 8] = [
 /// The group that help does not list, as docker's does not.
 pub(crate) const COMPLETION: &str = "completion";
 
-/// Docker's commands that are still to come, named so that nobody takes them for typing errors.
-const MISSING: [&str; 20] = [
-    "bake",
-    "build",
-    "builder",
-    "checkpoint",
-    "config",
-    "image build",
-    "node",
-    "plugin",
-    "secret",
-    "service",
-    "stack",
-    "swarm",
-    "trust",
-    "scout",
-    "model",
-    "mcp",
-    "ai",
-    "init",
-    "debug",
-    "desktop",
+/// Docker's commands that Ferry lacks, so that nobody takes them for typing errors, and what to do instead.
+const MISSING: [(&str, &str); 20] = [
+    ("bake", NOT_YET),
+    ("build", NOT_YET),
+    ("builder", NOT_YET),
+    ("image build", NOT_YET),
+    ("init", NOT_YET),
+    ("debug", NOT_YET),
+    (
+        "checkpoint",
+        "Ferry saves no processes: containers outlive the engine without it",
+    ),
+    ("config", NO_SWARM),
+    ("node", NO_SWARM),
+    ("secret", NO_SWARM),
+    ("service", NO_SWARM),
+    ("stack", NO_SWARM),
+    ("swarm", NO_SWARM),
+    (
+        "plugin",
+        "Ferry has no managed plugins: run what they do as a container",
+    ),
+    ("trust", "Ferry has no content trust: name images by digest"),
+    ("scout", ELSEWHERE),
+    ("model", ELSEWHERE),
+    ("mcp", ELSEWHERE),
+    ("ai", ELSEWHERE),
+    ("desktop", ELSEWHERE),
 ];
+const NOT_YET: &str = "it is not there yet";
+const NO_SWARM: &str = "Ferry has no swarm: use compose on one machine, and contexts for several";
+const ELSEWHERE: &str = "it is a plugin of Docker's: put the program into ~/.docker/cli-plugins";
 
 /// Docker's, where it is not hidden.
 const HIDDEN: [&str; 2] = ["system dial-stdio", "volume update"];
@@ -364,6 +399,7 @@ async fn call(spec: &Spec, call: Call<'_>) -> Result<u8> {
         "login" => login::run(call).await,
         "logout" => login::logout(call).await,
         "logs" => logs::run(call).await,
+        "man" => man::run(call),
         name if name.starts_with("manifest ") => manifest::run(call, name).await,
         name if name.starts_with("network ") => network::run(call, name).await,
         "pause" | "unpause" => pause::run(call, spec.name).await,
@@ -406,6 +442,15 @@ pub async fn dispatch(args: &[OsString], env: &Environment, ui: &mut Ui) -> Resu
     let global = match Matches::parse(&ROOT, args) {
         Ok(global) => global,
         Err(Problem::Help { .. }) => {
+            // `--help ps` is `ps --help`.
+            let words: Vec<OsString> = args.iter().filter(|word| *word != "--help").cloned().collect();
+            if let Ok(global) = Matches::parse(&ROOT, &words)
+                && !global.arguments.is_empty()
+            {
+                let first = words.len() - global.arguments.len();
+                let asked = std::iter::once("help".into()).chain(words[first..].iter().cloned());
+                return Box::pin(dispatch(&asked.collect::<Vec<_>>(), env, ui)).await;
+            }
             let help = root_help(env, ui);
             ui.print(&help);
             return Ok(Ending::Code(0));
@@ -690,11 +735,19 @@ pub(crate) fn find(typed: &str) -> Option<(&'static Spec, String)> {
     None
 }
 
+fn instead(typed: &str) -> Option<&'static str> {
+    let is = |name: &str| {
+        typed
+            .strip_prefix(name)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+    };
+    let (_, instead) = MISSING.iter().find(|(name, _)| is(name))?;
+    Some(instead)
+}
+
 /// Whether it is a command of docker's that Ferry lacks.
 fn is_missing(typed: &str) -> bool {
-    MISSING
-        .iter()
-        .any(|name| typed == *name || typed.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')))
+    instead(typed).is_some()
 }
 
 fn unknown(program: &str, group: Option<&str>, typed: &str) -> String {
@@ -703,8 +756,10 @@ fn unknown(program: &str, group: Option<&str>, typed: &str) -> String {
         "manifest" | "volume" => format!("{group} COMMAND"),
         group => group.to_owned(),
     };
+    if let Some(instead) = instead(typed) {
+        return format!("{program}: {typed} is not supported: {instead}");
+    }
     match group {
-        _ if is_missing(typed) => format!("{program}: {typed} is not there yet"),
         Some(group) => format!(
             "{program}: unknown command: {program} {typed}\n\nUsage:  {program} {}\n\nRun '{program} {group} --help' for more information",
             usage(group)

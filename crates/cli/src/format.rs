@@ -1,6 +1,7 @@
 //! What `--format` and `--quiet` make of lists and objects, as docker/cli's formatter does it.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 use ferry_api::Timestamp;
 use ferry_kit::{
@@ -94,6 +95,26 @@ pub fn list(listing: &Listing<'_>, format: &str, rows: &[Value]) -> Result<Strin
     Ok(table.finish())
 }
 
+/// `Label` of a row with these labels, for [`Listing::method`]; nothing for any other name.
+pub fn label(
+    labels: Option<&BTreeMap<String, String>>,
+    name: &str,
+    arguments: &[Value],
+) -> Option<std::result::Result<Value, String>> {
+    match (name, arguments) {
+        ("Label", [Value::String(key)]) => {
+            let label = labels.and_then(|labels| labels.get(key)).cloned();
+            Some(Ok(label.unwrap_or_default().into()))
+        }
+        ("Label", [_]) => Some(Err("wrong type for value; expected string".into())),
+        ("Label", arguments) => Some(Err(format!(
+            "wrong number of args for Label: want 1 got {}",
+            arguments.len()
+        ))),
+        _ => None,
+    }
+}
+
 fn label_heading(label: &str) -> String {
     label.rsplit('.').next().unwrap_or_default().replace(['-', '_'], " ")
 }
@@ -184,6 +205,7 @@ pub fn object_of_type(
         missing: Missing::Type(type_name),
         maps: MAPS,
         lists: LISTS,
+        structs: &["Components", "Platform"],
         ..Options::default()
     };
     template.execute_with(value, &options)

@@ -60,7 +60,7 @@ fn asks_the_engine(args: &[OsString]) -> bool {
     !help
         && !matches!(
             command,
-            "help" | "completion" | "__complete" | "context" | "daemon" | "manifest"
+            "help" | "completion" | "__complete" | "__completeNoDesc" | "context" | "daemon" | "man" | "manifest"
         )
 }
 
@@ -224,6 +224,9 @@ mod tests {
             "help run",
             "daemon --idle-exit",
             "manifest inspect x",
+            "man man1",
+            "completion bash",
+            "__complete rm x",
             "context ls",
         ] {
             assert!(!asks(line), "{line}");

@@ -54,7 +54,7 @@ pub struct Options<'a> {
     pub lists: &'a [&'a str],
     /// Keys whose objects, or lists of them, are Go structs: they print as `{a b}` and not as maps.
     pub structs: &'a [&'a str],
-    /// Keys that are Go pointers: null prints `<nil>`.
+    /// Keys that are Go pointers: null prints `<nil>`, and so does one that is not there.
     pub pointers: &'a [&'a str],
     pub methods: Option<Methods<'a>>,
     /// The value holds column headings: `json`, `lower`, `upper`, `title`, `join`, `truncate` and `pad` give back their text.

@@ -4,7 +4,7 @@ use ferry_api::container::{Create, Created};
 use ferry_client::Query;
 
 use crate::{
-    commands::{Call, platform_checked, pull},
+    commands::{Call, platform_checked, pull, without_content_trust},
     failure::{Failure, Result, describe, io_text},
     flags::{Arity, Spec},
     options, progress, reference,
@@ -42,6 +42,14 @@ pub fn request(call: &mut Call<'_>) -> Result<Create, String> {
     if !matches!(pull, "always" | "missing" | "never") {
         return Err(format!(
             "invalid pull option: '{pull}': must be one of \"always\", \"missing\" or \"never\""
+        ));
+    }
+    without_content_trust(&call.matches)?;
+    if call.matches.switch("use-api-socket") {
+        let host = call.client.host().to_string();
+        let socket = host.strip_prefix("unix://").unwrap_or("/run/ferry/ferry.sock");
+        return Err(format!(
+            "--use-api-socket is not supported: mount the socket with -v {socket}:/var/run/docker.sock"
         ));
     }
     let (image, command) = call.matches.arguments.split_first().ok_or("no image")?;

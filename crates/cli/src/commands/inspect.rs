@@ -6,7 +6,7 @@ use ferry_kit::Template;
 use serde_json::Value;
 
 use crate::{
-    commands::Call,
+    commands::{Call, platform_checked, platform_json},
     failure::{Failure, Result, describe},
     flags::{Arity, Spec},
     format::indent,
@@ -85,6 +85,10 @@ pub async fn run(call: Call<'_>, command: &str) -> Result<u8> {
     }
     let size =
         !matches!(command, "image inspect" | "network inspect" | "volume inspect") && call.matches.switch("size");
+    let platform = match command {
+        "image inspect" => platform_checked(call.matches.text("platform"), "")?,
+        _ => "",
+    };
     let verbose = command == "network inspect" && call.matches.switch("verbose");
     let format = call.matches.text("format");
     let template = match format {
@@ -97,7 +101,7 @@ pub async fn run(call: Call<'_>, command: &str) -> Result<u8> {
     let (mut found, mut problems) = (Vec::new(), Vec::new());
     let mut printed = String::new();
     for name in &call.matches.arguments {
-        let (of, raw) = match look_up(&call.client, kind, name, size, verbose).await {
+        let (of, raw) = match look_up(&call.client, kind, name, size, verbose, platform).await {
             Ok((of, raw)) => {
                 if size && of != "container" {
                     call.ui.error_line(&format!("WARNING: --size ignored for {of}"));
@@ -155,6 +159,7 @@ async fn look_up(
     name: &str,
     size: bool,
     verbose: bool,
+    platform: &str,
 ) -> Result<(&'static str, Bytes), String> {
     let escaped = Client::escape(name);
     let paths = [
@@ -164,7 +169,19 @@ async fn look_up(
                 .flag("size", size)
                 .on(&format!("/containers/{escaped}/json")),
         ),
-        ("image", format!("/images/{escaped}/json")),
+        (
+            "image",
+            Query::new()
+                .text(
+                    "platform",
+                    &if platform.is_empty() {
+                        String::new()
+                    } else {
+                        platform_json(platform)
+                    },
+                )
+                .on(&format!("/images/{escaped}/json")),
+        ),
         (
             "network",
             Query::new()

@@ -2,7 +2,7 @@ use ferry_client::Method;
 use ferry_client::{Body, Query};
 
 use crate::{
-    commands::{Call, platform_json},
+    commands::{Call, platform_checked, platform_json},
     failure::{Failure, Result, io_text},
     flags::{Arity, Spec},
     progress,
@@ -39,7 +39,10 @@ pub async fn run(call: Call<'_>) -> Result<u8> {
     let quiet = call.matches.switch("quiet") || !call.ui.stdout_is_terminal();
     let mut query = Query::new().with("quiet", if quiet { "1" } else { "0" });
     for platform in call.matches.list("platform") {
-        query = query.with("platform", platform_json(&platform));
+        query = query.with(
+            "platform",
+            platform_json(platform_checked(&platform, "invalid platform")?),
+        );
     }
     let response = call
         .client

@@ -20,6 +20,7 @@ pub const SPEC: Spec = Spec {
     name: "login",
     synopsis: "[OPTIONS] [SERVER]",
     about: "Authenticate to a registry.\nDefaults to Docker Hub if no server is specified.",
+    short: "Authenticate to a registry",
     arity: Arity::AtMost(1),
     flags: "\
 -p, --password string | Password or Personal Access Token (PAT)
@@ -32,6 +33,7 @@ pub const LOGOUT: Spec = Spec {
     name: "logout",
     synopsis: "[SERVER]",
     about: "Log out from a registry.\nIf no server is specified, the default is defined by the daemon.",
+    short: "Log out from a registry",
     arity: Arity::AtMost(1),
     ..Spec::EMPTY
 };

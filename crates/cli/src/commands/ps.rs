@@ -11,7 +11,7 @@ use crate::{
     commands::{Call, filters},
     failure::{Failure, Result},
     flags::{Arity, Spec},
-    format::{Listing, ago, ellipsis, go_time, list, short_id},
+    format::{Listing, ago, ellipsis, go_time, label, list, short_id},
     reference,
 };
 
@@ -59,6 +59,9 @@ const RAW: &str = "container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command
                    {{- pad .State 1 0}}\nstatus: {{- pad .Status 1 0}}\nnames: {{.Names}}\nlabels: {{- pad .Labels 1 0}}\n\
                    ports: {{- pad .Ports 1 0}}\n";
 
+/// A size that is seen in the output of a template that shows sizes.
+const SHOWN: &str = "size/is/shown";
+
 const TYPE: &str = "*formatter.ContainerContext";
 
 pub async fn run(mut call: Call<'_>) -> Result<u8> {
@@ -101,17 +104,8 @@ pub async fn run(mut call: Call<'_>) -> Result<u8> {
     };
     let truncate = !call.matches.switch("no-trunc");
     let rows: Vec<Value> = containers.iter().map(|container| row(container, truncate)).collect();
-    let label = |index: usize, name: &str, arguments: &[Value]| match (name, arguments) {
-        ("Label", [Value::String(key)]) => {
-            let labels = containers[index].labels.as_ref();
-            Some(Ok(labels
-                .and_then(|labels| labels.get(key))
-                .cloned()
-                .unwrap_or_default()
-                .into()))
-        }
-        _ => None,
-    };
+    let label =
+        |index: usize, name: &str, arguments: &[Value]| label(containers[index].labels.as_ref(), name, arguments);
     let table = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
     let with_size = format!("{table}\t{{{{.Size}}}}");
     let table = if call.matches.switch("size") { &with_size } else { table };
@@ -137,14 +131,15 @@ fn asks_for_size(format: &str) -> Result<bool> {
         Template::parse(format).map_err(|error| Failure::new(format!("failed to parse template: {error}")))?;
     let options = Options {
         missing: Missing::Type(TYPE),
-        methods: Some(&|name, _| (name == "Label").then(|| Ok("".into()))),
+        methods: Some(&|name, arguments| label(None, name, arguments)),
         ..Options::default()
     };
-    template
-        .execute_with(&row(&Summary::default(), true), &options)
+    let mut probe = row(&Summary::default(), true);
+    probe["Size"] = SHOWN.into();
+    let text = template
+        .execute_with(&probe, &options)
         .map_err(|error| Failure::new(format!("failed to execute template: {error}")))?;
-    let whole = ["json .}}", "json . }}", "json . |", "json .|", "{{.}}", "{{ . }}"];
-    Ok(format.contains(".Size") || whole.iter().any(|whole| format.contains(whole)))
+    Ok(format.contains(".Size") || text.contains(SHOWN))
 }
 
 /// Fields in alphabetical order, as `json` prints them.

@@ -1,7 +1,7 @@
 use ferry_client::{Body, Lines, Method, Query};
 
 use crate::{
-    commands::{Call, login::registry_auth},
+    commands::{Call, login::registry_auth, without_content_trust},
     failure::{Failure, Result},
     flags::{Arity, Spec},
     progress, reference,
@@ -23,6 +23,7 @@ pub const SPEC: Spec = Spec {
 };
 
 pub async fn run(mut call: Call<'_>) -> Result<u8> {
+    without_content_trust(&call.matches).map_err(Failure::new)?;
     let image = named(&mut call)?;
     let (all, quiet) = (call.matches.switch("all-tags"), call.matches.switch("quiet"));
     let platform = platform(&call);

@@ -2,7 +2,7 @@ use ferry_api::image::Aux;
 use ferry_client::{Body, Client, Method, Query};
 
 use crate::{
-    commands::{Call, login::registry_auth, platform_json, pull},
+    commands::{Call, login::registry_auth, platform_checked, platform_json, pull, without_content_trust},
     failure::{Failure, Result},
     flags::{Arity, Spec},
     progress,
@@ -26,6 +26,8 @@ meaning that other manifests, including attestations won't be preserved.
 };
 
 pub async fn run(mut call: Call<'_>) -> Result<u8> {
+    without_content_trust(&call.matches).map_err(Failure::new)?;
+    platform_checked(call.matches.text("platform"), "Invalid platform")?;
     let image = pull::named(&mut call)?;
     if image.digest.is_some() {
         return Err(Failure::new("cannot push a digest reference"));

@@ -2,7 +2,7 @@ use ferry_api::image::Deleted;
 use ferry_client::{Client, Query};
 
 use crate::{
-    commands::{Call, platform_json},
+    commands::{Call, platform_checked, platform_json},
     failure::{Result, describe},
     flags::{Arity, Spec},
 };
@@ -26,7 +26,7 @@ pub async fn run(call: Call<'_>) -> Result<u8> {
         .flag("force", force)
         .flag("noprune", call.matches.switch("no-prune"));
     for platform in call.matches.list("platform").iter().flat_map(|list| list.split(',')) {
-        query = query.with("platforms", platform_json(platform));
+        query = query.with("platforms", platform_json(platform_checked(platform, "")?));
     }
     let mut failed = false;
     for name in call.matches.arguments.clone() {

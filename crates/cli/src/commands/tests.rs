@@ -69,9 +69,27 @@ async fn mistakes_are_named_as_docker_names_them() {
             1,
             "docker: unknown command: docker container foo\n\nUsage:  docker container\n\nRun 'docker container --help' for more information\n",
         ),
-        ("build x", 1, "docker: build is not there yet\n"),
-        ("image build x", 1, "docker: image build is not there yet\n"),
-        ("swarm init", 1, "docker: swarm is not there yet\n"),
+        ("build x", 1, "docker: build is not supported: it is not there yet\n"),
+        (
+            "image build x",
+            1,
+            "docker: image build is not supported: it is not there yet\n",
+        ),
+        (
+            "swarm init",
+            1,
+            "docker: swarm is not supported: Ferry has no swarm: use compose on one machine, and contexts for several\n",
+        ),
+        (
+            "pull --disable-content-trust=false x",
+            1,
+            "content trust is not supported: name the image by its digest\n",
+        ),
+        (
+            "create --use-api-socket x",
+            125,
+            "docker: --use-api-socket is not supported: mount the socket with -v /nonexistent.sock:/var/run/docker.sock\n\nRun 'docker create --help' for more information\n",
+        ),
         (
             "ps",
             1,

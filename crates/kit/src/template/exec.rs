@@ -365,7 +365,12 @@ impl<'a> Run<'a> {
         if let Some(found) = found {
             return Ok(found);
         }
+        let pointer = self.options.pointers.iter().find(|pointer| **pointer == name);
         match (shown.as_deref(), self.options.missing) {
+            (None, _) if pointer.is_some() => Ok(Val {
+                key: pointer.copied(),
+                ..Val::null()
+            }),
             (Some(Value::Null), Missing::NoValue) => Ok(Val::null()),
             (Some(Value::Null), _) => {
                 self.error(node.at, node, &format!("nil pointer evaluating interface {{}}.{name}"))
@@ -414,6 +419,7 @@ impl<'a> Run<'a> {
                     return self.error(command.at, &command.arguments[0], &message);
                 };
                 let message = match &argument.kind {
+                    ExprKind::Literal(_, text) if want == "int" => format!("expected integer; found {text}"),
                     ExprKind::Literal(_, text) => format!("expected {want}; found {text}"),
                     _ => match self.expr(dot, argument) {
                         Ok(found) if found.value.is_null() => "invalid value; expected string".to_owned(),

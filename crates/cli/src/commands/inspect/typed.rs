@@ -4,7 +4,10 @@
 //! JSON does not say what the struct says: fields that are left out when empty, other names, times and durations. [`text`] puts
 //! that in, unless the template writes JSON itself.
 
-use ferry_kit::{Template, template::Options};
+use ferry_kit::{
+    Template,
+    template::{Missing, Options},
+};
 use serde_json::{Map, Value, json};
 
 use crate::format::{LISTS, MAPS, go_duration, go_instant};
@@ -25,15 +28,12 @@ const POINTERS: &[&str] = &[
     "UsageData",
 ];
 /// Structs that are printed as such, or lists of them, or maps to them.
+const NETWORK_STRUCTS: &[&str] = &["Config", "ConfigFrom", "Containers", "IPAM"];
 const STRUCTS: &[&str] = &[
-    "Config",
-    "ConfigFrom",
-    "Containers",
     "Devices",
     "ExposedPorts",
     "GraphDriver",
     "Health",
-    "IPAM",
     "LogConfig",
     "Metadata",
     "Mounts",
@@ -46,6 +46,27 @@ const STRUCTS: &[&str] = &[
 ];
 /// Names that only the JSON has: Go's are ID, DNS, DNSOptions and DNSSearch.
 const ONLY_JSON: [&str; 4] = ["Id", "Dns", "DnsOptions", "DnsSearch"];
+/// An image's fields in Go's order.
+const IMAGE: [&str; 18] = [
+    "Id",
+    "RepoTags",
+    "RepoDigests",
+    "Parent",
+    "Comment",
+    "Created",
+    "DockerVersion",
+    "Author",
+    "Config",
+    "Architecture",
+    "Variant",
+    "Os",
+    "OsVersion",
+    "Size",
+    "VirtualSize",
+    "GraphDriver",
+    "RootFS",
+    "Metadata",
+];
 /// A built image's configuration in Go's order; what is empty is left out of its JSON.
 const IMAGE_CONFIG: [&str; 13] = [
     "User",
@@ -65,6 +86,10 @@ const IMAGE_CONFIG: [&str; 13] = [
 
 /// The object through the template, without the line's end. `source` is the template's text, `kind` as `--type` names it.
 pub fn text(template: &Template, source: &str, kind: &str, value: &Value) -> Result<String> {
+    if kind == "volume" {
+        // Of these docker keeps no JSON.
+        return as_struct(template, source, kind, value.clone());
+    }
     if !ONLY_JSON.iter().any(|name| names(source, name))
         && let Ok(text) = as_struct(template, source, kind, value.clone())
     {
@@ -73,7 +98,7 @@ pub fn text(template: &Template, source: &str, kind: &str, value: &Value) -> Res
     let mut value = value.clone();
     value.sort_all_objects();
     let options = Options {
-        missing: ferry_kit::template::Missing::Error,
+        missing: Missing::Error,
         ..Options::default()
     };
     template.execute_with(&value, &options)
@@ -92,7 +117,7 @@ fn as_struct(template: &Template, source: &str, kind: &str, mut value: Value) ->
     let id = value["Id"].clone();
     let created = instant(&value["Created"]).filter(|_| kind == "network");
     if kind == "image" {
-        order_image_config(&mut value);
+        order_image(&mut value);
     }
     if !source.contains("json") {
         match kind {
@@ -108,10 +133,13 @@ fn as_struct(template: &Template, source: &str, kind: &str, mut value: Value) ->
             ("Created", Some(created)) => Some(Ok(created.clone().into())),
             _ => None,
         }),
-        missing: ferry_kit::template::Missing::Error,
+        missing: match kind {
+            "volume" => Missing::Type("volume.Volume"),
+            _ => Missing::Error,
+        },
         maps: MAPS,
         lists: LISTS,
-        structs: STRUCTS,
+        structs: if kind == "network" { NETWORK_STRUCTS } else { STRUCTS },
         pointers: POINTERS,
         ..Options::default()
     };
@@ -123,9 +151,20 @@ fn instant(value: &Value) -> Option<String> {
     value.as_str()?.parse().ok().map(go_instant)
 }
 
+/// The objects of a list somewhere inside.
+fn each<'v>(value: &'v mut Value, pointer: &str) -> impl Iterator<Item = &'v mut Value> {
+    value
+        .pointer_mut(pointer)
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+}
+
 /// Gives an object all these fields, in this order; others it has follow.
-fn fill(value: &mut Value, fields: &[(&str, Value)]) {
-    let Some(entries) = value.as_object_mut() else { return };
+fn fill(value: Option<&mut Value>, fields: &[(&str, Value)]) {
+    let Some(entries) = value.and_then(Value::as_object_mut) else {
+        return;
+    };
     let mut whole = Map::new();
     for (name, empty) in fields {
         whole.insert(
@@ -138,8 +177,10 @@ fn fill(value: &mut Value, fields: &[(&str, Value)]) {
 }
 
 /// Gives an object the fields it lacks, at its end.
-fn add(value: &mut Value, fields: &[(&str, Value)]) {
-    let Some(entries) = value.as_object_mut() else { return };
+fn add(value: Option<&mut Value>, fields: &[(&str, Value)]) {
+    let Some(entries) = value.and_then(Value::as_object_mut) else {
+        return;
+    };
     for (name, empty) in fields {
         entries.entry(*name).or_insert_with(|| empty.clone());
     }
@@ -147,12 +188,12 @@ fn add(value: &mut Value, fields: &[(&str, Value)]) {
 
 fn fill_container(value: &mut Value) {
     let null = Value::Null;
-    add(value, &[("SizeRw", null.clone()), ("SizeRootFs", null.clone())]);
-    add(&mut value["State"], &[("Health", null.clone())]);
+    add(Some(value), &[("SizeRw", null.clone()), ("SizeRootFs", null.clone())]);
+    add(value.pointer_mut("/State"), &[("Health", null.clone())]);
     let names = ["Annotations", "Mounts", "StorageOpt", "Tmpfs", "Sysctls", "Init"];
-    add(&mut value["HostConfig"], &names.map(|name| (name, Value::Null)));
+    add(value.pointer_mut("/HostConfig"), &names.map(|name| (name, Value::Null)));
     add(
-        &mut value["Config"],
+        value.pointer_mut("/Config"),
         &[
             ("ExposedPorts", null.clone()),
             ("Healthcheck", null.clone()),
@@ -164,8 +205,8 @@ fn fill_container(value: &mut Value) {
             ("Shell", null),
         ],
     );
-    durations(&mut value["Config"]["Healthcheck"]);
-    for mount in value["Mounts"].as_array_mut().into_iter().flatten() {
+    durations(value.pointer_mut("/Config/Healthcheck"));
+    for mount in each(value, "/Mounts") {
         let [kind, name, source, destination, driver, mode, propagation] =
             ["Type", "Name", "Source", "Destination", "Driver", "Mode", "Propagation"].map(|name| (name, "".into()));
         let fields = [
@@ -178,12 +219,13 @@ fn fill_container(value: &mut Value) {
             ("RW", false.into()),
             propagation,
         ];
-        fill(mount, &fields);
+        fill(Some(mount), &fields);
     }
 }
 
 /// A check's times, of which there may be none.
-fn durations(check: &mut Value) {
+fn durations(check: Option<&mut Value>) {
+    let Some(check) = check else { return };
     for name in ["Interval", "Timeout", "StartPeriod", "StartInterval"] {
         if let Some(value) = check.get_mut(name)
             && let Some(nanoseconds @ 1..) = value.as_i64()
@@ -195,29 +237,30 @@ fn durations(check: &mut Value) {
 
 fn fill_image(value: &mut Value) {
     add(
-        value,
+        Some(value),
         &[
             ("Variant", "".into()),
             ("OsVersion", "".into()),
             ("VirtualSize", 0.into()),
         ],
     );
-    let tagged = &mut value["Metadata"]["LastTagTime"];
-    if let Some(time) = instant(tagged) {
+    if let Some(tagged) = value.pointer_mut("/Metadata/LastTagTime")
+        && let Some(time) = instant(tagged)
+    {
         *tagged = time.into();
     }
-    let config = &mut value["Config"];
     let empty = |name: &str| match name {
         "User" | "WorkingDir" | "StopSignal" => json!(""),
         "ArgsEscaped" => json!(false),
         _ => Value::Null,
     };
-    fill(config, &IMAGE_CONFIG.map(|name| (name, empty(name))));
-    durations(&mut config["Healthcheck"]);
+    let fields = IMAGE_CONFIG.map(|name| (name, empty(name)));
+    fill(value.pointer_mut("/Config"), &fields);
+    durations(value.pointer_mut("/Config/Healthcheck"));
 }
 
-fn order_image_config(value: &mut Value) {
-    let Some(config) = value["Config"].as_object_mut() else {
+fn order_image(value: &mut Value) {
+    let Some(config) = value.pointer_mut("/Config").and_then(Value::as_object_mut) else {
         return;
     };
     let mut ordered = Map::new();
@@ -235,12 +278,21 @@ fn order_image_config(value: &mut Value) {
         }
     }
     *config = ordered;
+    if let Some(entries) = value.as_object_mut() {
+        let known = IMAGE.iter().filter_map(|name| entries.shift_remove_entry(*name));
+        let mut whole: Map<String, Value> = known.collect();
+        whole.append(entries);
+        *entries = whole;
+    }
 }
 
 fn fill_network(value: &mut Value) {
-    for config in value["IPAM"]["Config"].as_array_mut().into_iter().flatten() {
+    for config in each(value, "/IPAM/Config") {
         let [subnet, range, gateway] = ["Subnet", "IPRange", "Gateway"].map(|name| (name, "".into()));
-        fill(config, &[subnet, range, gateway, ("AuxiliaryAddresses", Value::Null)]);
+        fill(
+            Some(config),
+            &[subnet, range, gateway, ("AuxiliaryAddresses", Value::Null)],
+        );
     }
 }
 
@@ -278,6 +330,18 @@ mod tests {
             ),
         ] {
             assert_eq!(shown("container", source, &container), want, "{source}");
+        }
+    }
+
+    #[test]
+    fn an_object_of_another_shape_is_no_reason_to_end() {
+        for kind in ["container", "image", "network", "volume"] {
+            for value in [
+                json!(1),
+                json!({"State": 1, "Config": "x", "Mounts": {}, "Metadata": [], "IPAM": []}),
+            ] {
+                assert!(shown(kind, "{{.Name}}", &value).starts_with("error"));
+            }
         }
     }
 

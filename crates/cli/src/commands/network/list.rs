@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     commands::{Call, filters},
     failure::Result,
-    format::{Listing, go_instant, list, natural, short_id},
+    format::{Listing, go_instant, label, list, natural, short_id},
 };
 
 const HEADINGS: [(&str, &str); 9] = [
@@ -41,14 +41,7 @@ pub async fn run(mut call: Call<'_>) -> Result<u8> {
     };
     let whole = call.matches.switch("no-trunc");
     let rows: Vec<Value> = networks.iter().map(|network| row(network, whole)).collect();
-    let label = |index: usize, name: &str, arguments: &[Value]| match (name, arguments) {
-        ("Label", [Value::String(key)]) => {
-            let labels = networks[index].labels.as_ref();
-            let label = labels.and_then(|labels| labels.get(key)).cloned();
-            Some(Ok(label.unwrap_or_default().into()))
-        }
-        _ => None,
-    };
+    let label = |index: usize, name: &str, arguments: &[Value]| label(networks[index].labels.as_ref(), name, arguments);
     let listing = Listing {
         table: "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}",
         headings: &HEADINGS,

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     commands::{Call, filters},
     failure::Result,
-    format::{Listing, list, natural},
+    format::{Listing, label, list, natural},
 };
 
 const HEADINGS: [(&str, &str); 10] = [
@@ -42,14 +42,7 @@ pub async fn run(mut call: Call<'_>) -> Result<u8> {
         format => format,
     };
     let rows: Vec<Value> = volumes.iter().map(row).collect();
-    let label = |index: usize, name: &str, arguments: &[Value]| match (name, arguments) {
-        ("Label", [Value::String(key)]) => {
-            let labels = volumes[index].labels.as_ref();
-            let label = labels.and_then(|labels| labels.get(key)).cloned();
-            Some(Ok(label.unwrap_or_default().into()))
-        }
-        _ => None,
-    };
+    let label = |index: usize, name: &str, arguments: &[Value]| label(volumes[index].labels.as_ref(), name, arguments);
     let listing = Listing {
         table: "{{.Driver}}\t{{.Name}}",
         headings: &HEADINGS,
