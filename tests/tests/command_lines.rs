@@ -70,16 +70,21 @@ impl Pair {
 }
 
 fn shown(output: &Output, side: &str, directory: &Path) -> String {
-    let text = format!(
+    let masked = |text: &str| {
+        let text = text.replace(&directory.display().to_string(), "DIR");
+        normalise(
+            &text
+                .replace(side, "SIDE")
+                .replace("ferry", "docker")
+                .replace("Ferry", "Docker"),
+        )
+    };
+    format!(
         "exit {}\nstdout: {}\nstderr: {}",
-        output.code, output.stdout, output.stderr
-    );
-    let text = text
-        .replace(&directory.display().to_string(), "DIR")
-        .replace(side, "SIDE")
-        .replace("ferry", "docker")
-        .replace("Ferry", "Docker");
-    normalise(&text)
+        output.code,
+        masked(&output.stdout),
+        masked(&output.stderr)
+    )
 }
 
 fn without_numbers(text: &str) -> String {
