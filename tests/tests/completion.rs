@@ -178,3 +178,16 @@ fn the_manual_has_a_page_for_a_command() {
     let alias = std::fs::read_to_string(man.join("ferry-container-run.1")).unwrap();
     assert_eq!(alias, ".so man1/ferry-run.1\n");
 }
+
+/// What names no field is about the engine as well.
+#[test]
+fn info_as_json_has_the_engine_in_it() {
+    let engine = TestDaemon::start();
+    for format in ["json", "{{json .}}"] {
+        let text = engine.ferry(["info", "-f", format]).ok();
+        assert!(
+            text.contains("\"ServerVersion\"") && text.contains("\"ClientInfo\""),
+            "{text}"
+        );
+    }
+}

@@ -30,6 +30,7 @@ pub async fn run(call: Call<'_>) -> Result<u8> {
         "Warnings": null,
     });
     if let Some(template) = &template
+        && names_a_field(call.matches.text("format"))
         && let Ok(text) = shown(template, &json!({"ClientInfo": client}))
     {
         // Nothing of the engine's is asked for.
@@ -74,6 +75,12 @@ pub async fn run(call: Call<'_>) -> Result<u8> {
         call.ui.error_line(warning);
     }
     Ok(0)
+}
+
+/// docker's way to tell: a template without a field, as `{{json .}}`, is about everything.
+fn names_a_field(format: &str) -> bool {
+    let mut after_dots = format.split('.').skip(1);
+    after_dots.any(|rest| rest.starts_with(|c: char| c.is_ascii_alphabetic()))
 }
 
 fn shown(template: &Template, info: &Value) -> std::result::Result<String, ferry_kit::Error> {
