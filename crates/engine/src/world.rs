@@ -1,13 +1,13 @@
 //! What the services and actors share, how it comes up, and how it goes down.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ferry_cgroup::{Cgroup, Hierarchy};
 use ferry_storage::Store;
-use ferry_supervise::{Exit, Supervisor};
+use ferry_supervise::{Event, Exit, State, Supervisor, Task};
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -30,6 +30,14 @@ const CLOSING: Duration = Duration::from_secs(10);
 const SPACE_WANTED: u64 = 4 << 20;
 const SPACE_TRIES: u32 = 100;
 const SPACE_PAUSE: Duration = Duration::from_millis(50);
+/// How long an engine that starts waits for a shim that the one before left half-way through a start.
+const SHIM_TRIES: u32 = 100;
+const SHIM_PAUSE: Duration = Duration::from_millis(20);
+/// What a shim reports before its container's actor listens waits here.
+const EVENTS: usize = 64;
+
+/// A connection to a shim that was found, what it said, and what it will report.
+type Found = (Task, Option<State>, mpsc::Receiver<Event>);
 
 /// The engine: one value a daemon has. Clones are handles on the same one.
 #[derive(Debug, Clone)]
@@ -157,7 +165,7 @@ pub(crate) async fn blocking<T: Send + 'static>(what: &str, work: impl FnOnce() 
 }
 
 /// A directory that only root may look into.
-fn make_private(path: &std::path::Path) -> std::io::Result<()> {
+fn make_private(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
     std::fs::DirBuilder::new()
         .recursive(true)
@@ -247,7 +255,12 @@ impl World {
         let used = records.iter().flat_map(volumes::names).map(str::to_owned).collect();
         self.volumes.load(self, &used).await?;
         let (mut left, mut made) = (Vec::new(), Vec::new());
-        for mut record in records {
+        // All at once: one that does not answer holds up no other.
+        let shims: Vec<_> = records
+            .iter()
+            .map(|record| tokio::spawn(Arc::clone(self).find_shim(record.clone())))
+            .collect();
+        for (mut record, shim) in records.into_iter().zip(shims) {
             if let Err(error) = self.containers.reserve(&record.name, &record.id) {
                 tracing::error!(container = record.id, %error, "two containers have one name");
                 record.name = self.containers.reserve_any(&record.id);
@@ -255,9 +268,17 @@ impl World {
             if let Some(range) = record.ids {
                 self.ids.adopt(&record.id, range);
             }
-            let (sender, events) = mpsc::channel(64);
-            let live = match self.supervisor.adopt(&self.run_dir(&record.id), sender).await {
-                Ok((task, state)) if state.exit.is_none() => {
+            let live = match shim.await.unwrap_or_default() {
+                // The container runs, as far as anybody can tell. What it is comes as an event.
+                Some((task, None, events)) => {
+                    tracing::warn!(container = record.id, "the container's supervisor does not answer; is it stopped?");
+                    if !record.run.status.is_live() {
+                        record.run.status = Status::Running;
+                    }
+                    record.run.started_at = record.run.started_at.or_else(|| Some(Timestamp::now()));
+                    Some((task, events))
+                }
+                Some((task, Some(state), events)) if state.exit.is_none() => {
                     if record.run.pid != task.pid() {
                         // The daemon before died between the start and its record.
                         record.run.started_at = state.started_at.or(record.run.started_at);
@@ -276,13 +297,13 @@ impl World {
                     Some((task, events))
                 }
                 // It ended, and its shim has waited for somebody to note it.
-                Ok((task, state)) => {
+                Some((task, Some(state), _)) => {
                     self.note_past_exit(&mut record, state.exit);
                     task.noted(None).await;
                     None
                 }
-                Err(_) => {
-                    self.bury(&mut record).await;
+                None => {
+                    self.bury(&mut record);
                     None
                 }
             };
@@ -333,10 +354,38 @@ impl World {
         Ok(())
     }
 
+    /// The container's shim, if it has one. If not, nothing of its last run is left, and no shim that is late can make it run.
+    async fn find_shim(self: Arc<Self>, record: Record) -> Option<Found> {
+        let run_dir = self.run_dir(&record.id);
+        let mut left = SHIM_TRIES;
+        loop {
+            let (sender, events) = mpsc::channel(EVENTS);
+            if let Ok((task, state)) = self.supervisor.adopt(&run_dir, sender).await {
+                return Some((task, state, events));
+            }
+            let starts = Supervisor::is_taken(&run_dir).unwrap_or(false);
+            if !starts || left == 0 {
+                self.kill_leftovers(&record).await;
+            }
+            match Supervisor::clear(&run_dir) {
+                Ok(true) => return None,
+                Ok(false) if left > 0 => {}
+                Ok(false) => {
+                    tracing::error!(container = record.id, "a supervisor that has not begun its work does not answer");
+                    return None;
+                }
+                Err(error) => {
+                    tracing::warn!(container = record.id, %error, "cannot remove a run directory");
+                    return None;
+                }
+            }
+            left = left.saturating_sub(1);
+            tokio::time::sleep(SHIM_PAUSE).await;
+        }
+    }
+
     /// A container whose shim is gone: what its exit record says, or that nobody knows.
-    async fn bury(&self, record: &mut Record) {
-        self.kill_leftovers(record).await;
-        remove_dir(&self.run_dir(&record.id)).await;
+    fn bury(&self, record: &mut Record) {
         let exit_file = self.container_dir(&record.id).join("exit");
         match Exit::read(&exit_file) {
             Ok(Some(exit)) => self.note_past_exit(record, Some(exit)),
@@ -358,7 +407,7 @@ impl World {
     }
 
     /// The checks went on while there was no daemon.
-    fn catch_up_on_health(&self, record: &mut Record, health: Option<ferry_supervise::Health>) {
+    pub fn catch_up_on_health(&self, record: &mut Record, health: Option<ferry_supervise::Health>) {
         let before = record.run.health.take().map(|health| health.status);
         record.run.health = health;
         match record.run.health.as_ref().map(|health| health.status) {
@@ -399,11 +448,31 @@ impl World {
             if self.containers.find(id).is_ok_and(|handle| handle.id() == id) {
                 continue;
             }
-            let path = format!("{}/{id}", self.config.cgroup_parent.trim_matches('/'));
-            if let Ok(cgroup) = self.hierarchy.open(&path) {
-                let _ = tokio::task::spawn_blocking(move || cgroup.kill(libc::SIGKILL)).await;
+            self.remove_stranger(id, entry.path()).await;
+        }
+    }
+
+    async fn remove_stranger(&self, id: &str, run_dir: PathBuf) {
+        let path = format!("{}/{id}", self.config.cgroup_parent.trim_matches('/'));
+        let hierarchy = self.hierarchy.clone();
+        let done = tokio::task::spawn_blocking(move || {
+            // A shim that is alive sees its container end, and ends; one that only begins is waited for.
+            for _ in 0..SHIM_TRIES {
+                if let Ok(cgroup) = hierarchy.open(&path) {
+                    let _ = cgroup.kill(libc::SIGKILL);
+                    if !Supervisor::is_taken(&run_dir).unwrap_or(false) {
+                        let _ = cgroup.remove();
+                    }
+                }
+                if Supervisor::clear(&run_dir).unwrap_or(true) {
+                    return true;
+                }
+                std::thread::sleep(SHIM_PAUSE);
             }
-            remove_dir(&entry.path()).await;
+            false
+        });
+        if !done.await.unwrap_or(false) {
+            tracing::error!(container = id, "the supervisor of a container that was removed does not end; is it stopped?");
         }
     }
 }
@@ -426,7 +495,7 @@ fn wants_to_run(record: &Record) -> bool {
     }
 }
 
-async fn remove_dir(path: &std::path::Path) {
+async fn remove_dir(path: &Path) {
     let path = path.to_owned();
     let done = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(path)).await;
     if let Ok(Err(error)) = done

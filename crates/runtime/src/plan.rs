@@ -151,6 +151,8 @@ pub enum Source {
     },
     /// A host path, with what is mounted below it if `recursive`; opened by the shim with the host's credentials.
     Bind { path: PathBuf, recursive: bool },
+    /// Layers of an image, top first, read-only; laid over each other by the shim with the host's credentials.
+    Layers { layers: Vec<PathBuf> },
     /// The container's own cgroups, laid out as this machine's hierarchy is.
     Cgroup,
 }

@@ -81,7 +81,7 @@ impl Rootfs {
                         self.dev_is_read_only = step.attributes.set & RDONLY != 0;
                     }
                 }
-                Source::Bind { .. } => {
+                Source::Bind { .. } | Source::Layers { .. } => {
                     let mount = match prepared.sources.get_mut(index).and_then(Option::take) {
                         Some(mount) => mount,
                         None => late(index)?,

@@ -1,13 +1,15 @@
 //! What a bind mount shows: a clone of a mount of the host, made with the host's credentials, complete before it is attached.
 
 use std::io;
-use std::os::fd::AsFd as _;
-use std::path::Path;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
+use ferry_sys::SingleThreaded;
 use ferry_sys::mount::{
     ATIME, Attributes, Mount, NOATIME, NODEV, NODIRATIME, NOEXEC, NOSUID, NOSYMFOLLOW, PRIVATE, RDONLY, SHARED, SLAVE,
     STRICTATIME, UNBINDABLE,
 };
+use ferry_sys::overlay::Overlay;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatVfsMountFlags, StatxFlags, statx};
 use rustix::io::Errno;
 
@@ -69,17 +71,73 @@ pub(crate) fn open(
     Ok(mount)
 }
 
+/// An image's layers as one read-only mount, or what of them is at the step's subpath. `user`: whose ids they show.
+pub(crate) fn layers(
+    proof: &SingleThreaded,
+    step: &plan::Mount,
+    layers: &[PathBuf],
+    user: Option<BorrowedFd<'_>>,
+) -> Result<Mount, Failure> {
+    let what = || error_mounting(Path::new("the image"), &step.target);
+    let whole = match layers {
+        // An overlay has at least two.
+        [layer] => {
+            let mount = Mount::clone_path(layer, false).during(what)?;
+            user.map_or(Ok(()), |user| mount.idmap(user, false)).during(what)?;
+            mount
+        }
+        layers => {
+            let overlay = Overlay {
+                lower: layers,
+                upper: None,
+                volatile: false,
+                idmap: user,
+            };
+            overlay.mount(proof).during(what)?
+        }
+    };
+    whole
+        .set(Attributes {
+            propagation: PRIVATE,
+            ..step.attributes
+        })
+        .during(what)?;
+    if step.subpath.as_os_str().is_empty() {
+        return Ok(whole);
+    }
+    let found = find_below(whole.as_fd(), Path::new("the image"), &step.subpath)?;
+    match Mount::clone_of(found.as_fd(), Path::new(""), false) {
+        // Cloning from a mount that is attached nowhere came with Linux 6.15.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Err(Failure::new(
+            Kind::Setup,
+            format!(
+                "image-subpath={} needs Linux 6.15 or newer: mount the whole image, and use the path below its target",
+                step.subpath.display()
+            ),
+        )),
+        cloned => cloned.during(what),
+    }
+}
+
 /// Clones what is at `subpath` below `path`. Whoever can write there may change it meanwhile: what is mounted is the very
 /// object that was found, and it was found below.
 fn clone_below(path: &Path, subpath: &Path, recursive: bool) -> Result<Mount, Failure> {
     let what = || format!("cannot access path {}", path.join(subpath).display());
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let base = rustix::fs::open(path, flags, Mode::empty()).during(what)?;
+    let found = find_below(base.as_fd(), path, subpath)?;
+    Mount::clone_of(found.as_fd(), Path::new(""), recursive).during(what)
+}
+
+/// What is at `subpath` below `base`, which errors call `path`. No link leads out of there.
+fn find_below(base: BorrowedFd<'_>, path: &Path, subpath: &Path) -> Result<OwnedFd, Failure> {
+    let what = || format!("cannot access path {}", path.join(subpath).display());
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let base = rustix::fs::open(path, flags | OFlags::DIRECTORY, Mode::empty()).during(what)?;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     // A rename anywhere makes the kernel give up on `..` (openat2(2)).
     const TRIES: usize = 128;
     for _ in 0..TRIES {
-        match rustix::fs::openat2(&base, subpath, flags, Mode::empty(), resolve) {
+        match rustix::fs::openat2(base, subpath, flags, Mode::empty(), resolve) {
             Err(Errno::AGAIN | Errno::INTR) => {}
             Err(Errno::XDEV) => {
                 return Err(Failure::new(
@@ -91,7 +149,7 @@ fn clone_below(path: &Path, subpath: &Path, recursive: bool) -> Result<Mount, Fa
                     ),
                 ));
             }
-            found => return Mount::clone_of(found.during(what)?.as_fd(), Path::new(""), recursive).during(what),
+            found => return found.during(what),
         }
     }
     Err(Failure::setup(what(), &io::Error::from(Errno::AGAIN)))

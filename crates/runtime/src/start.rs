@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ferry_cgroup::{Birth, Cgroup};
 use ferry_sys::clone::{self, Options};
@@ -352,6 +352,7 @@ fn open_sources(proof: &SingleThreaded, plan: &Plan) -> Result<Vec<Option<Mount>
         // What earlier mounts make of it is seen by the child alone, which asks for it in its turn.
         Source::Bind { path, .. } if inside(path) => Ok(None),
         Source::Bind { .. } => open_bind(proof, plan, step).map(Some),
+        Source::Layers { layers } => open_layers(proof, step, layers).map(Some),
         _ => Ok(None),
     };
     plan.mounts.iter().map(open).collect()
@@ -376,6 +377,16 @@ fn open_bind(proof: &SingleThreaded, plan: &Plan, step: &plan::Mount) -> Result<
         mount.idmap(namespace.as_fd(), map.recursive).during(what)?;
     }
     Ok(mount)
+}
+
+/// The layers of an image as one mount, with the owners that its id map shows.
+fn open_layers(proof: &SingleThreaded, step: &plan::Mount, layers: &[PathBuf]) -> Result<Mount, Failure> {
+    let user = step
+        .idmap
+        .as_ref()
+        .map(|map| birth::user_namespace(proof, &map.uids, &map.gids))
+        .transpose()?;
+    source::layers(proof, step, layers, user.as_ref().map(AsFd::as_fd))
 }
 
 /// Opens the source of a bind mount as it is in the child's mount namespace, with the host's credentials.

@@ -84,6 +84,11 @@ pub fn enter(proof: &SingleThreaded, view: View<'_>) -> Result<Root, Failure> {
                         Ok((step, mount))
                     }))
                 }
+                Source::Layers { layers } => {
+                    let user = user.as_ref().filter(|_| step.idmap.is_some());
+                    let opened = source::layers(proof, step, layers, user.map(OwnedFd::as_fd));
+                    Some(opened.map(|mount| (step, mount)))
+                }
                 Source::New { .. } | Source::Cgroup => None,
             });
             let sources = sources.collect::<Result<Vec<_>, _>>()?;

@@ -56,6 +56,16 @@ pub(crate) struct Record {
     /// How many of them can be seen: an opaque root hides the rest.
     pub visible: usize,
     pub owner: Option<(u32, u32)>,
+    /// Chain ids of the images that it mounts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounted: Vec<Digest>,
+}
+
+impl Record {
+    /// Every layer that it holds.
+    pub fn held(&self) -> impl Iterator<Item = &Digest> {
+        self.layers.iter().chain(&self.mounted)
+    }
 }
 
 impl Document for Record {
@@ -68,20 +78,21 @@ impl Document for Record {
 }
 
 impl Snapshots {
-    /// Makes the writable directories of a container; `owner` is who root in its user namespace is. `also` is recorded
-    /// together with it.
+    /// Makes the writable directories of a container; `owner` is who root in its user namespace is. It holds the layers of
+    /// the images that it mounts, too. `also` is recorded together with it.
     ///
-    /// Fails if the image was removed meanwhile. On failure nothing stays.
+    /// Fails if an image was removed meanwhile. On failure nothing stays.
     pub async fn prepare(
         &self,
         container: &str,
         image: &Arc<Image>,
+        mounted: Vec<Arc<Image>>,
         owner: Option<(u32, u32)>,
         also: Batch,
         durability: Durability,
     ) -> Result<Snapshot> {
         let (shared, container, image) = (Arc::clone(&self.shared), container.to_owned(), Arc::clone(image));
-        blocking(move || shared.prepare(&container, &image, owner, also, durability)).await
+        blocking(move || shared.prepare(&container, &image, &mounted, owner, also, durability)).await
     }
 
     /// The paths of a container that was prepared. Does no I/O.
@@ -172,29 +183,31 @@ impl Shared {
         &self,
         container: &str,
         image: &Image,
+        mounted: &[Arc<Image>],
         owner: Option<(u32, u32)>,
         mut batch: Batch,
         durability: Durability,
     ) -> Result<Snapshot> {
         let dir = self.layout.container(container)?;
-        let opaque = image.layers.iter().rev().position(|layer| layer.opaque);
         let record = Record {
             container: container.to_owned(),
             layers: image.layers.iter().rev().map(|layer| layer.chain_id.clone()).collect(),
             size: image.size,
-            visible: opaque.map_or(image.layers.len(), |at| at + 1),
+            visible: visible(image),
             owner,
+            mounted: mounted
+                .iter()
+                .flat_map(|image| image.layers.iter().map(|layer| layer.chain_id.clone()))
+                .collect(),
         };
         // Held before the directories are made, so that nobody removes the layers from under them.
-        let pins: Vec<_> = image
-            .layers
-            .iter()
-            .filter_map(|layer| self.layers.get(&layer.chain_id))
-            .collect();
-        if pins.len() != image.layers.len() {
-            return Err(Error::NotFound {
-                reference: image.id.to_string(),
-            });
+        let mut pins = Vec::new();
+        for image in mounted.iter().map(Arc::as_ref).chain([image]) {
+            for layer in &image.layers {
+                pins.push(self.layers.get(&layer.chain_id).ok_or_else(|| Error::NotFound {
+                    reference: image.id.to_string(),
+                })?);
+            }
         }
         let snapshot = self.snapshot(&record)?;
         match self.held().entry(record.container.clone()) {
@@ -238,7 +251,8 @@ impl Shared {
             return Ok(());
         };
         let index = self.index();
-        let layers = self.layers.take(&record.layers, &self.needed(&index));
+        let held: Vec<_> = record.held().cloned().collect();
+        let layers = self.layers.take(&held, &self.needed(&index));
         let batch = || {
             let mut batch = Batch::default();
             batch.delete::<Record>(container);
@@ -272,6 +286,18 @@ impl Shared {
         }
         Ok(())
     }
+}
+
+/// How many of an image's layers can be seen from the top: an opaque root hides the rest.
+fn visible(image: &Image) -> usize {
+    let opaque = image.layers.iter().rev().position(|layer| layer.opaque);
+    opaque.map_or(image.layers.len(), |at| at + 1)
+}
+
+/// The layers of an image that can be seen, topmost first.
+pub fn visible_layers(image: &Image) -> Vec<Digest> {
+    let layers = image.layers.iter().rev().take(visible(image));
+    layers.map(|layer| layer.chain_id.clone()).collect()
 }
 
 fn make(snapshot: &Snapshot, owner: Option<(u32, u32)>) -> Result<()> {

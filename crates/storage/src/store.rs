@@ -123,7 +123,7 @@ impl Shared {
     /// The layers that images or containers need, given an index.
     pub fn needed(&self, index: &Index) -> HashSet<Digest> {
         let held = self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let containers = held.values().flat_map(|record| record.layers.iter().cloned());
+        let containers = held.values().flat_map(|record| record.held().cloned());
         let images = index
             .images
             .values()

@@ -60,7 +60,7 @@ async fn child() {
     let image = store.images.resolve("one:1").unwrap();
     let snapshot = store
         .snapshots
-        .prepare("full", &image, None, Batch::default(), Durability::Process)
+        .prepare("full", &image, Vec::new(), None, Batch::default(), Durability::Process)
         .await
         .unwrap();
     fill(&snapshot.upper.join("file"));
@@ -79,7 +79,7 @@ async fn child() {
     assert!(
         store
             .snapshots
-            .prepare("more", &image, None, Batch::default(), Durability::Process)
+            .prepare("more", &image, Vec::new(), None, Batch::default(), Durability::Process)
             .await
             .is_err()
     );

@@ -170,7 +170,7 @@ async fn a_container_keeps_its_layers_when_the_image_is_removed_by_force() {
     let snapshot = bench
         .store
         .snapshots
-        .prepare("abc", &image, Some((1000, 1001)), Batch::default(), Durability::Process)
+        .prepare("abc", &image, Vec::new(), Some((1000, 1001)), Batch::default(), Durability::Process)
         .await
         .unwrap();
     assert_eq!(snapshot.layers.len(), 2);
@@ -185,7 +185,7 @@ async fn a_container_keeps_its_layers_when_the_image_is_removed_by_force() {
         bench
             .store
             .snapshots
-            .prepare("abc", &image, None, Batch::default(), Durability::Process)
+            .prepare("abc", &image, Vec::new(), None, Batch::default(), Durability::Process)
             .await
             .is_err()
     );
@@ -193,7 +193,7 @@ async fn a_container_keeps_its_layers_when_the_image_is_removed_by_force() {
         bench
             .store
             .snapshots
-            .prepare("../abc", &image, None, Batch::default(), Durability::Process)
+            .prepare("../abc", &image, Vec::new(), None, Batch::default(), Durability::Process)
             .await
             .is_err()
     );

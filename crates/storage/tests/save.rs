@@ -165,7 +165,7 @@ async fn container(bench: &Bench, id: &str, image: &Arc<Image>) -> std::path::Pa
     let prepared = bench
         .store
         .snapshots
-        .prepare(id, image, None, Default::default(), Durability::Process);
+        .prepare(id, image, Vec::new(), None, Default::default(), Durability::Process);
     prepared.await.unwrap().upper
 }
 

@@ -44,7 +44,7 @@ use self::process::{Ended, Process, Streams, pipes};
 use self::relay::Relays;
 use self::resolver::{Ready, Resolver};
 pub(crate) use self::setup::socket_address;
-use self::setup::{hand_over_network, listen, mount_root};
+use self::setup::{claim, hand_over_network, listen, mount_root};
 use crate::exit::Exit;
 use crate::launch::{Launch, Network, Relay, Stdin};
 use crate::wire::{self, AttachRequest, Call, ExecRequest, Message, Refusal, Reply, Request, State};
@@ -86,16 +86,13 @@ pub fn run() -> io::Result<()> {
     let exe = rustix::fs::open("/proc/self/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     match Shim::launch(proof, &daemon, *launch, fds, exe) {
         Ok((mut shim, reply)) => {
-            wire::send(
-                &daemon,
-                &Message::Reply {
-                    id: call.id,
-                    result: Ok(reply),
-                },
-                &[],
-            )?;
-            rustix::io::ioctl_fionbio(&daemon, true)?;
-            shim.daemon = Some(daemon);
+            let reply = Message::Reply {
+                id: call.id,
+                result: Ok(reply),
+            };
+            // A daemon that died meanwhile takes no container with it: the next one finds this shim by its socket.
+            let told = wire::send(&daemon, &reply, &[]).and_then(|()| Ok(rustix::io::ioctl_fionbio(&daemon, true)?));
+            shim.daemon = told.is_ok().then_some(daemon);
             shim.serve(&mut buffer)
         }
         Err(failure) => wire::send(
@@ -141,6 +138,8 @@ struct Shim {
     proof: SingleThreaded,
     launch: Launch,
     cgroup: Cgroup,
+    /// The run directory, locked: as long as it is, the container has a shim.
+    _place: OwnedFd,
     listener: OwnedFd,
     daemon: Option<OwnedFd>,
     /// Ready when the kernel has killed for memory.
@@ -182,6 +181,9 @@ impl Shim {
         exe: OwnedFd,
     ) -> Result<(Self, Reply), Failure> {
         let setup = |what: &str, error: io::Error| Failure::setup(what, &error);
+        let place = claim(&launch.run_dir, daemon)?;
+        // From here on a new daemon finds this container.
+        let listener = listen(&launch.run_dir).map_err(|error| setup("listen for the daemon", error))?;
         let network = match launch.network {
             Network::Given if fds.is_empty() => {
                 return Err(Failure::new(Kind::Setup, "no network namespace came with the launch"));
@@ -199,7 +201,6 @@ impl Shim {
             [] => None,
             relays => Some(start_relays(relays).map_err(|error| Failure::new(Kind::Setup, error))?),
         };
-        let listener = listen(&launch.run_dir).map_err(|error| setup("listen for the daemon", error))?;
         let log = match &launch.log {
             Some(spec) => Some(Log::open(spec.clone()).map_err(|error| setup("open the container's log", error))?),
             None => None,
@@ -257,6 +258,7 @@ impl Shim {
             proof,
             launch,
             cgroup,
+            _place: place,
             listener,
             daemon: None,
             oom,

@@ -5,8 +5,11 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use ferry_sys::{exe, packet};
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -16,6 +19,9 @@ use crate::launch::{Launch, Resolver};
 use crate::shim::socket_address;
 use crate::task::{Attach, Event, Task, attach_request};
 use crate::wire::{Reply, Request, State};
+
+/// How long a shim that is adopted may take to say where things stand before the daemon goes on without.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Starts shims from the daemon's own binary, through a read-only mount of it.
 #[derive(Debug, Clone)]
@@ -146,8 +152,8 @@ impl Shim {
     }
 }
 
-/// What an adopted shim says of its container.
-pub(crate) type Adopted = (Task, State);
+/// An adopted shim, and what it says of its container.
+pub(crate) type Adopted = (Task, Option<State>);
 
 impl Supervisor {
     pub fn new() -> io::Result<Self> {
@@ -205,17 +211,42 @@ impl Supervisor {
         });
         done.await.map_err(io::Error::other)?
     }
+
     /// Connects to the shim of a container that an earlier daemon started. [`Error::Lost`] if there is none.
+    ///
+    /// Of a shim that does not answer soon, because it is stopped or makes its container only now, nothing is known: where
+    /// things stand comes as [`Event::Found`] when it does.
     pub async fn adopt(&self, run_dir: &Path, events: mpsc::Sender<Event>) -> Result<Adopted, Error> {
         let socket = connect(run_dir).map_err(|_| Error::Lost)?;
-        let (task, _) = Task::connect(socket, events)?;
-        match task.call(&Request::State, &[]).await? {
-            Reply::State(state) => {
-                task.started(state.pid);
-                task.speaks(state.version);
-                Ok((task, state))
+        let (task, _) = Task::connect(socket, events.clone())?;
+        let mut asking = tokio::spawn(ask(task.clone()));
+        if let Ok(answer) = tokio::time::timeout(PATIENCE, &mut asking).await {
+            return Ok((task, Some(answer.map_err(io::Error::other)??)));
+        }
+        tokio::spawn(async move {
+            if let Ok(Ok(state)) = asking.await {
+                // Nobody listens any more: there is a newer connection, or the daemon ends.
+                let _ = events.send(Event::Found(Box::new(state))).await;
             }
-            _ => Err(Error::Lost),
+        });
+        Ok((task, None))
+    }
+
+    /// Whether a shim has taken this run directory. It listens there, or is about to.
+    pub fn is_taken(run_dir: &Path) -> io::Result<bool> {
+        lock(run_dir).map(|lock| matches!(lock, Lock::Taken))
+    }
+
+    /// Removes the run directory of a container that has no shim, so that none can take it any more. False if one has.
+    pub fn clear(run_dir: &Path) -> io::Result<bool> {
+        match lock(run_dir)? {
+            Lock::Taken => Ok(false),
+            Lock::Absent => Ok(true),
+            Lock::Ours(lock) => {
+                std::fs::remove_dir_all(run_dir)?;
+                drop(lock);
+                Ok(true)
+            }
         }
     }
 
@@ -235,6 +266,37 @@ impl Supervisor {
             process,
             resolver: None,
         })
+    }
+}
+
+async fn ask(task: Task) -> Result<State, Error> {
+    match task.call(&Request::State, &[]).await? {
+        Reply::State(state) => {
+            task.started(state.pid);
+            task.speaks(state.version);
+            Ok(state)
+        }
+        _ => Err(Error::Lost),
+    }
+}
+
+/// The lock that a shim has on its run directory.
+enum Lock {
+    Taken,
+    Ours(OwnedFd),
+    /// There is no directory.
+    Absent,
+}
+
+fn lock(run_dir: &Path) -> io::Result<Lock> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = match rustix::fs::open(run_dir, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(Lock::Absent),
+        opened => opened?,
+    };
+    match rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => Ok(Lock::Taken),
+        locked => Ok(locked.map(|()| Lock::Ours(dir))?),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::health::Health;
 use crate::launch::{Relay, Resolver};
-use crate::wire::{self, AttachRequest, Call, ExecRequest, Message, Refusal, Reply, Request};
+use crate::wire::{self, AttachRequest, Call, ExecRequest, Message, Refusal, Reply, Request, State};
 
 /// What a shim reports of its own accord.
 #[derive(Debug)]
@@ -37,7 +37,9 @@ pub enum Event {
     },
     /// A client typed the detach keys.
     Detached { exec: Option<String> },
-    /// The shim is gone.
+    /// Where things stand, of a shim that did not answer when it was adopted.
+    Found(Box<State>),
+    /// The shim is gone, or has given up on a daemon that did not listen.
     Lost,
 }
 

@@ -33,13 +33,19 @@ pub const MAX_LAYERS: usize = 500;
 pub struct Overlay<'a> {
     /// The read-only layers, top first; at least one.
     pub lower: &'a [PathBuf],
-    /// The writable layer and its work directory, on one file system.
-    pub upper: &'a Path,
-    pub work: &'a Path,
+    /// Where what is written goes. Without it the overlay is read-only, and has at least two layers.
+    pub upper: Option<Upper<'a>>,
     /// Never write anything back: for a container whose writable layer goes with it (`volatile`, Linux 5.10).
     pub volatile: bool,
     /// Show the lower layers as this user namespace's own (Linux 5.12, and 5.19 below an overlay).
     pub idmap: Option<BorrowedFd<'a>>,
+}
+
+/// A writable layer and its work directory, on one file system.
+#[derive(Debug, Clone, Copy)]
+pub struct Upper<'a> {
+    pub dir: &'a Path,
+    pub work: &'a Path,
 }
 
 /// How this kernel takes layers.
@@ -101,6 +107,21 @@ fn open(path: &Path) -> io::Result<OwnedFd> {
     )?)
 }
 
+/// Where the kernel cannot make a directory below `work` it mounts read-only, and says why in its log alone: so this asks
+/// for the reason again, most likely a full disk.
+fn check_writable(mount: &Mount, work: &Path) -> io::Result<()> {
+    if !rustix::fs::fstatvfs(mount.as_fd())?
+        .f_flag
+        .contains(StatVfsMountFlags::RDONLY)
+    {
+        return Ok(());
+    }
+    let (work, name) = (open(work)?, "probe");
+    rustix::fs::mkdirat(&work, name, Mode::RWXU)?;
+    rustix::fs::unlinkat(&work, name, AtFlags::REMOVEDIR)?;
+    Err(Errno::ROFS.into())
+}
+
 /// Options that keep what is written in a form that `diff` and `commit` read without knowing this overlay.
 const OPTIONS: [(&str, &str); 3] = [("index", "off"), ("metacopy", "off"), ("redirect_dir", "off")];
 
@@ -120,23 +141,10 @@ impl Overlay<'_> {
             Method::Legacy => self.mount_in_child(proof),
             method => self.mount_detached(method),
         }?;
-        self.check_writable(&mount)?;
-        Ok(mount)
-    }
-
-    /// Where the kernel cannot make a directory below `work` it mounts read-only, and says why in its log alone: so this asks
-    /// for the reason again, most likely a full disk.
-    fn check_writable(&self, mount: &Mount) -> io::Result<()> {
-        if !rustix::fs::fstatvfs(mount.as_fd())?
-            .f_flag
-            .contains(StatVfsMountFlags::RDONLY)
-        {
-            return Ok(());
+        if let Some(upper) = self.upper {
+            check_writable(&mount, upper.work)?;
         }
-        let (work, name) = (open(self.work)?, "probe");
-        rustix::fs::mkdirat(&work, name, Mode::RWXU)?;
-        rustix::fs::unlinkat(&work, name, AtFlags::REMOVEDIR)?;
-        Err(Errno::ROFS.into())
+        Ok(mount)
     }
 
     fn mount_detached(&self, method: Method) -> io::Result<Mount> {
@@ -152,9 +160,11 @@ impl Overlay<'_> {
             set("lowerdir+", layer.as_fd())?;
             layers.push(layer);
         }
-        let (upper, work) = (open(self.upper)?, open(self.work)?);
-        set("upperdir", upper.as_fd())?;
-        set("workdir", work.as_fd())?;
+        let upper = self.open_upper()?;
+        if let Some((upper, work)) = &upper {
+            set("upperdir", upper.as_fd())?;
+            set("workdir", work.as_fd())?;
+        }
         if self.volatile {
             fsconfig_set_flag(&fs, "volatile")?;
         }
@@ -162,6 +172,10 @@ impl Overlay<'_> {
             fsconfig_set_string(&fs, key, value)?;
         }
         Mount::create(&fs, 0)
+    }
+
+    fn open_upper(&self) -> io::Result<Option<(OwnedFd, OwnedFd)>> {
+        self.upper.map(|upper| Ok((open(upper.dir)?, open(upper.work)?))).transpose()
     }
 
     fn open_layer(&self, path: &Path) -> io::Result<OwnedFd> {
@@ -205,7 +219,7 @@ impl Overlay<'_> {
         rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
         // Where the mounts go that this kernel wants attached. What it covers is needed by nobody here.
         let place = Path::new("/proc");
-        let (upper, work) = (open(self.upper)?, open(self.work)?);
+        let upper = self.open_upper()?;
         let mut layers = Vec::with_capacity(self.lower.len());
         for path in self.lower {
             layers.push(match self.idmap {
@@ -221,7 +235,9 @@ impl Overlay<'_> {
         rustix::process::chdir("/proc/self/fd")?;
         let names: Vec<String> = layers.iter().map(|layer| layer.as_raw_fd().to_string()).collect();
         let mut data = format!("lowerdir={}", names.join(":"));
-        data.push_str(&format!(",upperdir={},workdir={}", upper.as_raw_fd(), work.as_raw_fd()));
+        if let Some((upper, work)) = &upper {
+            data.push_str(&format!(",upperdir={},workdir={}", upper.as_raw_fd(), work.as_raw_fd()));
+        }
         for (key, value) in OPTIONS {
             data.push_str(&format!(",{key}={value}"));
         }
@@ -255,8 +271,10 @@ mod tests {
         let (upper, work) = (make("upper".into()), make("work".into()));
         let overlay = Overlay {
             lower: &lower,
-            upper: &upper,
-            work: &work,
+            upper: Some(Upper {
+                dir: &upper,
+                work: &work,
+            }),
             volatile: false,
             idmap: None,
         };
@@ -279,6 +297,30 @@ mod tests {
     }
 
     #[test]
+    fn without_an_upper_layer_nothing_can_be_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let lower = ["top", "bottom"].map(|name| dir.path().join(name));
+        for path in &lower {
+            std::fs::create_dir(path).unwrap();
+            std::fs::write(path.join(path.file_name().unwrap()), "x").unwrap();
+        }
+        let overlay = Overlay {
+            lower: &lower,
+            upper: None,
+            volatile: false,
+            idmap: None,
+        };
+        let best = METHODS.iter().position(|known| *known == method().unwrap()).unwrap();
+        for method in &METHODS[best..] {
+            let mount = overlay.mount_by(&SingleThreaded::assume(), *method).unwrap();
+            let root = crate::Root::from_fd(mount.into_fd());
+            assert_eq!(root.read("top", 8).unwrap(), root.read("bottom", 8).unwrap());
+            let made = root.create("new", OFlags::WRONLY, Mode::from(0o644));
+            assert_eq!(made.unwrap_err().raw_os_error(), Some(libc::EROFS), "{method:?}");
+        }
+    }
+
+    #[test]
     fn a_work_directory_nothing_can_be_made_in_is_an_error_and_no_read_only_mount() {
         let dir = tempfile::tempdir().unwrap();
         let [lower, upper, work] = ["l", "u", "w"].map(|name| dir.path().join(name));
@@ -289,8 +331,10 @@ mod tests {
         rustix::fs::ioctl_setflags(&handle, rustix::fs::IFlags::IMMUTABLE).unwrap();
         let overlay = Overlay {
             lower: &[lower],
-            upper: &upper,
-            work: &work,
+            upper: Some(Upper {
+                dir: &upper,
+                work: &work,
+            }),
             volatile: true,
             idmap: None,
         };
@@ -305,8 +349,7 @@ mod tests {
         let path = Path::new("/");
         let overlay = Overlay {
             lower: &lower,
-            upper: path,
-            work: path,
+            upper: Some(Upper { dir: path, work: path }),
             volatile: false,
             idmap: None,
         };

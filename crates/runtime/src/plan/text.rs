@@ -34,6 +34,15 @@ impl Display for Plan {
                         write!(f, " below it {}", mount.subpath.display())?;
                     }
                 }
+                Source::Layers { layers } => {
+                    write!(f, "layers")?;
+                    for layer in layers {
+                        write!(f, " {}", layer.display())?;
+                    }
+                    if !mount.subpath.as_os_str().is_empty() {
+                        write!(f, " below them {}", mount.subpath.display())?;
+                    }
+                }
                 Source::Cgroup => write!(f, "cgroup")?,
             }
             writeln!(f, " +{:#x} -{:#x}", mount.attributes.set, mount.attributes.clear)?;

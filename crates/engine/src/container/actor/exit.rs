@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use ferry_api::container::restart_policy;
-use ferry_supervise::{Event, Exit};
+use ferry_supervise::{Event, Exit, State};
 use jiff::Timestamp;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::remove::Urgency;
+use super::start::EVENTS;
 use super::{Actor, RestartAt, Stopping, Then};
 use crate::container::state::{Permit, Status};
 
@@ -27,16 +29,38 @@ impl Actor {
             Event::Probed { exec, health } => self.on_probed(exec, health).await,
             Event::Detached { exec: None } => self.event("detach", &[]),
             Event::Detached { exec: Some(exec) } => self.event("exec_detach", &[("execID", exec)]),
+            Event::Found(state) => self.on_found(*state).await,
             Event::Lost => self.on_lost().await,
         }
     }
 
-    /// The shim is gone. After an exit that is how it should be; before, it takes its container with it.
-    async fn on_lost(&mut self) {
-        self.forget_shim();
-        if !self.record.run.status.is_live() {
+    /// What the shim says that did not answer when this engine started. An exit comes as an event of its own.
+    async fn on_found(&mut self, state: State) {
+        if !self.record.run.status.is_live() || state.exit.is_some() {
             return;
         }
+        let run = &mut self.record.run;
+        run.pid = state.pid;
+        run.started_at = state.started_at.or(run.started_at);
+        self.world.catch_up_on_health(&mut self.record, state.health);
+        self.publish();
+        drop(self.persist_later().await);
+    }
+
+    /// The connection to the shim is gone. After an exit that is how it should be; before, the shim took its container with
+    /// it, unless it only gave up on an engine that was stopped for so long that it heard nothing.
+    async fn on_lost(&mut self) {
+        if !self.record.run.status.is_live() {
+            return self.forget_shim();
+        }
+        let (sender, events) = mpsc::channel(EVENTS);
+        let run_dir = self.world.run_dir(&self.record.id);
+        if let Ok((task, _)) = self.world.supervisor.adopt(&run_dir, sender).await {
+            tracing::warn!(container = self.record.id, "the connection to the container's supervisor was made anew");
+            (self.task, self.events) = (Some(task), Some(events));
+            return self.publish();
+        }
+        self.forget_shim();
         let record = self.world.container_dir(&self.record.id).join("exit");
         let exit = match Exit::read(&record) {
             Ok(Some(exit)) => exit,

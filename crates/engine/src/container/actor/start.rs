@@ -16,7 +16,7 @@ use crate::error::{Error, Kind, Result, StartFailure};
 use crate::networks::{Attachment, publish};
 
 /// What a shim reports faster than its actor listens waits here.
-const EVENTS: usize = 64;
+pub(super) const EVENTS: usize = 64;
 /// How long a start waits for a client whose attach was answered and whose connection is on the way.
 const ARRIVAL: Duration = Duration::from_secs(2);
 
@@ -55,6 +55,8 @@ impl Actor {
             }
             Err(error) => {
                 self.clients.clear();
+                // A shim that died half-way cannot clean up after itself. Where it could, nothing is left.
+                self.world.kill_leftovers(&self.record).await;
                 self.disconnect().await;
                 self.let_go_of_volumes().await;
                 let run = &mut self.record.run;
@@ -214,6 +216,7 @@ impl Actor {
         while self.events.is_some() {
             let limit = std::time::Duration::from_secs(15);
             match tokio::time::timeout(limit, super::next_event(&mut self.events)).await {
+                // That container is over: there is nobody to connect to again.
                 Ok(ferry_supervise::Event::Lost) => self.forget_shim(),
                 Ok(_) => {}
                 Err(_) => {
