@@ -17,7 +17,7 @@ mod wait;
 
 pub use changes::{Change, ChangeKind, CommitResponse, PathStat, Prune};
 pub use config::Config;
-pub use create::{Create, Created};
+pub use create::{Create, Created, Secret, SecretData};
 pub use health::{Health, HealthCheck, HealthResult, health_status};
 pub use host::{DeviceMapping, DeviceRequest, HostConfig, LogConfig, NetRate, RestartPolicy, restart_policy};
 pub use inspect::{GraphDriver, Inspect};

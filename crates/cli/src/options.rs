@@ -20,6 +20,7 @@ mod mounts;
 mod networks;
 mod ports;
 mod rates;
+mod secrets;
 mod security;
 
 pub use lists::{label, link};
@@ -42,6 +43,7 @@ pub const OWN: &str = "\
 --net-rate rate | Limit what the container receives and what it sends, each (10mbit)
 --net-rate-in rate | Limit what the container receives
 --net-rate-out rate | Limit what the container sends
+--secret secret | A file of the container's in memory, below /run/secrets (id=NAME,src=FILE or id=NAME,env=VARIABLE)
 --health-http address | Check health by HTTP, without a program in the container (:8080/path)
 --health-tcp address | Check health by connecting to a port of the container (:5432)
 --health-on-failure string | What becomes of a container that turns unhealthy (none|restart|kill|stop)";
@@ -72,6 +74,7 @@ pub fn check(flag: &str, value: &str) -> Result<()> {
         "link" => lists::link(value),
         "mount" => mounts::parse(value, std::path::Path::new("/")).map(|_| ()),
         "net-rate" | "net-rate-in" | "net-rate-out" => rates::parse(value).map(|_| ()),
+        "secret" => secrets::parse(value).map(|_| ()),
         "network" => networks::parse(value).map(|_| ()),
         "sysctl" => lists::sysctl(value),
         "ulimit" => devices::ulimit(value).map(|_| ()),
@@ -155,6 +158,7 @@ pub fn create(matches: &Matches, env: &Environment, image: &str, command: &[Stri
         config,
         host_config: Some(host_config),
         networking_config,
+        secrets: secrets::read(&matches.list("secret"), env)?,
     })
 }
 

@@ -40,7 +40,7 @@ pub(crate) use self::exec::Execs;
 pub(crate) use self::handle::{Handle, Snapshot};
 pub(crate) use self::ids::Ids;
 pub(crate) use self::order::{Place, start as start_in_order};
-pub(crate) use self::plan::{capabilities, rootfs};
+pub(crate) use self::plan::{bind, capabilities, rootfs};
 pub(crate) use self::point::Point;
 pub(crate) use self::record::Record;
 pub use self::state::{Permit, Status};

@@ -179,14 +179,20 @@ impl Images {
     }
 
     fn users(&self) -> Vec<User> {
-        let users = self.world.containers.all().into_iter().filter_map(|handle| {
+        let users = self.world.containers.all().into_iter().flat_map(|handle| {
             let snapshot = handle.snapshot();
             let record = &snapshot.record;
-            Some(User {
-                container: record.id.clone(),
-                image: record.image.parse::<Digest>().ok()?,
-                running: record.run.status.is_live(),
-            })
+            // What it only mounts yields to force even while it runs, as in Docker: it holds those layers itself.
+            let mounted = record.mounts.iter().map(|point| (&point.image, false));
+            let own = std::iter::once((&record.image, record.run.status.is_live()));
+            let user = |(image, running): (&String, bool)| {
+                Some(User {
+                    container: record.id.clone(),
+                    image: image.parse::<Digest>().ok()?,
+                    running,
+                })
+            };
+            own.chain(mounted).filter_map(user).collect::<Vec<_>>()
         });
         users.collect()
     }

@@ -23,6 +23,7 @@ pub mod images;
 pub mod logs;
 mod networks;
 mod seccomp;
+mod secrets;
 mod signal;
 mod stats;
 mod system;

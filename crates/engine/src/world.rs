@@ -20,6 +20,7 @@ use crate::events::Bus;
 use crate::images::Images;
 use crate::networks::{Attacher, Networks};
 use crate::seccomp;
+use crate::secrets::Secrets;
 use crate::stats::Sampler;
 use crate::system::{Host, System};
 use crate::volumes::{self, Shelf, Volumes};
@@ -61,6 +62,7 @@ pub(crate) struct World {
     pub hierarchy: Hierarchy,
     pub networks: Attacher,
     pub volumes: Shelf,
+    pub secrets: Secrets,
     pub containers: Index,
     pub execs: Execs,
     pub ids: Ids,
@@ -107,6 +109,7 @@ impl Engine {
             hierarchy,
             networks,
             volumes: Shelf::new(&config.data_root),
+            secrets: Secrets::new(&config.exec_root),
             containers: Index::default(),
             execs: Execs::default(),
             ids: Ids::default(),
@@ -242,6 +245,7 @@ impl World {
                 tracing::error!(container = id, %error, "cannot remove the container's files");
             }
             remove_dir(&world.run_dir(&id)).await;
+            world.secrets.remove(&id).await;
             world.removals.fetch_sub(1, Ordering::Relaxed);
         });
     }
@@ -252,6 +256,8 @@ impl World {
         let mut again = Vec::new();
         let mut places = Vec::new();
         let records = self.store.db.all::<Record>().await?;
+        let ids = records.iter().map(|record| record.id.clone()).collect();
+        self.secrets.settle(ids).await;
         let used = records.iter().flat_map(volumes::names).map(str::to_owned).collect();
         self.volumes.load(self, &used).await?;
         let (mut left, mut made) = (Vec::new(), Vec::new());

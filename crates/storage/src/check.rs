@@ -391,7 +391,7 @@ impl Shared {
         let held = self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let user = held
             .values()
-            .find(|record| image.layers.iter().any(|layer| record.layers.contains(&layer.chain_id)));
+            .find(|record| record.held().any(|held| image.layers.iter().any(|layer| layer.chain_id == *held)));
         if let Some(record) = user {
             let why = format!("the container {} stands on it: remove that first", record.container);
             return Ok(Done::Left(why));

@@ -59,6 +59,6 @@ pub use pull::{NewPull, Pull, Remote};
 pub use remove::{RemoveOptions, Removed, User};
 pub use save::Save;
 pub use single::Single;
-pub use snapshots::{Snapshot, Snapshots, Usage};
+pub use snapshots::{Snapshot, Snapshots, Usage, visible_layers};
 pub use store::{Problem, Store};
 pub use stream::Expansion;

@@ -15,6 +15,9 @@ pub struct Create {
     pub host_config: Option<HostConfig>,
     #[serde(skip_serializing_if = "omit")]
     pub networking_config: Option<NetworkingConfig>,
+    /// Ferry's own. What they say is never in an answer.
+    #[serde(skip_serializing_if = "omit", deserialize_with = "crate::wire::or_default")]
+    pub secrets: Vec<Secret>,
 }
 
 impl Create {
@@ -24,7 +27,36 @@ impl Create {
     }
 }
 
+/// Base64, which no log prints.
+#[derive(Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct SecretData(pub String);
+
+impl std::fmt::Debug for SecretData {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
+}
+
+crate::wire::plain!(SecretData);
+
 wire! {
+    /// A file below /run/secrets.
+    #[serde(rename_all = "PascalCase")]
+    pub struct Secret {
+        /// The file's name; it has no slash.
+        pub name: String,
+        pub data: SecretData,
+        /// By default the container's user, if that is a number or root.
+        #[serde(rename = "UID", skip_serializing_if = "omit")]
+        pub uid: Option<u32>,
+        #[serde(rename = "GID", skip_serializing_if = "omit")]
+        pub gid: Option<u32>,
+        /// Permission bits; by default 0400.
+        #[serde(skip_serializing_if = "omit")]
+        pub mode: Option<u32>,
+    }
+
     #[serde(rename_all = "PascalCase")]
     pub struct Created {
         pub id: String,

@@ -28,6 +28,7 @@ pub(super) async fn create(
         mut config,
         host_config,
         networking_config,
+        secrets,
     } = request;
     let mut host = host_config.unwrap_or_default();
     let name = name
@@ -55,6 +56,7 @@ pub(super) async fn create(
     check_config(&config)?;
     let (path, args) = command(&config)?;
     let mounts::Drafts { points, volumes } = mounts::points(world, &host, &config)?;
+    let secrets = crate::secrets::check(secrets, &config.user, &points)?;
     if host.userns_mode != "auto" && points.iter().any(|point| point.idmap) {
         return Err(Error::invalid(
             "IDMap shows a bind's files with the owners of the container's own ids: it has some with --userns=auto",
@@ -108,6 +110,7 @@ pub(super) async fn create(
         args,
         mounts: with_sources(points, world),
         ids,
+        secrets: secrets.names(),
         endpoints: Vec::new(),
         ports: Vec::new(),
         run: Run::default(),
@@ -128,6 +131,7 @@ pub(super) async fn create(
         Durability::Power
     };
     world.wait_for_space().await;
+    world.secrets.put(&record, secrets).await?;
     keep(world, &record, &image, owner, durability).await?;
     if let Err(error) = crate::volumes::copy_up(world, &record, crate::volumes::When::Made).await {
         let _ = world.store.db.delete::<Record>(&id, durability).await;
@@ -163,8 +167,12 @@ async fn keep(
 ) -> ferry_storage::Result<()> {
     let mut batch = Batch::default();
     batch.put(record)?;
+    let mounted = record.mounts.iter().filter(|point| !point.image.is_empty());
+    let mounted: ferry_storage::Result<Vec<_>> =
+        mounted.map(|point| world.store.images.resolve(&point.image)).collect();
     let snapshots = &world.store.snapshots;
-    let snapshot = snapshots.prepare(&record.id, image, owner, batch, durability).await?;
+    let prepared = snapshots.prepare(&record.id, image, mounted?, owner, batch, durability);
+    let snapshot = prepared.await?;
     mark(&snapshot.upper, owner);
     Ok(())
 }

@@ -12,7 +12,8 @@ use ferry_api::volume::{Create as CreateVolume, MountPoint, mount_type};
 use ferry_kit::Id;
 
 use super::point::{Depth, Point};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::images;
 use crate::world::World;
 
 /// What a container mounts, and the volumes it needs for that, which may be there already.
@@ -43,7 +44,7 @@ pub(crate) fn points(world: &World, host: &HostConfig, config: &Config) -> Resul
     }
     for mount in &host.mounts {
         spec::check_options(mount)?;
-        let point = spec::point(mount, "")?;
+        let mut point = spec::point(mount, "")?;
         match mount.r#type.as_str() {
             mount_type::BIND if !Path::new(&mount.source).exists() => {
                 if !mount.bind_options.as_ref().is_some_and(|bind| bind.create_mountpoint) {
@@ -52,11 +53,7 @@ pub(crate) fn points(world: &World, host: &HostConfig, config: &Config) -> Resul
                 }
                 make_source(&point.source)?;
             }
-            mount_type::IMAGE => {
-                return Err(Error::unsupported(
-                    "mounts of type \"image\" are not there yet: copy what you need of the image into a volume",
-                ));
-            }
+            mount_type::IMAGE => of_image(world, &mut point)?,
             _ => {}
         }
         drafts.add(point, inherited, spec::volume(mount))?;
@@ -172,6 +169,21 @@ fn of_container(world: &World, text: &str) -> Result<Vec<Point>> {
             point
         })
         .collect())
+}
+
+/// The image of that name, as it is now: what its name means later changes nothing.
+fn of_image(world: &World, point: &mut Point) -> Result<()> {
+    let image = images::find(world, &point.name).map_err(|error| match error.kind {
+        Kind::NotFound => {
+            let name = &point.name;
+            Error::not_found(format!("no image {name} to mount at {}: pull it first", point.destination))
+        }
+        _ => error,
+    })?;
+    point.image = image.id.to_string();
+    point.shown.source.clone_from(&point.image);
+    point.layers = ferry_storage::visible_layers(&image);
+    Ok(())
 }
 
 fn make_source(path: &str) -> Result<()> {

@@ -50,7 +50,8 @@ pub(crate) fn build(record: &Record, world: &World) -> Result<Plan> {
     let own_network = namespaces.own_network;
     let mut mounts = standard_mounts(record, own_network);
     mounts.extend(file_mounts(record, world));
-    mounts.extend(user_mounts(record)?);
+    mounts.extend(user_mounts(record, world)?);
+    mounts.extend(crate::secrets::mount(record, world));
     // Parents before what lies in them, as the user's mounts may be given in any order.
     mounts.sort_by_key(|mount| mount.target.components().count());
     // Filled in when the container was made; a privileged one has none.
@@ -92,8 +93,8 @@ pub(crate) fn binds(record: &Record, world: &World) -> Result<Vec<Mount>> {
     let files = file_mounts(record, world);
     let there = |mount: &Mount| matches!(&mount.source, Source::Bind { path, .. } if path.exists());
     let mut mounts: Vec<_> = files.into_iter().filter(there).collect();
-    let bind = |mount: &Mount| matches!(mount.source, Source::Bind { .. });
-    mounts.extend(user_mounts(record)?.into_iter().filter(bind));
+    let bind = |mount: &Mount| matches!(mount.source, Source::Bind { .. } | Source::Layers { .. });
+    mounts.extend(user_mounts(record, world)?.into_iter().filter(bind));
     mounts.sort_by_key(|mount| mount.target.components().count());
     Ok(mounts)
 }
@@ -109,7 +110,7 @@ pub(crate) fn masked(world: &World) -> Vec<String> {
 /// Whether the record can be turned into a plan; its descriptors are not looked at.
 pub(crate) fn check(record: &Record, world: &World) -> Result<()> {
     process(record, world)?;
-    user_mounts(record)?;
+    user_mounts(record, world)?;
     super::resources::devices(&record.host_config).map(drop)
 }
 
@@ -224,7 +225,7 @@ fn standard_mounts(record: &Record, own_network: bool) -> Vec<Mount> {
     mounts
 }
 
-fn bind(target: &str, source: impl Into<PathBuf>, recursive: bool, set: u64) -> Mount {
+pub(crate) fn bind(target: &str, source: impl Into<PathBuf>, recursive: bool, set: u64) -> Mount {
     Mount {
         target: target.into(),
         source: Source::Bind {
@@ -265,11 +266,12 @@ fn file_mounts(record: &Record, world: &World) -> Vec<Mount> {
     files::NAMES.iter().filter(own).map(mount).collect()
 }
 
-fn user_mounts(record: &Record) -> Result<Vec<Mount>> {
+fn user_mounts(record: &Record, world: &World) -> Result<Vec<Mount>> {
     let mut mounts = Vec::new();
     for point in &record.mounts {
         let mount = match point.r#type.as_str() {
             mount_type::BIND | mount_type::VOLUME => of_host(record, point),
+            mount_type::IMAGE => of_image(record, point, world),
             _ => tmpfs(record, point)?,
         };
         mounts.push(mount);
@@ -288,15 +290,31 @@ fn of_host(record: &Record, point: &Point) -> Mount {
     mount.subpath = PathBuf::from(&point.subpath);
     // A volume belongs to its containers, whatever ids they have outside.
     let mapped = point.idmap || point.r#type == mount_type::VOLUME;
-    mount.idmap = record.ids.filter(|_| mapped).map(|ids| {
+    mount.idmap = own_ids(record).filter(|_| mapped);
+    mount
+}
+
+/// An image's files, which nobody can change.
+fn of_image(record: &Record, point: &Point, world: &World) -> Mount {
+    let mut mount = bind(&point.destination, "", false, RDONLY);
+    mount.source = Source::Layers {
+        layers: point.layers.iter().map(|chain| world.layer_dir(chain)).collect(),
+    };
+    mount.subpath = PathBuf::from(&point.subpath);
+    mount.idmap = own_ids(record);
+    mount
+}
+
+/// Shows the owners that files have without a user namespace as the container's own.
+fn own_ids(record: &Record) -> Option<IdMap> {
+    record.ids.map(|ids| {
         let ids = vec![(0, ids.start, ids.count)];
         IdMap {
             uids: ids.clone(),
             gids: ids,
             recursive: false,
         }
-    });
-    mount
+    })
 }
 
 fn tmpfs(record: &Record, point: &Point) -> Result<Mount> {

@@ -3,6 +3,7 @@
 use std::ops::{Deref, DerefMut};
 
 use ferry_api::volume::MountPoint;
+use ferry_image::Digest;
 use serde::{Deserialize, Serialize};
 
 /// A record of before there were volumes has only what is shown.
@@ -22,6 +23,9 @@ pub struct Point {
     /// The id of the image that is mounted.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub image: String,
+    /// Its layers that can be seen, topmost first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<Digest>,
     #[serde(default)]
     pub depth: Depth,
     /// Files show the owners that the container's ids have in a user namespace of its own: `idmap`.

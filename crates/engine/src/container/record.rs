@@ -38,6 +38,9 @@ pub struct Record {
     /// `--userns=auto`: the range of ids that is this container's.
     #[serde(default)]
     pub ids: Option<IdMap>,
+    /// The names of its secrets. What they say is in memory only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
     /// Its places on networks while it runs. A record of before there were several has one or none.
     #[serde(default, alias = "endpoint", deserialize_with = "one_or_more")]
     pub endpoints: Vec<ferry_network::Endpoint>,

@@ -87,6 +87,7 @@ impl Actor {
             world.volumes.mount(&world, &self.record).await?;
             crate::volumes::copy_up(&world, &self.record, crate::volumes::When::Started).await?;
         }
+        world.secrets.are_there(&self.record)?;
         let plan = plan::build(&self.record, &world)?;
         let filter = crate::seccomp::filter(&self.record, &world)?;
         let dir = world.container_dir(&self.record.id);
