@@ -37,6 +37,9 @@ cargo xtask TASK
                             at a random moment: nothing may be left
   soak --pulls N            N pulls and N removals of images, the engine killed at a random moment of each: nothing
                             may be lost, and nothing left
+  soak --kills [KILLS [CONTAINERS [SEED]]]
+                            containers that write (50) and clients that work while the daemon is killed (200 times) at
+                            random moments: the same processes, no ghost, no lost line, no wrong exit code, nothing left
   soak --networks [CYCLES [STARTS [NETWORKS]]]
                             places on networks given and taken (10000), containers connected and disconnected with the
                             engine killed now and then (500), networks made and pruned (2000): nothing may be left
@@ -84,6 +87,7 @@ fn run(task: &str, rest: &[String]) -> anyhow::Result<bool> {
             let (example, rest) = match rest {
                 [pulls, rest @ ..] if pulls == "--pulls" => ("soak-pulls", rest),
                 [execs, rest @ ..] if execs == "--execs" => ("soak-execs", rest),
+                [kills, rest @ ..] if kills == "--kills" => ("soak-kills", rest),
                 [networks, rest @ ..] if networks == "--networks" => ("soak-networks", rest),
                 rest => ("soak", rest),
             };

@@ -57,7 +57,10 @@ pub(crate) fn check(secrets: Vec<Secret>, user: &str, points: &[Point]) -> Resul
     if secrets.len() > COUNT_MAX {
         return Err(Error::invalid(format!("a container has at most {COUNT_MAX} secrets")));
     }
-    if let Some(point) = points.iter().find(|point| Path::new(&point.destination).starts_with(TARGET)) {
+    if let Some(point) = points
+        .iter()
+        .find(|point| Path::new(&point.destination).starts_with(TARGET))
+    {
         return Err(Error::invalid(format!(
             "secrets are shown at {TARGET}, where the mount at {} would be: mount that elsewhere",
             point.destination
@@ -170,7 +173,8 @@ impl Secrets {
             drop(guard);
             done
         });
-        done.await?.map_err(|error| Error::internal("keep the container's secrets in memory", &error))
+        done.await?
+            .map_err(|error| Error::internal("keep the container's secrets in memory", &error))
     }
 
     /// Forgets those of a container.
@@ -189,7 +193,9 @@ impl Secrets {
 
     /// Forgets those of containers that are not there, whose engine died on the way.
     pub async fn settle(&self, known: HashSet<String>) {
-        let Ok(entries) = std::fs::read_dir(&self.root) else { return };
+        let Ok(entries) = std::fs::read_dir(&self.root) else {
+            return;
+        };
         for entry in entries.flatten() {
             if let Ok(id) = entry.file_name().into_string()
                 && !known.contains(&id)
@@ -234,7 +240,8 @@ fn mount_memory(root: &Path) -> io::Result<()> {
     let options = [("source", "ferry-secrets"), ("mode", "700"), ("size", "64m")];
     let flags = NOSUID | NODEV | NOEXEC;
     let unswapped = options.into_iter().chain([("noswap", "")]).collect::<Vec<_>>();
-    let mount = ferry_sys::Mount::new("tmpfs", &unswapped, flags).or_else(|_| ferry_sys::Mount::new("tmpfs", &options, flags))?;
+    let mount = ferry_sys::Mount::new("tmpfs", &unswapped, flags)
+        .or_else(|_| ferry_sys::Mount::new("tmpfs", &options, flags))?;
     let place = rustix::fs::open(
         root,
         rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC,

@@ -277,7 +277,10 @@ impl World {
             let live = match shim.await.unwrap_or_default() {
                 // The container runs, as far as anybody can tell. What it is comes as an event.
                 Some((task, None, events)) => {
-                    tracing::warn!(container = record.id, "the container's supervisor does not answer; is it stopped?");
+                    tracing::warn!(
+                        container = record.id,
+                        "the container's supervisor does not answer; is it stopped?"
+                    );
                     if !record.run.status.is_live() {
                         record.run.status = Status::Running;
                     }
@@ -377,7 +380,10 @@ impl World {
                 Ok(true) => return None,
                 Ok(false) if left > 0 => {}
                 Ok(false) => {
-                    tracing::error!(container = record.id, "a supervisor that has not begun its work does not answer");
+                    tracing::error!(
+                        container = record.id,
+                        "a supervisor that has not begun its work does not answer"
+                    );
                     return None;
                 }
                 Err(error) => {
@@ -478,7 +484,10 @@ impl World {
             false
         });
         if !done.await.unwrap_or(false) {
-            tracing::error!(container = id, "the supervisor of a container that was removed does not end; is it stopped?");
+            tracing::error!(
+                container = id,
+                "the supervisor of a container that was removed does not end; is it stopped?"
+            );
         }
     }
 }

@@ -389,9 +389,11 @@ impl Shared {
     /// Removes an image that is damaged, with all its names, unless a container stands on it.
     fn drop_damaged(&self, image: &Arc<Image>) -> Result<Done> {
         let held = self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let user = held
-            .values()
-            .find(|record| record.held().any(|held| image.layers.iter().any(|layer| layer.chain_id == *held)));
+        let user = held.values().find(|record| {
+            record
+                .held()
+                .any(|held| image.layers.iter().any(|layer| layer.chain_id == *held))
+        });
         if let Some(record) = user {
             let why = format!("the container {} stands on it: remove that first", record.container);
             return Ok(Done::Left(why));

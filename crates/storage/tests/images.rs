@@ -170,7 +170,14 @@ async fn a_container_keeps_its_layers_when_the_image_is_removed_by_force() {
     let snapshot = bench
         .store
         .snapshots
-        .prepare("abc", &image, Vec::new(), Some((1000, 1001)), Batch::default(), Durability::Process)
+        .prepare(
+            "abc",
+            &image,
+            Vec::new(),
+            Some((1000, 1001)),
+            Batch::default(),
+            Durability::Process,
+        )
         .await
         .unwrap();
     assert_eq!(snapshot.layers.len(), 2);
@@ -193,7 +200,14 @@ async fn a_container_keeps_its_layers_when_the_image_is_removed_by_force() {
         bench
             .store
             .snapshots
-            .prepare("../abc", &image, Vec::new(), None, Batch::default(), Durability::Process)
+            .prepare(
+                "../abc",
+                &image,
+                Vec::new(),
+                None,
+                Batch::default(),
+                Durability::Process
+            )
             .await
             .is_err()
     );

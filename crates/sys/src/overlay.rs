@@ -175,7 +175,9 @@ impl Overlay<'_> {
     }
 
     fn open_upper(&self) -> io::Result<Option<(OwnedFd, OwnedFd)>> {
-        self.upper.map(|upper| Ok((open(upper.dir)?, open(upper.work)?))).transpose()
+        self.upper
+            .map(|upper| Ok((open(upper.dir)?, open(upper.work)?)))
+            .transpose()
     }
 
     fn open_layer(&self, path: &Path) -> io::Result<OwnedFd> {

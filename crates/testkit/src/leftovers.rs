@@ -123,7 +123,7 @@ pub fn processes(mark: &str) -> Vec<(u32, String)> {
 }
 
 /// The control groups of that name at the top of each hierarchy.
-fn groups(mark: &str) -> Vec<PathBuf> {
+pub fn groups(mark: &str) -> Vec<PathBuf> {
     let top = Path::new("/sys/fs/cgroup");
     let hierarchies = children(top).into_iter().chain([top.to_owned()]);
     hierarchies
@@ -132,7 +132,7 @@ fn groups(mark: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-fn children(dir: &Path) -> Vec<PathBuf> {
+pub fn children(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     entries
         .map(|entry| entry.path())

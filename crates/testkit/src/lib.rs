@@ -36,7 +36,9 @@ mod neighbour;
 pub mod peer;
 mod pty;
 mod registry;
+pub mod siege;
 pub mod tools;
+mod truth;
 
 pub use bundle::Bundle;
 pub use client::{Client, Program};
@@ -91,9 +93,11 @@ pub fn skip_outside_guest(why: &str) {
 
 /// Signals by name, so that tests need no crate for them.
 pub mod signal {
-    use rustix::process::Signal;
+    pub use rustix::process::Signal;
 
     pub const INT: Signal = Signal::INT;
     pub const TERM: Signal = Signal::TERM;
     pub const KILL: Signal = Signal::KILL;
+    pub const STOP: Signal = Signal::STOP;
+    pub const CONT: Signal = Signal::CONT;
 }

@@ -43,7 +43,11 @@ pub fn parse(text: &str) -> Result<(Secret, Source)> {
                 let mode = u32::from_str_radix(value, 8).map_err(|_| fail("mode is octal, for instance 0440"))?;
                 secret.mode = Some(mode);
             }
-            _ => return Err(fail(&format!("there is no {key}: use id, src, env, target, uid, gid and mode"))),
+            _ => {
+                return Err(fail(&format!(
+                    "there is no {key}: use id, src, env, target, uid, gid and mode"
+                )));
+            }
         }
     }
     if id.is_empty() {
@@ -52,7 +56,9 @@ pub fn parse(text: &str) -> Result<(Secret, Source)> {
     let target = target.map(|path: String| path.trim_start_matches("/run/secrets/").to_owned());
     secret.name = target.unwrap_or(id);
     if secret.name.contains('/') {
-        return Err(fail("secrets lie right below /run/secrets: make a link, or mount a file with -v"));
+        return Err(fail(
+            "secrets lie right below /run/secrets: make a link, or mount a file with -v",
+        ));
     }
     let source = source.ok_or_else(|| fail("what it says is missing: src=FILE or env=VARIABLE"))?;
     Ok((secret, source))

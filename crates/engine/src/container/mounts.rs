@@ -176,7 +176,10 @@ fn of_image(world: &World, point: &mut Point) -> Result<()> {
     let image = images::find(world, &point.name).map_err(|error| match error.kind {
         Kind::NotFound => {
             let name = &point.name;
-            Error::not_found(format!("no image {name} to mount at {}: pull it first", point.destination))
+            Error::not_found(format!(
+                "no image {name} to mount at {}: pull it first",
+                point.destination
+            ))
         }
         _ => error,
     })?;

@@ -104,7 +104,10 @@ pub(super) fn claim(run_dir: &Path, daemon: &OwnedFd) -> Result<OwnedFd, Failure
     let now = rustix::event::Timespec::default();
     poll(&mut fds, Some(&now)).map_err(|error| failed(error.into()))?;
     if fds[0].revents().intersects(PollFlags::HUP | PollFlags::RDHUP) {
-        return Err(Failure::new(Kind::Setup, "the daemon that asked for this start is gone"));
+        return Err(Failure::new(
+            Kind::Setup,
+            "the daemon that asked for this start is gone",
+        ));
     }
     Ok(dir)
 }

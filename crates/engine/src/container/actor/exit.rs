@@ -56,7 +56,10 @@ impl Actor {
         let (sender, events) = mpsc::channel(EVENTS);
         let run_dir = self.world.run_dir(&self.record.id);
         if let Ok((task, _)) = self.world.supervisor.adopt(&run_dir, sender).await {
-            tracing::warn!(container = self.record.id, "the connection to the container's supervisor was made anew");
+            tracing::warn!(
+                container = self.record.id,
+                "the connection to the container's supervisor was made anew"
+            );
             (self.task, self.events) = (Some(task), Some(events));
             return self.publish();
         }
