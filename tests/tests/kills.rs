@@ -222,6 +222,19 @@ fn a_shim_that_is_killed_in_a_start_leaves_nothing_of_it() {
 }
 
 #[test]
+fn a_shim_that_is_killed_while_it_waits_is_missed_by_nobody() {
+    let daemon = TestDaemon::start();
+    daemon.busybox();
+    daemon.sh(&[], "true");
+    wait_until("a shim waits", || !children(&daemon).is_empty());
+    for pid in children(&daemon) {
+        signal(pid, KILL);
+        wait_until("it is gone", || !children(&daemon).contains(&pid));
+    }
+    assert_eq!(daemon.sh(&[], "echo alive"), "alive");
+}
+
+#[test]
 fn a_shim_that_dies_is_restarted_by_policy_and_waited_for_by_nobody() {
     let daemon = TestDaemon::start();
     daemon.sleeper("always", &["--restart", "always"]);

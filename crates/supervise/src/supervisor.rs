@@ -75,6 +75,11 @@ impl Spawned {
         Arc::clone(&self.kill)
     }
 
+    fn is_alive(&self) -> bool {
+        // An error means that it has been reaped.
+        self.ended.has_changed().is_ok()
+    }
+
     /// Waits for its end.
     pub(crate) fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut ended = self.ended.clone();
@@ -165,7 +170,9 @@ impl Supervisor {
 
     /// Starts a shim that waits for its container: the part of a start that needs nothing known of it.
     pub async fn shim(&self) -> Result<Shim, Error> {
-        if let Some(spare) = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Somebody may have killed it meanwhile.
+        if let Some(spare) = spare.filter(|spare| spare.process.is_alive()) {
             return Ok(spare);
         }
         let supervisor = self.clone();
