@@ -3,6 +3,7 @@
 
 mod apt;
 mod bench;
+mod deb;
 mod peer;
 mod setup;
 mod shell;
@@ -47,6 +48,7 @@ cargo xtask TASK
                             commands through the engine (100000, 16 at a time): no byte and no exit code may be wrong,
                             and nothing grows
   dist                      build the binary that is shipped
+  deb [BINARY]              make the Debian package of it (or of that binary) in target/deb
   sweep [--remove]          list (or remove) what test runs left on this machine
 ";
 
@@ -112,6 +114,7 @@ fn run(task: &str, rest: &[String]) -> anyhow::Result<bool> {
             println!("{} ({:.1} MiB)", binary.display(), workspace::mebibytes(&binary)?);
             Ok(true)
         }
+        "deb" => deb::run(&Workspace::find()?, rest.first().map(String::as_str)).map(|()| true),
         "sweep" => sweep::run(flag("--remove")),
         "" | "help" | "--help" | "-h" => {
             print!("{USAGE}");

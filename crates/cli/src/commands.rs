@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use ferry_client::{Client, Host};
+use ferry_client::{Client, Connector, Host};
 
 use crate::{
     config::Config,
@@ -11,7 +11,7 @@ use crate::{
     environment::Environment,
     failure::{Failure, Result, describe},
     flags::{Arity, Matches, Problem, Spec, flag_texts},
-    hints, plugins,
+    hints, plugins, tls,
     ui::{Channel, Ui},
 };
 
@@ -299,6 +299,9 @@ pub(crate) const SPECS: [&Spec; 82] = [
     &wait::SPEC,
 ];
 
+/// The engine that is meant when TLS is asked for and nothing says where, as docker's.
+const TLS_HOST: &str = "tcp://localhost:2376";
+
 /// The only commands docker shows apart in its help.
 const COMMON: usize = 11;
 
@@ -516,7 +519,10 @@ pub async fn dispatch(args: &[OsString], env: &Environment, ui: &mut Ui) -> Resu
     let Some((spec, path)) = find(&typed) else {
         let config = Config::load(&config_directory).unwrap_or_default();
         if let Some(plugin) = plugins::find(&typed, &config_directory, &config).filter(|_| group.is_none()) {
-            let chosen = ["host", "context"].iter().any(|flag| global.is_set(flag))
+            let chosen = ["host", "context", "tls", "tlsverify"]
+                .iter()
+                .any(|flag| global.is_set(flag))
+                || tls::is_in(env)
                 || env.variable("DOCKER_HOST").is_some()
                 || env.variable("DOCKER_CONTEXT").is_some()
                 || !matches!(config.current_context.as_str(), "" | contexts::DEFAULT);
@@ -681,9 +687,6 @@ fn connect(
             "conflicting options: cannot specify both --host and --context",
         ));
     }
-    if global.switch("tls") || global.switch("tlsverify") {
-        return Err(Failure::new(format!("{}: TLS is not there yet", env.program)));
-    }
     let host = host.or_else(|| env.variable("DOCKER_HOST"));
     let context = match (context, host, env.variable("DOCKER_CONTEXT")) {
         (Some(context), ..) => context.to_owned(),
@@ -705,15 +708,26 @@ fn connect(
             Failure::new(why)
         })?),
     };
-    let named = endpoint.map(|context| context.endpoint().host);
-    let host = named
-        .as_deref()
-        .filter(|host| !host.is_empty())
-        .or(host)
-        .unwrap_or(&env.default_host);
-    let host: Host = host.parse().map_err(Failure::from)?;
+    let (host, material) = match &endpoint {
+        Some(context) => {
+            let endpoint = context.endpoint();
+            let tls = contexts::Store::of(config_directory).tls(&context.name);
+            (Some(endpoint.host), tls::of_context(&tls, endpoint.skip_tls_verify))
+        }
+        // Commands on contexts ask no engine.
+        None if spec.name.starts_with("context ") => (None, None),
+        None => (host.map(str::to_owned), tls::of_options(global, env, config_directory)?),
+    };
+    let usual = match material.is_some() {
+        true => TLS_HOST,
+        false => env.default_host.as_str(),
+    };
+    let host = host.filter(|host| !host.is_empty());
+    let host = Host::parse(host.as_deref().unwrap_or(usual), material.is_some()).map_err(Failure::from)?;
+    let connector = material.map(|material| Connector::new(&material)).transpose();
+    let connector = connector.map_err(|reason| tls::unusable(&reason))?;
     let version = env.variable("DOCKER_API_VERSION").map(str::to_owned);
-    Ok((context, Client::connect(host, version)))
+    Ok((context, Client::connect(host, version).with_tls(connector)))
 }
 
 /// The command a path names, and the path as its usage prints it.

@@ -32,6 +32,15 @@ pub fn describe(error: &Error) -> String {
         Error::Connect { host, .. } => {
             format!("Cannot connect to the Docker daemon at {host}. Is the docker daemon running?")
         }
+        Error::Tls { host, reason }
+            if reason.contains("certificate required") || reason.contains("bad certificate") =>
+        {
+            format!(
+                "error during connect: the server at {host} probably has client authentication (--tlsverify) enabled; check your TLS \
+             client certification settings: {reason}"
+            )
+        }
+        Error::Tls { reason, .. } => format!("error during connect: {reason}"),
         Error::Api { message, .. } => format!("Error response from daemon: {message}"),
         Error::Upload(source) => io_text(source),
         Error::Json(source) => source.to_string(),

@@ -23,12 +23,14 @@ mod plugins;
 mod progress;
 mod reference;
 mod session;
+mod tls;
 mod ui;
 
 use std::ffi::OsString;
 
 pub use commands::Ending;
 pub use environment::{Build, Environment};
+pub use options::ulimit;
 pub use ui::Ui;
 
 /// Runs one command line, without the program's own name.

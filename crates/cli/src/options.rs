@@ -23,6 +23,7 @@ mod rates;
 mod secrets;
 mod security;
 
+pub use devices::ulimit;
 pub use lists::{label, link};
 pub use mounts::fields;
 

@@ -8,7 +8,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{API_VERSION, Body, Error, Host, Response, Result, Stream, Upgraded, query};
+use crate::{API_VERSION, Body, Connector, Error, Host, Response, Result, Stream, Upgraded, query};
 
 /// The longest body of an error answer that is read, in bytes.
 const ERROR_BODY: usize = 1 << 20;
@@ -26,6 +26,7 @@ pub struct Ping {
 #[derive(Debug, Clone)]
 pub struct Client {
     host: Arc<Host>,
+    tls: Option<Connector>,
     shared: Arc<Shared>,
     agent: HeaderValue,
 }
@@ -87,14 +88,21 @@ impl Client {
         }
         Self {
             host: Arc::new(host),
+            tls: None,
             shared: Arc::new(shared),
             agent: HeaderValue::from_static(concat!("Ferry-Client/", env!("CARGO_PKG_VERSION"), " (linux)")),
         }
     }
 
+    /// The same client, speaking through TLS, if there is any.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Connector>) -> Self {
+        Self { tls, ..self }
+    }
+
     /// A connection as it is, for what is no request of ours.
-    pub async fn dial(host: &Host) -> Result<Stream> {
-        Stream::connect(host).await
+    pub async fn dial(&self) -> Result<Stream> {
+        Stream::connect(&self.host, self.tls.as_ref()).await
     }
 
     #[must_use]
@@ -208,7 +216,7 @@ impl Client {
             .headers_mut()
             .insert(header::UPGRADE, HeaderValue::from_static("tcp"));
         let mut sender = self.sender().await?;
-        let response = send(&mut sender, request).await?;
+        let response = self.send(&mut sender, request).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let status = response.status().as_u16();
             let lease = Lease {
@@ -253,7 +261,7 @@ impl Client {
             request.headers_mut().insert(name, value);
         }
         let mut sender = self.sender().await?;
-        let response = send(&mut sender, request).await?;
+        let response = self.send(&mut sender, request).await?;
         let (parts, body) = response.into_parts();
         let mut lease = Lease {
             sender: Some(sender),
@@ -290,6 +298,15 @@ impl Client {
         Ok(request.body(body)?)
     }
 
+    async fn send(
+        &self,
+        sender: &mut SendRequest<Body>,
+        request: Request<Body>,
+    ) -> Result<http::Response<hyper::body::Incoming>> {
+        let sent = sender.send_request(request).await;
+        sent.map_err(|error| unsent(&self.host, error))
+    }
+
     /// The idle connection if it still stands, else a new one.
     async fn sender(&self) -> Result<SendRequest<Body>> {
         let idle = self.shared.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -298,7 +315,7 @@ impl Client {
         {
             return Ok(sender);
         }
-        let stream = Stream::connect(&self.host).await?;
+        let stream = self.dial().await?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         // Ends with its sender and the body it delivers, or goes over to the upgraded stream.
         drop(tokio::spawn(async move {
@@ -314,17 +331,22 @@ impl Client {
     }
 }
 
-async fn send(sender: &mut SendRequest<Body>, request: Request<Body>) -> Result<http::Response<hyper::body::Incoming>> {
-    sender.send_request(request).await.map_err(|error| {
-        let from_body = error.is_user();
-        match error
-            .source()
-            .and_then(|source| source.downcast_ref::<std::io::Error>())
-        {
-            Some(source) if from_body => Error::Upload(std::io::Error::new(source.kind(), source.to_string())),
-            _ => Error::Transport(error),
-        }
-    })
+fn unsent(host: &Host, error: hyper::Error) -> Error {
+    let Some(source) = error
+        .source()
+        .and_then(|source| source.downcast_ref::<std::io::Error>())
+    else {
+        return Error::Transport(error);
+    };
+    match ferry_tls::of_io(source) {
+        // A server of TLS 1.3 looks at the client's certificate after the handshake.
+        Some(error) => Error::Tls {
+            host: host.to_string(),
+            reason: ferry_tls::explain(error),
+        },
+        None if error.is_user() => Error::Upload(std::io::Error::new(source.kind(), source.to_string())),
+        None => Error::Transport(error),
+    }
 }
 
 /// Turns an answer that says no into an error with the daemon's own message.

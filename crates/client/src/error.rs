@@ -14,6 +14,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// No safe connection; `reason` as Go words it.
+    #[error("no TLS connection to {host}: {reason}")]
+    Tls { host: String, reason: String },
     /// The daemon says no; `message` is its own text.
     #[error("{message}")]
     Api { status: u16, message: String },

@@ -7,7 +7,7 @@ use crate::Error;
 pub enum Host {
     /// `unix:///run/ferry/ferry.sock`
     Unix(PathBuf),
-    /// `tcp://127.0.0.1:2375`, without TLS; the address is an IP address and a port, or `localhost` and a port.
+    /// `tcp://127.0.0.1:2375`: an IP address or a name, and a port.
     Tcp(String),
     /// `ssh://user@host:22/run/ferry/ferry.sock`: by the `ssh` program, with its configuration and keys; the path is the socket over
     /// there, when it is not the usual one.
@@ -22,10 +22,22 @@ pub struct Ssh {
     pub socket: String,
 }
 
+/// Where engines listen without TLS, and with it.
+const PORT: u16 = 2375;
+const TLS_PORT: u16 = 2376;
+
 impl FromStr for Host {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
+        Self::parse(text, false)
+    }
+}
+
+impl Host {
+    /// Without a port it is the usual one, which is another one with TLS.
+    pub fn parse(text: &str, tls: bool) -> Result<Self, Error> {
+        let tcp = |address: &str| tcp(address, if tls { TLS_PORT } else { PORT });
         let invalid = |reason: &str| Err(Error::InvalidHost(format!("invalid bind address ({text}): {reason}")));
         match text.split_once("://") {
             Some(("unix", "")) => Ok(Self::Unix("/var/run/docker.sock".into())),
@@ -34,17 +46,16 @@ impl FromStr for Host {
                 tcp(address.trim_end_matches('/')).map_or_else(|| invalid("bad port"), Ok)
             }
             Some(("ssh", rest)) => ssh(rest).map_or_else(|| invalid("want ssh://[user@]host[:port][/path]"), Ok),
-            Some((scheme @ ("npipe" | "fd" | "https"), _)) => invalid(&format!("{scheme} is not there yet")),
             Some((scheme, _)) => invalid(&format!("unsupported proto '{scheme}'")),
             None => tcp(text).map_or_else(|| invalid("bad port"), Ok),
         }
     }
 }
 
-fn tcp(address: &str) -> Option<Host> {
+fn tcp(address: &str, usual: u16) -> Option<Host> {
     let (host, port) = match address.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, port.parse::<u16>().ok()?),
-        _ => (address, 2375),
+        _ => (address, usual),
     };
     let host = if host.is_empty() { "127.0.0.1" } else { host };
     Some(Host::Tcp(format!("{host}:{port}")))
@@ -135,6 +146,7 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Host>().unwrap(), host, "{text}");
         }
+        assert_eq!(Host::parse("tcp://h", true).unwrap(), Host::Tcp("h:2376".into()));
         for text in [
             "ssh://",
             "ssh://-oProxyCommand=x",

@@ -9,13 +9,14 @@
 //!   been read to the end. A request made while another is under way opens a connection of its own.
 //! * The API version is negotiated only when it has to be: requests start at the newest version this client knows, and a
 //!   daemon that finds it too new is asked (`HEAD /_ping`) for its own, once.
-//! * Nothing here reads the environment: the caller says which host and which version.
+//! * Nothing here reads the environment: the caller says which host, which version and whose certificates.
 
 mod body;
 mod client;
 mod error;
 mod host;
 mod query;
+mod resolve;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ mod tests;
 pub use body::{Body, Lines, Response};
 pub use client::{Client, Ping};
 pub use error::{Error, Result};
+pub use ferry_tls::{Connector, Material};
 pub use host::Host;
 pub use http::Method;
 pub use query::Query;

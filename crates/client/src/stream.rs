@@ -2,6 +2,7 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::{Buf, Bytes};
@@ -10,39 +11,65 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
-use crate::{Error, Host, Result, host::Ssh};
+use ferry_tls::ClientStream;
+
+use crate::{Connector, Error, Host, Result, host::Ssh, resolve};
+
+/// Go's.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// A connection to a daemon.
 #[derive(Debug)]
 pub enum Stream {
     Unix(UnixStream),
     Tcp(TcpStream),
+    Tls(Box<ClientStream<Stream>>),
 }
 
 impl Stream {
-    pub(crate) async fn connect(host: &Host) -> Result<Self> {
-        let failed = |source| Error::Connect {
+    /// With `tls`, whatever is said is said through it, but for ssh, which is safe itself.
+    pub(crate) async fn connect(host: &Host, tls: Option<&Connector>) -> Result<Self> {
+        let plain = Self::plain(host).await.map_err(|source| Error::Connect {
             host: host.to_string(),
             source,
+        })?;
+        let (Some(tls), false) = (tls, matches!(host, Host::Ssh(_))) else {
+            return Ok(plain);
         };
+        let name = match host {
+            Host::Tcp(address) => resolve::split(address).map_or(address.as_str(), |(name, _)| name),
+            _ => "localhost",
+        };
+        let secured = tokio::time::timeout(HANDSHAKE, tls.connect(name, plain)).await;
+        let reason = match secured {
+            Ok(Ok(stream)) => return Ok(Self::Tls(Box::new(stream))),
+            Ok(Err(error)) => match ferry_tls::of_io(&error) {
+                Some(error) => ferry_tls::explain(error),
+                None => error.to_string(),
+            },
+            Err(_) => "net/http: TLS handshake timeout".to_owned(),
+        };
+        let host = host.to_string();
+        Err(Error::Tls { host, reason })
+    }
+
+    async fn plain(host: &Host) -> io::Result<Self> {
         match host {
-            Host::Unix(path) => UnixStream::connect(path).await.map(Self::Unix).map_err(failed),
+            Host::Unix(path) => UnixStream::connect(path).await.map(Self::Unix),
             Host::Tcp(address) => {
-                // The static binary has no libc resolver: addresses, and the one name everybody has.
-                let address = address
-                    .strip_prefix("localhost:")
-                    .map_or(address.clone(), |port| format!("127.0.0.1:{port}"));
-                let address: std::net::SocketAddr = address.parse().map_err(|_| {
-                    failed(io::Error::new(
-                        io::ErrorKind::InvalidInput,
-                        "not an IP address and a port",
-                    ))
-                })?;
-                let stream = TcpStream::connect(address).await.map_err(failed)?;
-                let _ = stream.set_nodelay(true);
-                Ok(Self::Tcp(stream))
+                let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+                for address in resolve::addresses(address).await? {
+                    match TcpStream::connect(address).await {
+                        Ok(stream) => {
+                            let _ = stream.set_nodelay(true);
+                            return Ok(Self::Tcp(stream));
+                        }
+                        Err(error) => last = error,
+                    }
+                }
+                Err(last)
             }
-            Host::Ssh(ssh) => over_ssh(ssh).map(Self::Unix).map_err(failed),
+            Host::Ssh(ssh) => over_ssh(ssh).map(Self::Unix),
         }
     }
 }
@@ -79,6 +106,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
             Self::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_read(context, buffer),
         }
     }
 }
@@ -88,6 +116,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Unix(stream) => Pin::new(stream).poll_write(context, content),
             Self::Tcp(stream) => Pin::new(stream).poll_write(context, content),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_write(context, content),
         }
     }
 
@@ -95,6 +124,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Unix(stream) => Pin::new(stream).poll_flush(context),
             Self::Tcp(stream) => Pin::new(stream).poll_flush(context),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_flush(context),
         }
     }
 
@@ -102,6 +132,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(context),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+pub use ferry_api::container::Ulimit;
 pub use ferry_network::ipam::Pool as AddressPool;
 pub use ferry_network::ipnet;
 use ipnet::IpNet;
@@ -30,10 +31,63 @@ pub struct Config {
     /// Of the daemon, for `info`.
     pub labels: Vec<String>,
     pub registries: Registries,
+    pub containers: Defaults,
     /// Soft and hard limit on open files of containers that ask for none; `None`: the daemon's own.
     pub open_files: Option<(u64, u64)>,
     /// The directory of a registry that is served beside the engine, for `system df`.
     pub registry: Option<PathBuf>,
+}
+
+/// What containers get that ask for nothing else.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Defaults {
+    pub ulimits: Vec<Ulimit>,
+    /// Bytes of /dev/shm.
+    pub shm_size: i64,
+    /// `host` or `private`; `None`: as the machine's control groups suggest.
+    pub cgroupns: Option<String>,
+    /// `private` or `shareable`.
+    pub ipc: String,
+    pub init: bool,
+    pub no_new_privileges: bool,
+    /// The profile's text; `unconfined`; `None` for the usual one.
+    pub seccomp: Option<String>,
+    /// Those that are neither privileged nor share a namespace of the host's get a user namespace of their own.
+    pub own_users: bool,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Self {
+            ulimits: Vec::new(),
+            shm_size: 64 << 20,
+            cgroupns: None,
+            ipc: "private".to_owned(),
+            init: false,
+            no_new_privileges: false,
+            seccomp: None,
+            own_users: false,
+        }
+    }
+}
+
+/// Whether the text is a seccomp profile as Docker's; else what is wrong.
+pub fn check_seccomp(profile: &str) -> Result<(), String> {
+    match ferry_seccomp::parse_docker_profile(profile.as_bytes()) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(crate::error::chain(&error)),
+    }
+}
+
+/// What may change while the engine runs.
+#[derive(Debug, Clone)]
+pub struct Reload {
+    pub debug: bool,
+    pub labels: Vec<String>,
+    pub registries: Registries,
+    pub containers: Defaults,
+    /// What the event says that is none of the engine's: `shutdown-timeout` and the like.
+    pub more: BTreeMap<String, String>,
 }
 
 /// How registries are reached.

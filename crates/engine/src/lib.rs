@@ -20,6 +20,7 @@ mod error;
 mod events;
 mod hello;
 pub mod images;
+mod live;
 pub mod logs;
 mod networks;
 mod seccomp;

@@ -33,6 +33,10 @@ pub(crate) fn filter(record: &Record, world: &World) -> Result<Arc<[u8]>> {
             profile = value;
         }
     }
+    let live = world.live.get();
+    if profile.is_empty() && !host.privileged {
+        profile = live.containers.seccomp.as_deref().unwrap_or_default();
+    }
     if profile == "unconfined" || (host.privileged && profile.is_empty()) {
         return Ok(Arc::new([]));
     }

@@ -9,15 +9,16 @@ use ferry_cgroup::{Cgroup, Hierarchy};
 use ferry_storage::Store;
 use ferry_supervise::{Event, Exit, State, Supervisor, Task};
 use jiff::Timestamp;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::Config;
+use crate::config::{Config, Reload};
 use crate::container::{Containers, Execs, Ids, Index, Place, Record, Status, spawn, start_in_order};
 use crate::error::{Error, Result};
 use crate::events::Bus;
 use crate::images::Images;
+use crate::live::Live;
 use crate::networks::{Attacher, Networks};
 use crate::seccomp;
 use crate::secrets::Secrets;
@@ -69,12 +70,8 @@ pub(crate) struct World {
     pub seccomp: seccomp::Cache,
     pub events: Arc<Bus>,
     pub stats: Sampler,
-    /// The client of registries.
-    pub registries: ferry_distribution::Client,
-    /// One permit a layer that is being fetched.
-    pub downloads: Arc<Semaphore>,
-    /// One permit a layer that is being sent.
-    pub uploads: Arc<Semaphore>,
+    /// Settings that may be replaced.
+    pub live: Live,
     pub tasks: TaskTracker,
     /// Removals of files that are under way.
     pub removals: AtomicUsize,
@@ -116,9 +113,7 @@ impl Engine {
             seccomp: seccomp::Cache::default(),
             events: Arc::clone(&events),
             stats: Sampler::default(),
-            registries: ferry_distribution::Client::new(config.registries.client.clone())?,
-            downloads: Arc::new(Semaphore::new(config.registries.downloads)),
-            uploads: Arc::new(Semaphore::new(config.registries.uploads)),
+            live: Live::new(&config)?,
             tasks: TaskTracker::new(),
             removals: AtomicUsize::new(0),
             closing: CancellationToken::new(),
@@ -145,6 +140,12 @@ impl Engine {
             .all()
             .iter()
             .any(|handle| busy(handle.snapshot().record.run.status))
+    }
+
+    /// Replaces what may change while it runs, and publishes dockerd's event of it. What is under way goes on as it began; of
+    /// settings that cannot be used, none are taken.
+    pub fn reload(&self, reload: Reload) -> Result<()> {
+        crate::live::reload(&self.world, reload)
     }
 
     /// Ends the engine, not the containers: they live on in their shims. Without any, bridge and firewall table go too.

@@ -35,7 +35,8 @@ const HEAD_MAX: u64 = 8192;
 /// Whether this command line speaks to the default socket, as root.
 pub fn is_wanted(args: &[OsString], variables: &BTreeMap<String, String>) -> bool {
     let set = |name: &str| variables.get(name).is_some_and(|value| !value.is_empty());
-    let elsewhere = set("DOCKER_HOST") || variables.get("DOCKER_CONTEXT").is_some_and(|name| name != "default");
+    let elsewhere = ["DOCKER_HOST", "DOCKER_TLS", "DOCKER_TLS_VERIFY"].into_iter().any(set)
+        || variables.get("DOCKER_CONTEXT").is_some_and(|name| name != "default");
     !elsewhere && rustix::process::geteuid().is_root() && asks_the_engine(args)
 }
 
@@ -46,10 +47,10 @@ fn asks_the_engine(args: &[OsString]) -> bool {
     let command = loop {
         match words.next() {
             None => return false,
-            Some("-D" | "--debug" | "--tls" | "--tlsverify") => {}
+            Some("-D" | "--debug") => {}
             Some("-l" | "--log-level" | "--config") => drop(words.next()),
             Some(word) if word.starts_with("--log-level=") || word.starts_with("--config=") => {}
-            // A host, a context, a version, help: nothing for the default engine.
+            // A host, TLS, a context, a version, help: nothing for the default engine.
             Some(word) if word.starts_with('-') => return false,
             Some(word) => break word,
         }
@@ -221,6 +222,7 @@ mod tests {
             "-H unix:///x ps",
             "--host=x ps",
             "-c y ps",
+            "--tlsverify ps",
             "help run",
             "daemon --idle-exit",
             "manifest inspect x",

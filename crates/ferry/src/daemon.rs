@@ -2,18 +2,26 @@
 //!
 //! ```text
 //! settings ─▶ sockets ─▶ engine (reconciles) ─▶ registry, if any ─▶ serve ──SIGTERM, SIGINT, idle──▶ answers end ─▶ engine closes
+//!    ▲                                                              │
+//!    └── what may change, read again ◀──────────SIGHUP──────────────┘
 //! ```
 //! Containers live on in their shims.
 
+mod defaults;
 mod file;
 mod flags;
 mod heap;
+mod log;
 mod networks;
+mod others;
 pub(crate) mod registries;
+mod reload;
+mod service;
 mod settings;
+mod tls;
 
 use std::ffi::OsString;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -21,11 +29,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
 use ferry_engine::Engine;
-use ferry_server::{Activity, Identity, Listener};
+use ferry_server::{Acceptor, Activity, Identity, Listener, Place};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use self::flags::Flags;
+use self::log::Level;
+use self::reload::Reloader;
+use self::service::{Inherited, Manager};
 use self::settings::Settings;
 use crate::registry::Site;
 use crate::{build, refuse};
@@ -54,31 +65,33 @@ pub fn main(args: &[OsString]) -> ExitCode {
         );
         return ExitCode::SUCCESS;
     }
-    let validate = flags.validate;
-    match Settings::merge(flags, &|name| std::env::var(name).ok()) {
-        Ok(_) if validate => {
-            let _ = writeln!(std::io::stderr(), "configuration OK");
-            ExitCode::SUCCESS
-        }
-        Ok(settings) => match run(settings) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => refuse(&format!("ferry daemon: {error:#}")),
-        },
+    let done = Settings::merge(flags.clone(), &variable).and_then(|settings| match flags.validate {
+        true => validate(&settings),
+        false => run(settings, flags),
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => refuse(&format!("ferry daemon: {error:#}")),
     }
 }
 
-fn run(mut settings: Settings) -> Result<()> {
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn validate(settings: &Settings) -> Result<()> {
+    settings.tls.acceptor(&settings.places)?;
+    let _ = writeln!(std::io::stderr(), "configuration OK");
+    Ok(())
+}
+
+fn run(mut settings: Settings, flags: Flags) -> Result<()> {
     if settings.on_demand {
         // Out of the session of the terminal whose command started it; a leader already has its own.
         let _ = rustix::process::setsid();
     }
     settings.engine.open_files = raise_open_files();
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_max_level(settings.log_level)
-        .init();
+    let level = log::start(settings.log_format, settings.log_level, settings.raw_logs);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .max_blocking_threads(BLOCKING)
@@ -87,7 +100,7 @@ fn run(mut settings: Settings) -> Result<()> {
         .enable_all()
         .build()
         .context("start the runtime")?;
-    runtime.block_on(serve(settings))
+    runtime.block_on(serve(settings, flags, level))
 }
 
 /// A container is some descriptors, and so is a client: as many as are allowed, whatever a shell gives its children. Returns
@@ -103,15 +116,16 @@ fn raise_open_files() -> Option<(u64, u64)> {
     Some((before.current.unwrap_or(u64::MAX), before.maximum.unwrap_or(u64::MAX)))
 }
 
-async fn serve(settings: Settings) -> Result<()> {
-    let listeners = settings
-        .hosts
-        .iter()
-        .map(|host| Listener::bind(host))
-        .collect::<Result<Vec<_>, _>>()?;
+async fn serve(settings: Settings, flags: Flags, level: Level) -> Result<()> {
+    for note in &settings.notes {
+        tracing::info!("{note}");
+    }
+    let acceptor = settings.tls.acceptor(&settings.places)?;
+    let listeners = listen(&settings, acceptor.as_ref())?;
+    let manager = Manager::of_environment();
     let engine = Engine::open(settings.engine.clone()).await?;
     let site = settings.registry.map(|registry| {
-        let site = Site::open(registry, &|name| std::env::var(name).ok());
+        let site = Site::open(registry, &variable);
         site.context("the registry of this engine")
     });
     let site = match site.transpose() {
@@ -124,8 +138,17 @@ async fn serve(settings: Settings) -> Result<()> {
     let pidfile = PidFile::write(&settings.pidfile)?;
     let closing = CancellationToken::new();
     let activity = Activity::default();
-    tokio::spawn(on_signal(closing.clone())?);
     tokio::spawn(heap::trim(closing.clone()));
+    let reloader = Reloader {
+        flags,
+        keys: settings.keys,
+        level,
+        engine: engine.clone(),
+        acceptor,
+        manager: manager.clone(),
+        environment: variable,
+    };
+    tokio::spawn(on_signal(reloader, closing.clone())?);
     if let Some(limit) = settings.idle_exit {
         tokio::spawn(on_idle(engine.clone(), activity.clone(), limit, closing.clone()));
     }
@@ -135,9 +158,12 @@ async fn serve(settings: Settings) -> Result<()> {
         build: build::id(),
         on_demand: settings.on_demand,
     };
-    tracing::info!(hosts = ?settings.hosts, version = build::VERSION, "the engine listens");
+    let hosts: Vec<&str> = listeners.iter().map(|listener| listener.name.as_str()).collect();
+    tracing::info!(?hosts, version = build::VERSION, "the engine listens");
+    manager.ready();
     let router = ferry_server::router(engine.clone(), identity, closing.clone());
     ferry_server::serve(listeners, router, closing, activity).await;
+    manager.stopping();
     if let Some(registry) = registry {
         // One that panicked has served for as long as it could.
         let _ = registry.await;
@@ -148,7 +174,23 @@ async fn serve(settings: Settings) -> Result<()> {
     Ok(())
 }
 
-fn on_signal(closing: CancellationToken) -> Result<impl Future<Output = ()>> {
+/// In the order of the hosts.
+fn listen(settings: &Settings, acceptor: Option<&Acceptor>) -> Result<Vec<Listener>> {
+    let mut inherited = Inherited::of_environment();
+    let mut listeners = Vec::new();
+    for place in &settings.places {
+        settings.tls.warn(place);
+        match place {
+            Place::Unix(path) => listeners.push(Listener::unix(path, settings.group.as_deref())?),
+            Place::Tcp(address) => listeners.push(Listener::tcp(*address, acceptor.cloned())?),
+            Place::Inherited(number) => listeners.extend(inherited.listeners(*number, acceptor)?),
+        }
+    }
+    Ok(listeners)
+}
+
+/// Ends the engine, or reads its file again.
+fn on_signal(mut reloader: Reloader, closing: CancellationToken) -> Result<impl Future<Output = ()>> {
     let listen = |kind| signal(kind).context("listen for signals");
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     // A terminal that goes away is no reason to end.
@@ -158,7 +200,7 @@ fn on_signal(closing: CancellationToken) -> Result<impl Future<Output = ()>> {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hangup.recv() => {}
+                _ = hangup.recv() => reloader.reload().await,
             }
         }
         closing.cancel();

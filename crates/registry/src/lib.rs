@@ -33,11 +33,12 @@ pub use auth::{Access, Auth, Config as AuthConfig, Error as AuthError, Rule, sec
 pub use backend::{
     Append, Backend, Collected, Collection, Content, Error, Hold, Incoming, Intent, Referrers, Result, Stored, Trimmed,
 };
+pub use ferry_tls::{Acceptor, Error as TlsError, Files as TlsFiles};
 pub use fs::{FileSystem, Options as FileSystemOptions};
 pub use http::{Options, Patience, Peer, Registry, router};
 pub use manifest::{Descriptor, Error as ManifestError, Manifest};
 pub use metrics::Metrics;
 pub use name::{Invalid, Name, Reference, Tag, UploadId};
-pub use serve::{Acceptor, Limits, Listener, TlsError, TlsFiles, metrics_router, serve};
+pub use serve::{Limits, Listener, PROTOCOLS, metrics_router, serve};
 pub use through::{Caching, Places};
 pub use upstream::{Asked, Fetched, Trouble, Upstream, Why};

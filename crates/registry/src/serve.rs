@@ -4,8 +4,6 @@
 //! two requests and every write have a limit. Bodies are watched where they are read.
 
 mod activity;
-mod plain;
-mod tls;
 mod watched;
 
 use std::io;
@@ -16,6 +14,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
+use ferry_tls::{Acceptor, refuse_plain};
 use http::Request;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -30,7 +29,6 @@ use crate::http::Peer;
 use crate::metrics::{self, Metrics};
 
 use self::activity::{Activity, Answering};
-pub use self::tls::{Acceptor, Error as TlsError, Files as TlsFiles};
 use self::watched::Watched;
 
 /// All headers of a request together; HTTP/1 has a buffer of eight times that for all of a head.
@@ -39,6 +37,11 @@ const HEADERS_MAX: usize = 64 * 1024;
 const WRITE_STALL: Duration = Duration::from_secs(60);
 /// After an accept that failed for want of descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(100);
+/// HTTP on a port of HTTPS: instead of an alert that no such client shows, what to do.
+const PLAIN: &str = "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: 122\r\n\r\n\
+    {\"errors\":[{\"code\":\"UNSUPPORTED\",\"message\":\"this port speaks HTTPS: use https:// and no plain-HTTP or insecure setting\"}]}";
+/// What is spoken over TLS.
+pub const PROTOCOLS: &[&str] = &["h2", "http/1.1"];
 /// Requests at once on a connection of HTTP/2.
 const STREAMS: u32 = 64;
 
@@ -169,7 +172,7 @@ impl Server {
             return self.http(Watched::new(stream, WRITE_STALL), peer).await;
         };
         let secured = async {
-            plain::refuse(&mut stream).await?;
+            refuse_plain(&mut stream, PLAIN.as_bytes()).await?;
             acceptor.accept(Watched::new(stream, WRITE_STALL)).await
         };
         match tokio::time::timeout(self.limits.handshake, secured).await {

@@ -4,7 +4,7 @@
 //! Upgrade: tcp      101, then the client's own socket goes to the shim: nothing is copied here
 //! no such header    200, the answer's body is the stream; a socket pair stands for the connection
 //! ```
-//! A connection that is no unix socket (TLS, one day) is bridged by a pair too.
+//! A connection that is no unix socket (TCP, with TLS or without) is bridged by a pair too: it ends with the engine.
 
 use std::io;
 use std::os::fd::OwnedFd;

@@ -21,9 +21,10 @@ mod query;
 mod routes;
 mod serve;
 
-pub use listen::{Error, Listener, Result, make_directory};
+pub use ferry_tls::{Acceptor, Error as TlsError, Files as TlsFiles};
+pub use listen::{Error, GROUP, Listener, Place, Result, make_directory};
 pub use routes::router;
-pub use serve::{Activity, serve};
+pub use serve::{Activity, PROTOCOLS, serve};
 
 use ferry_engine::Engine;
 use tokio_util::sync::CancellationToken;

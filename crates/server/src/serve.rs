@@ -8,12 +8,15 @@ use axum::Router;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::listen::Listener;
+use ferry_tls::{Acceptor, refuse_plain};
+
+use crate::listen::{Listener, Socket};
 
 /// All headers of a request together.
 const HEADERS_MAX: usize = 64 * 1024;
@@ -21,6 +24,15 @@ const HEADERS_MAX: usize = 64 * 1024;
 const GRACE: Duration = Duration::from_secs(5);
 /// After an accept that failed for want of descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// For a TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// A client that is gone without a word is noticed after this time and some tries, as by Go's servers.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// What is spoken over TLS: a connection that is taken over is HTTP/1.1.
+pub const PROTOCOLS: &[&str] = &["http/1.1"];
+/// To those who speak HTTP where TLS is meant: Go's words.
+const PLAIN: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
 
 /// How many clients are connected, and since when none is.
 #[derive(Debug, Clone)]
@@ -104,23 +116,73 @@ async fn accept(
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => return,
-            accepted = listener.socket.accept() => accepted,
+            accepted = one(&listener.socket) => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
-                let connection = connection(stream, router.clone(), shutdown.clone(), activity.enter());
-                tasks.spawn(connection);
+            Ok(accepted) => {
+                let (router, shutdown, guard) = (router.clone(), shutdown.clone(), activity.enter());
+                tasks.spawn(async move {
+                    let _guard = guard;
+                    match accepted {
+                        Accepted::Unix(stream) => connection(stream, router, shutdown).await,
+                        Accepted::Tcp(stream, None) => connection(stream, router, shutdown).await,
+                        Accepted::Tcp(stream, Some(acceptor)) => secured(stream, &acceptor, router, shutdown).await,
+                    }
+                });
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                tracing::error!(%error, path = %listener.path.display(), "cannot accept a connection");
+                tracing::error!(%error, listener = listener.name, "cannot accept a connection");
                 tokio::time::sleep(PAUSE).await;
             }
         }
     }
 }
 
-async fn connection(stream: UnixStream, router: Router, shutdown: CancellationToken, _guard: Guard) {
+enum Accepted {
+    Unix(UnixStream),
+    Tcp(TcpStream, Option<Acceptor>),
+}
+
+async fn one(socket: &Socket) -> io::Result<Accepted> {
+    match socket {
+        Socket::Unix(socket) => Ok(Accepted::Unix(socket.accept().await?.0)),
+        Socket::Tcp(socket, tls) => {
+            let (stream, _) = socket.accept().await?;
+            // Answers are written whole: nothing is gained by waiting for more.
+            let _ = stream.set_nodelay(true);
+            let _ = rustix::net::sockopt::set_socket_keepalive(&stream, true);
+            let _ = rustix::net::sockopt::set_tcp_keepidle(&stream, KEEP_ALIVE);
+            let _ = rustix::net::sockopt::set_tcp_keepintvl(&stream, KEEP_ALIVE);
+            Ok(Accepted::Tcp(stream, tls.clone()))
+        }
+    }
+}
+
+async fn secured(mut stream: TcpStream, acceptor: &Acceptor, router: Router, shutdown: CancellationToken) {
+    let peer = stream.peer_addr().map(|peer| peer.to_string()).unwrap_or_default();
+    let handshake = async {
+        refuse_plain(&mut stream, PLAIN).await?;
+        acceptor.accept(stream).await
+    };
+    let handshake = tokio::time::timeout(HANDSHAKE, handshake);
+    let shaken = tokio::select! {
+        shaken = handshake => shaken,
+        () = shutdown.cancelled() => return,
+    };
+    match shaken {
+        Ok(Ok(stream)) => connection(stream, router, shutdown).await,
+        // Who was refused is for the log: it may be an attack, or the reason somebody looks for.
+        Ok(Err(error)) => tracing::info!(%error, peer, "no TLS connection"),
+        Err(_) => tracing::info!(peer, "a TLS handshake took too long"),
+    }
+}
+
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+    shutdown: CancellationToken,
+) {
     let mut builder = Builder::new(TokioExecutor::new());
     // Docker's spelling of header names. A client that has hung up waits for nothing.
     builder
@@ -154,8 +216,8 @@ mod tests {
     #[tokio::test]
     async fn a_vanished_client_cancels_what_it_waited_for_and_shutdown_ends_the_rest() {
         let directory = tempfile::tempdir().unwrap();
-        let listener = Listener::bind(&format!("unix://{}/s", directory.path().display())).unwrap();
-        let path = listener.path.clone();
+        let path = directory.path().join("s");
+        let listener = Listener::unix(&path, None).unwrap();
         let (dropped, mut gone) = tokio::sync::mpsc::channel::<()>(1);
         let router = Router::new().route(
             "/wait",

@@ -60,6 +60,11 @@ impl Place {
     }
 }
 
+/// Where the real engines' programs are, to be run with chroot. `None`, saying so, where the peers are not set up.
+pub fn root() -> Option<PathBuf> {
+    Place::find().map(|place| place.root)
+}
+
 /// The real Docker Compose. `None`, saying so, where the peers are not set up.
 pub fn compose() -> Option<PathBuf> {
     let program = Place::find()?

@@ -1,6 +1,5 @@
 //! `system dial-stdio`: what an `ssh://` host runs on the other side.
 
-use ferry_client::Client;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
@@ -22,7 +21,7 @@ const CHUNK: usize = 32 * 1024;
 
 /// Until the engine has said its last; the end of the input is passed on to it.
 pub async fn run(call: Call<'_>) -> Result<u8> {
-    let stream = Client::dial(call.client.host()).await?;
+    let stream = call.client.dial().await?;
     let (mut from, mut to) = tokio::io::split(stream);
     let (stdin, stdout) = (call.ui.stdin, call.ui.channel(Channel::Stdout));
     let input = async {

@@ -8,7 +8,6 @@ use url::Url;
 
 use super::{shown_url, title};
 use crate::Error;
-use crate::tls;
 
 pub(super) fn network(method: &Method, url: &Url, error: &reqwest::Error) -> Error {
     Error::Network {
@@ -16,15 +15,6 @@ pub(super) fn network(method: &Method, url: &Url, error: &reqwest::Error) -> Err
         url: shown_url(url),
         cause: text(url, error),
         unreachable: error.is_connect(),
-    }
-}
-
-/// What TLS said, in however many wraps: `source` does not lead to it.
-fn of_tls(error: &io::Error) -> Option<&rustls::Error> {
-    let inner = error.get_ref()?;
-    match inner.downcast_ref::<io::Error>() {
-        Some(error) => of_tls(error),
-        None => inner.downcast_ref(),
     }
 }
 
@@ -41,11 +31,11 @@ fn text(url: &Url, error: &reqwest::Error) -> String {
     let mut next = error.source();
     while let Some(source) = next {
         if let Some(error) = source.downcast_ref::<rustls::Error>() {
-            return tls::explain(error);
+            return ferry_tls::explain(error);
         }
         if let Some(error) = source.downcast_ref::<io::Error>() {
-            if let Some(error) = of_tls(error) {
-                return tls::explain(error);
+            if let Some(error) = ferry_tls::of_io(error) {
+                return ferry_tls::explain(error);
             }
             match error.kind() {
                 io::ErrorKind::ConnectionRefused => return format!("dial tcp {address}: connect: connection refused"),
@@ -69,7 +59,7 @@ fn text(url: &Url, error: &reqwest::Error) -> String {
     }
     if let Some(alert) = innermost.strip_prefix("received fatal alert: ") {
         // HTTP/2 keeps the text alone of what TLS said.
-        return tls::alert(alert);
+        return ferry_tls::alert(alert);
     }
     // The second is what HTTP/2 says when it still had something to write.
     let closed = ["connection closed", "stream closed because of a broken pipe"].contains(&innermost.as_str());

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use ferry_api::container::{Config, Create, Created};
+use ferry_api::container::{Config, Create, Created, HostConfig, Ulimit};
 use ferry_api::network::mode;
 use ferry_api::volume::mount_type;
 use ferry_kit::Id;
@@ -57,12 +57,12 @@ pub(super) async fn create(
     let (path, args) = command(&config)?;
     let mounts::Drafts { points, volumes } = mounts::points(world, &host, &config)?;
     let secrets = crate::secrets::check(secrets, &config.user, &points)?;
+    defaults(&mut host, world);
     if host.userns_mode != "auto" && points.iter().any(|point| point.idmap) {
         return Err(Error::invalid(
             "IDMap shows a bind's files with the owners of the container's own ids: it has some with --userns=auto",
         ));
     }
-    defaults(&mut host, world);
     let networking = membership::of_request(&world.networks, &host, networking_config)?;
     let wanted = networking
         .iter()
@@ -290,8 +290,17 @@ fn command(config: &Config) -> Result<(String, Vec<String>)> {
     }
 }
 
+/// What a user namespace of its own would be in the way of.
+fn shares_the_host(host: &HostConfig) -> bool {
+    let modes = [&host.network_mode, &host.pid_mode, &host.ipc_mode, &host.uts_mode];
+    host.privileged
+        || modes
+            .iter()
+            .any(|mode| *mode == "host" || mode.starts_with("container:"))
+}
+
 /// What Docker fills in and `inspect` then shows.
-fn defaults(host: &mut ferry_api::container::HostConfig, world: &World) {
+fn defaults(host: &mut HostConfig, world: &World) {
     let set = |field: &mut String, value: &str| {
         if field.is_empty() {
             value.clone_into(field);
@@ -301,12 +310,25 @@ fn defaults(host: &mut ferry_api::container::HostConfig, world: &World) {
         mode::BRIDGE.clone_into(&mut host.network_mode);
     }
     set(&mut host.log_config.r#type, "json-file");
-    set(&mut host.ipc_mode, "private");
-    set(&mut host.cgroupns_mode, plan::cgroupns(world));
+    let live = world.live.get();
+    let given = &live.containers;
+    set(&mut host.ipc_mode, &given.ipc);
+    let group = given.cgroupns.as_deref();
+    set(&mut host.cgroupns_mode, group.unwrap_or_else(|| plan::cgroupns(world)));
     set(&mut host.restart_policy.name, "no");
     set(&mut host.runtime, "ferry");
     if host.shm_size == 0 {
-        host.shm_size = plan::SHM_SIZE;
+        host.shm_size = given.shm_size;
+    }
+    host.init = host.init.or(given.init.then_some(true));
+    if !given.ulimits.is_empty() {
+        let own = host.resources.ulimits.get_or_insert_default();
+        let missing = |limit: &&Ulimit| !own.iter().any(|own| own.name == limit.name);
+        let missing: Vec<Ulimit> = given.ulimits.iter().filter(missing).cloned().collect();
+        own.extend(missing);
+    }
+    if given.own_users && host.userns_mode.is_empty() && !shares_the_host(host) {
+        "auto".clone_into(&mut host.userns_mode);
     }
     host.log_config.config.get_or_insert_default();
     if !host.privileged {

@@ -374,7 +374,7 @@ fn process(record: &Record, world: &World) -> Result<Process> {
             groups: host.group_add.clone().unwrap_or_default(),
         },
         capabilities: capabilities::sets(mask),
-        no_new_privileges: no_new_privileges(record)?,
+        no_new_privileges: no_new_privileges(record, world)?,
         rlimits: rlimits(record, world),
         oom_score_adj: i32::try_from(host.oom_score_adj)
             .ok()
@@ -405,8 +405,8 @@ fn environment(record: &Record, world: &World) -> Vec<String> {
     env
 }
 
-fn no_new_privileges(record: &Record) -> Result<bool> {
-    let mut wanted = false;
+fn no_new_privileges(record: &Record, world: &World) -> Result<bool> {
+    let mut wanted = world.live.get().containers.no_new_privileges;
     for option in record.host_config.security_opt.iter().flatten() {
         match option.split_once(['=', ':']) {
             None if option == "no-new-privileges" => wanted = true,

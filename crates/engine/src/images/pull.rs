@@ -40,7 +40,7 @@ impl Images {
     pub async fn pull(&self, request: PullRequest, reporter: &Reporter) -> Result<()> {
         let name = &request.reference;
         let source = Source {
-            repository: self.world.registries.repository(name, &request.credentials)?,
+            repository: self.world.live.get().client.repository(name, &request.credentials)?,
             platform: request.platform.clone(),
             reporter,
         };
@@ -146,7 +146,7 @@ impl Images {
                 continue;
             };
             // In the layers' order: what a layer stands on has begun before it, so none waits for one that waits for it.
-            let permit = Arc::clone(&self.world.downloads).acquire_owned().await;
+            let permit = Arc::clone(&self.world.live.get().downloads).acquire_owned().await;
             let permit = permit.map_err(|error| Error::internal("wait for other downloads", &error))?;
             while let Some(done) = tasks.try_join_next() {
                 outcome = outcome.and(ended(done));

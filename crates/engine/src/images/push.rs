@@ -40,7 +40,7 @@ impl Images {
             repository: name.familiar_name(),
         });
         let images = self.tagged(name)?;
-        let repository = self.world.registries.repository(name, &request.credentials)?;
+        let repository = self.world.live.get().client.repository(name, &request.credentials)?;
         for (reference, image) in images {
             check_platform(&reference, &image, request.platform.as_ref())?;
             // A platform that is asked for goes alone.
@@ -91,7 +91,7 @@ impl Images {
         let mut tasks = JoinSet::new();
         let mut outcome = Ok(());
         for (at, (layer, known)) in image.layers.iter().zip(known).enumerate().rev() {
-            let permit = Arc::clone(&self.world.uploads).acquire_owned().await;
+            let permit = Arc::clone(&self.world.live.get().uploads).acquire_owned().await;
             let permit = permit.map_err(|error| Error::internal("wait for other uploads", &error))?;
             while let Some(done) = tasks.try_join_next() {
                 outcome = outcome.and(ended(done));

@@ -20,9 +20,9 @@ impl Images {
             "" => ferry_image::DEFAULT_DOMAIN,
             server => server,
         };
-        let done = self.world.registries.login(server, &credentials(auth)).await?;
+        let done = self.world.live.get().client.login(server, &credentials(auth)).await?;
         // What was known with other credentials is not what is known now.
-        self.world.registries.forget();
+        self.world.live.get().client.forget();
         Ok(Authenticated {
             identity_token: done.identity_token.unwrap_or_default(),
             status: done.status,
@@ -67,7 +67,7 @@ impl Images {
         if automated {
             return Ok(Vec::new());
         }
-        let found = self.world.registries.search(term, limit, &credentials).await?;
+        let found = self.world.live.get().client.search(term, limit, &credentials).await?;
         let wanted = |result: &ferry_distribution::SearchResult| {
             result.star_count >= stars && official.is_none_or(|official| official == result.is_official)
         };
@@ -84,7 +84,7 @@ impl Images {
     /// The descriptor and the platforms of an image in its registry.
     pub async fn distribution(&self, name: &str, credentials: Credentials) -> Result<Distribution> {
         let reference = parse_reference(name)?.tagged();
-        let repository = self.world.registries.repository(&reference, &credentials)?;
+        let repository = self.world.live.get().client.repository(&reference, &credentials)?;
         let manifest = repository.resolve(&reference).await?;
         let platforms = match &manifest.content {
             Content::Index { manifests } => manifests

@@ -43,6 +43,7 @@ pub(super) fn version(world: &World) -> Version {
 }
 
 pub(super) fn info(world: &World) -> Info {
+    let live = world.live.get();
     let mut info = Info {
         id: world.networks.engine_id().to_owned(),
         images: count(world.store.images.list().len()),
@@ -59,7 +60,7 @@ pub(super) fn info(world: &World) -> Info {
         ipv4_forwarding: ["ip_forward", "conf/default/forwarding"]
             .iter()
             .any(|key| read(&format!("/proc/sys/net/ipv4/{key}")).trim() == "1"),
-        debug: world.config.debug,
+        debug: live.debug,
         n_fd: std::fs::read_dir("/proc/self/fd").map_or(0, |entries| count(entries.count())),
         oom_kill_disable: world.hierarchy.version() == 1,
         n_goroutines: count(world.tasks.len()),
@@ -73,15 +74,15 @@ pub(super) fn info(world: &World) -> Info {
         os_type: "linux".to_owned(),
         architecture: std::env::consts::ARCH.to_owned(),
         index_server_address: "https://index.docker.io/v1/".to_owned(),
-        registry_config: Some(registries(world)),
-        http_proxy: masked(&world.config.registries.client.proxies.http),
-        https_proxy: masked(&world.config.registries.client.proxies.https),
-        no_proxy: world.config.registries.client.proxies.none.clone(),
+        registry_config: Some(registries(&live.registries.client)),
+        http_proxy: masked(&live.registries.client.proxies.http),
+        https_proxy: masked(&live.registries.client.proxies.https),
+        no_proxy: live.registries.client.proxies.none.clone(),
         n_cpu: count(world.host.cpus),
         mem_total: i64::try_from(world.host.memory).unwrap_or(i64::MAX),
         docker_root_dir: world.config.data_root.to_string_lossy().into_owned(),
         name: world.host.hostname.clone(),
-        labels: Some(world.config.labels.clone()),
+        labels: Some(live.labels.clone()),
         server_version: VERSION.to_owned(),
         runtimes: Some(BTreeMap::from([("ferry".to_owned(), Runtime::default())])),
         default_runtime: "ferry".to_owned(),
@@ -135,8 +136,7 @@ fn masked(url: &str) -> String {
 }
 
 /// As dockerd shows it: docker.io, then what is insecure.
-fn registries(world: &World) -> RegistryConfig {
-    let options = &world.config.registries.client;
+fn registries(options: &ferry_distribution::Options) -> RegistryConfig {
     let (blocks, hosts): (Vec<String>, Vec<String>) =
         options.insecure.iter().cloned().partition(|entry| entry.contains('/'));
     let of = |domain: &str| {
@@ -174,7 +174,17 @@ fn plugins() -> Plugins {
 }
 
 fn security_options(world: &World) -> Vec<String> {
-    let mut options = vec!["name=seccomp,profile=builtin".to_owned()];
+    let live = world.live.get();
+    let defaults = &live.containers;
+    let profile = match defaults.seccomp.as_deref() {
+        None => "builtin",
+        Some("unconfined") => "unconfined",
+        Some(_) => "custom",
+    };
+    let mut options = vec![format!("name=seccomp,profile={profile}")];
+    if defaults.no_new_privileges {
+        options.push("name=no-new-privileges".to_owned());
+    }
     if world.hierarchy.version() == 2 {
         options.push("name=cgroupns".to_owned());
     }

@@ -5,15 +5,23 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Parser};
 
+use super::defaults::DefaultFlags;
 use super::networks::NetworkFlags;
+use super::others::OtherFlags;
+use super::tls::TlsFlags;
 
 /// A self-sufficient engine for containers
-#[derive(Debug, Default, Parser)]
+#[derive(Debug, Default, Clone, Parser)]
 #[command(name = "ferry daemon", disable_version_flag = true)]
 pub struct Flags {
-    /// Daemon socket(s) to connect to, for instance unix:///run/ferry/ferry.sock
+    /// Daemon socket(s) to connect to: unix:///run/ferry/ferry.sock, tcp://0.0.0.0:2376, fd:// for those of systemd
     #[arg(short = 'H', long = "host", value_name = "list")]
     pub hosts: Vec<String>,
+    /// Group for the unix socket; "" for none [default: docker, where there is one]
+    #[arg(short = 'G', long, value_name = "string")]
+    pub group: Option<String>,
+    #[command(flatten)]
+    pub tls: TlsFlags,
     /// Root directory of persistent state [default: /var/lib/ferry]
     #[arg(short = 'g', long, value_name = "string")]
     pub data_root: Option<PathBuf>,
@@ -32,11 +40,21 @@ pub struct Flags {
     /// Set the logging level ("debug"|"info"|"warn"|"error"|"fatal") [default: info]
     #[arg(short = 'l', long, value_name = "string")]
     pub log_level: Option<String>,
+    /// Set the logging format ("text"|"json") [default: text]
+    #[arg(long, value_name = "string")]
+    pub log_format: Option<String>,
+    /// Logs without ANSI coloring
+    #[arg(long)]
+    pub raw_logs: bool,
     /// Set parent cgroup for all containers [default: ferry]
     #[arg(long, value_name = "string")]
     pub cgroup_parent: Option<String>,
     #[command(flatten)]
     pub networks: NetworkFlags,
+    #[command(flatten)]
+    pub containers: DefaultFlags,
+    #[command(flatten)]
+    pub others: OtherFlags,
     /// Preferred registry mirror, in place of docker.io; daemon.json has "mirrors" for any registry
     #[arg(long = "registry-mirror", value_name = "list")]
     pub registry_mirrors: Vec<String>,
@@ -49,6 +67,9 @@ pub struct Flags {
     /// Set the max concurrent uploads of layers [default: 5]
     #[arg(long, value_name = "int")]
     pub max_concurrent_uploads: Option<usize>,
+    /// Set the max download attempts for each pull [default: 5]
+    #[arg(long, value_name = "int")]
+    pub max_download_attempts: Option<u32>,
     /// HTTP proxy URL to use for outgoing traffic [default: $HTTP_PROXY]
     #[arg(long, value_name = "string")]
     pub http_proxy: Option<String>,

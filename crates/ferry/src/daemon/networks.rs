@@ -16,7 +16,7 @@ const BRIDGE: &str = "ferry0";
 /// Interface names are at most 15 bytes (IFNAMSIZ).
 const BRIDGE_MAX: usize = 15;
 
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, Clone, Args)]
 pub struct NetworkFlags {
     /// Name of the default bridge; "none" for no bridge networking [default: ferry0]
     #[arg(short = 'b', long, value_name = "string")]
@@ -66,6 +66,30 @@ pub struct NetworkFlags {
     /// DNS search domains to use
     #[arg(long, value_name = "list")]
     pub dns_search: Vec<String>,
+    /// Default network options, as bridge=com.docker.network.driver.mtu=1400
+    #[arg(long = "default-network-opt", value_name = "driver=option=value")]
+    pub options: Vec<String>,
+    /// Enable addition of firewall rules; only true is there
+    #[arg(long, value_name = "bool", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub iptables: Option<bool>,
+    /// Enable addition of IPv6 firewall rules; only true is there
+    #[arg(long, value_name = "bool", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub ip6tables: Option<bool>,
+    /// Enable IP forwarding in system configuration; only true is there
+    #[arg(long, value_name = "bool", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub ip_forward: Option<bool>,
+    /// Allow remote access to published ports on container IP addresses; only false is there
+    #[arg(long, value_name = "bool", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub allow_direct_routing: Option<bool>,
+    /// Not there: it is the default bridge's own address
+    #[arg(long, value_name = "ip")]
+    pub default_gateway: Option<String>,
+    /// Not there: it is the default bridge's own address
+    #[arg(long, value_name = "ip")]
+    pub default_gateway_v6: Option<String>,
+    /// Firewall backend to use; only "nftables" is there
+    #[arg(long, value_name = "string")]
+    pub firewall_backend: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -115,6 +139,28 @@ impl Networks {
         let ip = both.pick("ip", flags.ip, file.ip.take()).filter(|ip| !ip.is_empty());
         let icc = both.pick("icc", flags.icc, file.icc);
         let masquerade = both.pick("ip-masq", flags.ip_masq, file.ip_masq);
+        let network_opts = both.pick(
+            "default-network-opts",
+            (!flags.options.is_empty())
+                .then(|| network_options(&flags.options))
+                .transpose()?,
+            file.default_network_opts.take(),
+        );
+        file.iptables = both.pick("iptables", flags.iptables, file.iptables);
+        file.ip6tables = both.pick("ip6tables", flags.ip6tables, file.ip6tables);
+        file.ip_forward = both.pick("ip-forward", flags.ip_forward, file.ip_forward);
+        file.allow_direct_routing = both.pick(
+            "allow-direct-routing",
+            flags.allow_direct_routing,
+            file.allow_direct_routing,
+        );
+        file.default_gateway = both.pick("default-gateway", flags.default_gateway, file.default_gateway.take());
+        file.default_gateway_v6 = both.pick(
+            "default-gateway-v6",
+            flags.default_gateway_v6,
+            file.default_gateway_v6.take(),
+        );
+        file.firewall_backend = both.pick("firewall-backend", flags.firewall_backend, file.firewall_backend.take());
         refuse(file)?;
 
         for address in &dns {
@@ -193,12 +239,12 @@ impl Networks {
             },
             host_gateways,
             pools: pools.unwrap_or_default().iter().map(pool).collect::<Result<_>>()?,
-            options: file.default_network_opts.take().unwrap_or_default(),
+            options: network_opts.unwrap_or_default(),
         })
     }
 }
 
-/// What dockerd has and Ferry does otherwise. `userland-proxy` says nothing: there is no such program either way.
+/// What dockerd has and Ferry does otherwise.
 fn refuse(file: &File) -> Result<()> {
     for (key, value) in [("iptables", file.iptables), ("ip6tables", file.ip6tables)] {
         if value == Some(false) {
@@ -253,6 +299,22 @@ fn pool(pool: &Pool) -> Result<AddressPool> {
     pool.check()
         .map_err(|error| anyhow::anyhow!("default-address-pools: {error}"))?;
     Ok(pool)
+}
+
+/// `bridge=com.docker.network.driver.mtu=1400`, by driver.
+fn network_options(list: &[String]) -> Result<BTreeMap<String, BTreeMap<String, String>>> {
+    let mut options: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+    for text in list {
+        let parts = text
+            .split_once('=')
+            .and_then(|(driver, rest)| Some((driver, rest.split_once('=')?)));
+        let Some((driver, (key, value))) = parts else {
+            bail!("default-network-opt: want DRIVER=OPTION=VALUE, not {text:?}");
+        };
+        let of_driver = options.entry(driver.to_owned()).or_default();
+        of_driver.insert(key.to_owned(), value.to_owned());
+    }
+    Ok(options)
 }
 
 /// `base=10.0.0.0/8,size=24`.

@@ -25,6 +25,7 @@ pub struct Registries {
     pub insecure: Vec<String>,
     pub downloads: Option<usize>,
     pub uploads: Option<usize>,
+    pub attempts: Option<u32>,
     pub http_proxy: Option<String>,
     pub https_proxy: Option<String>,
     pub no_proxy: Option<String>,
@@ -61,6 +62,7 @@ impl Registries {
                 mirrors,
                 limits: Limits {
                     in_flight: IN_FLIGHT,
+                    attempts: attempts(self.attempts)?,
                     ..Limits::default()
                 },
                 ..Options::default()
@@ -68,6 +70,14 @@ impl Registries {
             downloads: count("max-concurrent-downloads", self.downloads, DOWNLOADS)?,
             uploads: count("max-concurrent-uploads", self.uploads, UPLOADS)?,
         })
+    }
+}
+
+fn attempts(given: Option<u32>) -> Result<u32> {
+    match given {
+        None => Ok(Limits::default().attempts),
+        Some(0) => bail!("invalid max download attempts: 0"),
+        Some(count) => Ok(count),
     }
 }
 

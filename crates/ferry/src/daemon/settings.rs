@@ -6,12 +6,17 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use ferry_engine::Config;
+use ferry_server::Place;
+use serde_json::{Map, Value};
 use tracing_subscriber::filter::LevelFilter;
 
-use super::file::File;
+use super::file::{File, Read};
 use super::flags::Flags;
+use super::log::{Format, level};
 use super::networks::Networks;
 use super::registries::Registries;
+use super::tls::Tls;
+use super::{defaults, others};
 use crate::registry;
 
 const CONFIG_FILE: &str = "/etc/ferry/daemon.json";
@@ -25,9 +30,19 @@ const IDLE_EXIT: u64 = 300;
 /// How this daemon runs.
 #[derive(Debug)]
 pub struct Settings {
-    pub hosts: Vec<String>,
+    pub places: Vec<Place>,
+    pub tls: Tls,
+    /// Of unix sockets; `None`: the usual one, if it is there.
+    pub group: Option<String>,
     pub pidfile: PathBuf,
     pub log_level: LevelFilter,
+    pub log_format: Format,
+    /// No colours in the log.
+    pub raw_logs: bool,
+    /// What was asked for and sets nothing, for the log.
+    pub notes: Vec<String>,
+    /// The file's keys, to see what a reload changes.
+    pub keys: Map<String, Value>,
     /// Started on demand by a command line, which may replace it.
     pub on_demand: bool,
     /// The engine ends itself after this time without containers and clients.
@@ -40,19 +55,31 @@ pub struct Settings {
 impl Settings {
     /// Reads the file the flags name, or the usual one. `environment` gives a variable's value.
     pub fn merge(flags: Flags, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
-        let path = flags.config_file.clone();
-        let file = File::read(path.as_deref().unwrap_or(Path::new(CONFIG_FILE)), path.is_some())?;
-        Self::of(flags, file, environment)
+        let asked = flags.config_file.clone();
+        let path = asked.as_deref().unwrap_or(Path::new(CONFIG_FILE));
+        let what = || format!("unable to configure the daemon with file {}", path.display());
+        let read = File::read(path, asked.is_some()).with_context(what)?;
+        match read.keys.is_empty() {
+            true => Self::of(flags, read, environment),
+            false => Self::of(flags, read, environment).with_context(what),
+        }
     }
 
     /// A key given in both is an error, as in dockerd: none is silently the stronger one.
-    fn of(flags: Flags, mut file: File, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
+    fn of(flags: Flags, read: Read, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
         let mut both = Both::default();
+        let Read { mut file, others, keys } = read;
+        let notes = others::check(&flags.others, &others, &mut both)?;
+        let tls = Tls::of(flags.tls, &mut file, &mut both, environment);
+        let containers = defaults::of(flags.containers, &mut file, &mut both)?;
         let networks = Networks::of(flags.networks, &mut file, &mut both)?;
         let proxies = file.proxies.unwrap_or_default();
         let list = |list: Vec<String>| (!list.is_empty()).then_some(list);
         let hosts = both.pick("hosts", list(flags.hosts), file.hosts);
         let data_root = both.pick("data-root", flags.data_root, file.data_root);
+        let group = both.pick("group", flags.group, file.group);
+        let log_format = both.pick("log-format", flags.log_format, file.log_format);
+        let raw_logs = both.pick("raw-logs", flags.raw_logs.then_some(true), file.raw_logs);
         let exec_root = both.pick("exec-root", flags.exec_root, file.exec_root);
         let pidfile = both.pick("pidfile", flags.pidfile, file.pidfile);
         let debug = both
@@ -83,6 +110,11 @@ impl Settings {
                 "max-concurrent-uploads",
                 flags.max_concurrent_uploads,
                 file.max_concurrent_uploads,
+            ),
+            attempts: both.pick(
+                "max-download-attempts",
+                flags.max_download_attempts,
+                file.max_download_attempts,
             ),
             http_proxy: both.pick("http-proxy", flags.http_proxy, proxies.http_proxy),
             https_proxy: both.pick("https-proxy", flags.https_proxy, proxies.https_proxy),
@@ -116,13 +148,31 @@ impl Settings {
             .map(|file| mounted(file, &data_root))
             .transpose()
             .context("registry")?;
+        let hosts = match (hosts, is_activated(environment)) {
+            (Some(hosts), _) => hosts,
+            (None, true) => Vec::new(),
+            (None, false) => vec![format!("unix://{}/ferry.sock", exec_root.display())],
+        };
+        let places = hosts.iter().map(|host| Place::parse(host, tls.is_on()));
+        let mut places = places.collect::<Result<Vec<_>, _>>()?;
+        let inherits = places.iter().any(|place| matches!(place, Place::Inherited(_)));
+        if is_activated(environment) && !inherits {
+            // Whoever connects to them would wait for ever.
+            places.push(Place::Inherited(None));
+        }
         Ok(Self {
             // Somebody may want something of a registry at any time.
             idle_exit: idle_exit
                 .or(flags.idle_exit.map(|_| IDLE_EXIT))
                 .filter(|seconds| *seconds > 0 && registry.is_none())
                 .map(Duration::from_secs),
-            hosts: hosts.unwrap_or_else(|| vec![format!("unix://{}/ferry.sock", exec_root.display())]),
+            places,
+            tls,
+            group,
+            log_format: Format::parse(log_format.as_deref())?,
+            raw_logs: raw_logs.unwrap_or(false),
+            notes,
+            keys,
             pidfile: pidfile.unwrap_or(default_pidfile),
             log_level: level(if debug {
                 "debug"
@@ -133,7 +183,7 @@ impl Settings {
             engine: Config {
                 data_root,
                 exec_root,
-                cgroup_parent: group(cgroup_parent.as_deref().unwrap_or(CGROUP_PARENT))?,
+                cgroup_parent: cgroup(cgroup_parent.as_deref().unwrap_or(CGROUP_PARENT))?,
                 bridge: networks.bridge,
                 dns: networks.dns,
                 host_gateways: networks.host_gateways,
@@ -142,12 +192,20 @@ impl Settings {
                 debug,
                 labels,
                 registries: registries.settings(environment)?,
+                containers,
                 open_files: None,
                 registry: registry.as_ref().map(|registry| registry.root.clone()),
             },
             registry,
         })
     }
+}
+
+/// Whether systemd passes sockets to this very process (sd_listen_fds(3)).
+fn is_activated(environment: &dyn Fn(&str) -> Option<String>) -> bool {
+    let pid = environment("LISTEN_PID").and_then(|pid| pid.parse().ok());
+    let count = environment("LISTEN_FDS").and_then(|count| count.parse::<u32>().ok());
+    pid == Some(std::process::id()) && count.is_some_and(|count| count > 0)
 }
 
 /// Its directory is the engine's, unless the file says another.
@@ -170,22 +228,11 @@ fn absolute(key: &str, path: PathBuf) -> Result<PathBuf> {
 }
 
 /// A path below each hierarchy's root, without a slash at either end.
-fn group(text: &str) -> Result<String> {
+fn cgroup(text: &str) -> Result<String> {
     let group = text.trim_matches('/');
     match group.is_empty() || group.split('/').any(|part| matches!(part, "" | "." | "..")) {
         true => bail!("cgroup-parent: {text:?} is no path below the control groups' root"),
         false => Ok(group.to_owned()),
-    }
-}
-
-fn level(text: &str) -> Result<LevelFilter> {
-    match text.to_lowercase().as_str() {
-        "trace" => Ok(LevelFilter::TRACE),
-        "debug" => Ok(LevelFilter::DEBUG),
-        "info" => Ok(LevelFilter::INFO),
-        "warn" | "warning" => Ok(LevelFilter::WARN),
-        "error" | "fatal" | "panic" => Ok(LevelFilter::ERROR),
-        _ => bail!("invalid logging level: {text}"),
     }
 }
 
@@ -197,7 +244,7 @@ impl Both {
     pub fn pick<T: Debug>(&mut self, key: &str, flag: Option<T>, file: Option<T>) -> Option<T> {
         if let (Some(flag), Some(file)) = (&flag, &file) {
             self.0
-                .push(format!("{key}: (from flag: {flag:?}, from file: {file:?})"));
+                .push(format!("{key}: (from flag: {}, from file: {})", go(flag), go(file)));
         }
         flag.or(file)
     }
@@ -211,6 +258,11 @@ impl Both {
             ),
         }
     }
+}
+
+/// As Go prints it: `[a b]`, without quotes.
+fn go(value: &impl Debug) -> String {
+    format!("{value:?}").replace('"', "").replace(", ", " ")
 }
 
 #[cfg(test)]
@@ -233,7 +285,7 @@ mod tests {
     #[test]
     fn nothing_given_is_the_usual_engine() {
         let settings = settings("", "{}").unwrap();
-        assert_eq!(settings.hosts, ["unix:///run/ferry/ferry.sock"]);
+        assert_eq!(settings.places, [Place::Unix("/run/ferry/ferry.sock".into())]);
         assert_eq!(settings.pidfile, Path::new("/run/ferry.pid"));
         assert_eq!(settings.engine.data_root, Path::new("/var/lib/ferry"));
         assert_eq!(settings.engine.cgroup_parent, "ferry");
@@ -257,7 +309,7 @@ mod tests {
     #[test]
     fn another_run_directory_takes_socket_and_pid_file_along() {
         let settings = settings("--exec-root /x --data-root /y -b none --idle-exit=7", "").unwrap();
-        assert_eq!(settings.hosts, ["unix:///x/ferry.sock"]);
+        assert_eq!(settings.places, [Place::Unix("/x/ferry.sock".into())]);
         assert_eq!(settings.pidfile, Path::new("/x/ferry.pid"));
         assert!(settings.engine.bridge.is_none());
         assert_eq!(settings.idle_exit, Some(Duration::from_secs(7)));
@@ -270,7 +322,7 @@ mod tests {
             r#"{"debug":true,"mtu":1400,"labels":["a=b"]}"#,
         )
         .unwrap();
-        assert_eq!(settings.hosts.len(), 2);
+        assert_eq!(settings.places.len(), 2);
         assert!(settings.engine.debug && settings.log_level == LevelFilter::DEBUG);
         assert_eq!(settings.engine.bridge.unwrap().mtu, Some(1400));
         let message = refusal("-D", r#"{"debug":true}"#);
@@ -361,7 +413,7 @@ mod tests {
         }
         let twice = refusal("--dns 8.8.8.8", r#"{"dns":["1.1.1.1"]}"#);
         assert!(
-            twice.contains("dns: (from flag: [\"8.8.8.8\"], from file: [\"1.1.1.1\"])"),
+            twice.contains("dns: (from flag: [8.8.8.8], from file: [1.1.1.1])"),
             "{twice}"
         );
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use ferry_registry::{
     Acceptor, Auth, Backend as _, Caching, Collection, FileSystem, FileSystemOptions, Limits, Listener, Metrics,
-    Registry, control, metrics_router, router, secret, serve,
+    PROTOCOLS, Registry, control, metrics_router, router, secret, serve,
 };
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -44,7 +44,8 @@ impl Site {
             size: settings.cache_size,
             ..Caching::default()
         };
-        let tls = settings.tls.as_ref().map(Acceptor::read).transpose()?;
+        let tls = settings.tls.as_ref();
+        let tls = tls.map(|files| Acceptor::read(files, PROTOCOLS)).transpose()?;
         let listen = |address, tls| Listener::bind(address, tls).with_context(|| format!("listen on {address}"));
         let mut listeners = Vec::new();
         for address in &settings.listen {

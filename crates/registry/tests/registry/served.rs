@@ -5,7 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use ferry_registry::{
-    Acceptor, Auth, FileSystem, FileSystemOptions, Limits, Listener, Options, Registry, TlsFiles, router, serve,
+    Acceptor, Auth, FileSystem, FileSystemOptions, Limits, Listener, Options, PROTOCOLS, Registry, TlsFiles, router,
+    serve,
 };
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -36,7 +37,7 @@ impl Served {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         let runtime = builder.worker_threads(2).enable_all().build().unwrap();
         let _inside = runtime.enter();
-        let acceptor = setup.tls.map(|files| Acceptor::read(files).unwrap());
+        let acceptor = setup.tls.map(|files| Acceptor::read(files, PROTOCOLS).unwrap());
         let listener = Listener::bind(([127, 0, 0, 1], 0).into(), acceptor).unwrap();
         let address = listener.address().unwrap();
         let storage = FileSystem::open(dir.path(), setup.storage).unwrap();

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ferry_registry::{Acceptor, Limits, TlsError, TlsFiles};
+use ferry_registry::{Acceptor, Limits, PROTOCOLS, TlsError, TlsFiles};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -232,9 +232,9 @@ fn files_that_cannot_be_used_are_named() {
         },
     ];
     for files in cases {
-        let error: TlsError = Acceptor::read(&files).unwrap_err();
+        let error: TlsError = Acceptor::read(&files, PROTOCOLS).unwrap_err();
         let folder = authority.dir.path().display().to_string();
         assert!(error.to_string().contains(&folder), "{files:?}: {error}");
     }
-    assert!(Acceptor::read(&good).is_ok());
+    assert!(Acceptor::read(&good, PROTOCOLS).is_ok());
 }

@@ -6,20 +6,18 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-const BODY: &str = r#"{"errors":[{"code":"UNSUPPORTED","message":"this port speaks HTTPS: use https:// and no plain-HTTP or insecure setting"}]}"#;
 /// What such a client has sent is read to its end, for so long and so far: else the kernel would throw the answer away.
 const LINGER: Duration = Duration::from_secs(1);
 const READ_MAX: u64 = 64 << 10;
 
-/// An error, when what comes first is a letter: records of TLS begin otherwise.
-pub async fn refuse(stream: &mut TcpStream) -> io::Result<()> {
+/// An error, when what comes first is a letter: records of TLS begin otherwise. Then `answer`, a whole response that closes
+/// the connection, is sent.
+pub async fn refuse_plain(stream: &mut TcpStream, answer: &[u8]) -> io::Result<()> {
     let mut first = [0];
     if stream.peek(&mut first).await? == 0 || !first[0].is_ascii_alphabetic() {
         return Ok(());
     }
-    let head = "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close";
-    let answer = format!("{head}\r\ncontent-length: {}\r\n\r\n{BODY}", BODY.len());
-    stream.write_all(answer.as_bytes()).await?;
+    stream.write_all(answer).await?;
     stream.shutdown().await?;
     let mut rest = stream.take(READ_MAX);
     let _ = tokio::time::timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
