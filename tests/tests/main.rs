@@ -35,6 +35,7 @@ mod kills;
 mod layers;
 mod lifecycle;
 mod limits;
+mod log_drivers;
 mod logs;
 mod manifests;
 mod names;

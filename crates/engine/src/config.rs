@@ -27,6 +27,10 @@ pub struct Config {
     pub dns: Dns,
     /// What `host-gateway` stands for in `--add-host`; none: the container's own gateway. At most one of a family.
     pub host_gateways: Vec<IpAddr>,
+    /// Of containers that name none.
+    pub log_driver: String,
+    /// Of containers with that driver, where they do not say otherwise.
+    pub log_options: BTreeMap<String, String>,
     pub debug: bool,
     /// Of the daemon, for `info`.
     pub labels: Vec<String>,

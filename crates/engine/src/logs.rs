@@ -1,35 +1,39 @@
-//! Reading a container's log: Docker's json-file format, over its rotated files, from the end or since a time, and on.
+//! Reading a container's log, over its rotated files, from the end or since a time, and on.
 //!
+//! ```text
+//! seek ─▶ a spot in one file ─▶ cursor: records ─▶ wanted ones, in batches ─▶ the file after it … and at the end: wait
+//! ```
 //! A follower is woken when its directory changes (inotify), and when the container's state does.
 
+mod cursor;
+pub(crate) mod keeper;
+pub(crate) mod options;
+mod seek;
 mod watch;
 
-use std::collections::{BTreeSet, VecDeque};
-use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ferry_api::Timestamp;
-use ferry_supervise::LogFile;
-use serde::Deserialize;
+use ferry_supervise::log::{Format, Record as Said};
 use tokio::sync::watch::Receiver;
 
+use self::cursor::{Cursor, Item, Place, inode, places};
+pub use self::options::check as check_options;
 use self::watch::Watch;
-use crate::container::{Handle, Record, Snapshot};
+use crate::container::{Handle, Snapshot};
 use crate::error::{Error, Kind, Result};
 use crate::world::World;
 
-/// Per file, unless `--log-opt max-size` says otherwise.
-const MAX_SIZE: u64 = 20 * 1024 * 1024;
-/// Files altogether, unless `--log-opt max-file` says otherwise.
-const MAX_FILES: u32 = 5;
 /// How often a follower looks for more where nothing wakes it: before there is a log, and without inotify.
 const LOOK: Duration = Duration::from_millis(50);
 /// Entries that are handed out at a time.
 const BATCH: usize = 256;
+/// Records that are looked at before others get their turn.
+const TURN: usize = 4096;
 
 /// What is wanted of a log.
 #[derive(Debug, Clone, Default)]
@@ -49,7 +53,9 @@ pub struct Entry {
     pub stderr: bool,
     pub at: Timestamp,
     /// With its newline, if it is whole.
-    pub line: String,
+    pub line: Vec<u8>,
+    /// `--log-opt labels`, `env` and `tag`.
+    pub attributes: BTreeMap<String, String>,
 }
 
 /// An open log.
@@ -58,8 +64,11 @@ pub struct Logs {
     /// The container has a terminal: lines go out as they are, not framed.
     pub tty: bool,
     path: PathBuf,
+    format: Format,
     query: Query,
-    reader: Option<BufReader<File>>,
+    cursor: Option<Cursor>,
+    /// Wanted entries that are to be passed over.
+    skip: usize,
     ready: VecDeque<Entry>,
     published: Receiver<Arc<Snapshot>>,
     /// Of a follower, once it has come to the end.
@@ -67,67 +76,24 @@ pub struct Logs {
     /// The file being read has got a successor: what it holds now is all.
     rotated: bool,
     done: bool,
-    partial: String,
 }
 
-#[derive(Deserialize)]
-struct Line<'a> {
-    #[serde(default)]
-    log: String,
-    #[serde(borrow, default)]
-    stream: std::borrow::Cow<'a, str>,
-    time: Timestamp,
-}
-
-/// Where a container's log goes, and how it is rotated. `None` for `--log-driver none`.
-pub(crate) fn file_of(record: &Record, world: &World) -> Result<Option<LogFile>> {
-    let config = &record.host_config.log_config;
-    if config.r#type == "none" {
-        return Ok(None);
+impl Query {
+    fn wants(&self, said: &Said) -> bool {
+        let stream = if said.stderr { self.stderr } else { self.stdout };
+        stream && self.since.is_none_or(|since| Timestamp(said.at) >= since) && !self.is_over(said)
     }
-    let option = |key: &str| config.config.as_ref().and_then(|options| options.get(key));
-    let max_size = match option("max-size").map(String::as_str) {
-        None => MAX_SIZE,
-        Some("-1") => 0,
-        Some(text) => ferry_kit::units::ram_in_bytes(text)
-            .ok()
-            .and_then(|size| u64::try_from(size).ok())
-            .filter(|size| *size > 0)
-            .ok_or_else(|| Error::invalid(format!("invalid value for max-size: {text:?}")))?,
-    };
-    let max_files = match option("max-file") {
-        None => MAX_FILES,
-        Some(text) => text
-            .parse()
-            .ok()
-            .filter(|files| *files > 0)
-            .ok_or_else(|| Error::invalid(format!("invalid value for max-file: {text:?}")))?,
-    };
-    Ok(Some(LogFile {
-        path: path_of(record, world),
-        max_size,
-        max_files,
-    }))
+
+    fn is_over(&self, said: &Said) -> bool {
+        self.until.is_some_and(|until| Timestamp(said.at) > until)
+    }
 }
 
-pub(crate) fn path_of(record: &Record, world: &World) -> PathBuf {
-    world
-        .container_dir(&record.id)
-        .join("log")
-        .join(format!("{}-json.log", record.id))
-}
-
-/// What a log is called after so many rotations: `x.log`, `x.log.1`, …
-fn numbered(path: &Path, number: u32) -> PathBuf {
+#[cfg(test)]
+fn numbered(path: &std::path::Path, number: u32) -> PathBuf {
     let mut name = path.to_owned().into_os_string();
-    if number > 0 {
-        name.push(format!(".{number}"));
-    }
+    name.push(format!(".{number}"));
     name.into()
-}
-
-fn inode(path: &Path) -> Option<u64> {
-    std::fs::metadata(path).ok().map(|metadata| metadata.ino())
 }
 
 impl Logs {
@@ -137,93 +103,31 @@ impl Logs {
         }
         let snapshot = handle.snapshot();
         let record = &snapshot.record;
-        if record.host_config.log_config.r#type == "none" {
+        let Some(file) = options::of(record, world)?.and_then(|logging| logging.file) else {
             return Err(Error::new(
                 Kind::Unsupported,
                 "configured logging driver does not support reading",
             ));
-        }
-        let (path, tty) = (path_of(record, world), record.config.tty);
-        let published = handle.watch();
-        let logs = tokio::task::spawn_blocking(move || Self::start(path, tty, query, published)).await;
+        };
+        let (tty, published) = (record.config.tty, handle.watch());
+        let (path, format, wanted) = (file.path.clone(), file.format, query.clone());
+        let found = tokio::task::spawn_blocking(move || seek::spot(&path, format, &wanted)).await;
         let failed = |error: &(dyn std::error::Error + 'static)| Error::internal("read the container's log", error);
-        logs.map_err(|error| failed(&error))?.map_err(|error| failed(&error))
-    }
-
-    fn start(path: PathBuf, tty: bool, query: Query, published: Receiver<Arc<Snapshot>>) -> io::Result<Self> {
-        let mut logs = Self {
+        let found = found.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+        let (cursor, skip) = found.map_or((None, 0), |spot| (Some(spot.cursor), spot.skip));
+        Ok(Self {
             tty,
-            path,
+            path: file.path,
+            format,
             query,
-            reader: None,
+            cursor,
+            skip,
             ready: VecDeque::new(),
             published,
             watch: None,
             rotated: false,
             done: false,
-            partial: String::new(),
-        };
-        if let Some(tail) = logs.query.tail {
-            logs.seek_tail(tail)?;
-        }
-        Ok(logs)
-    }
-
-    /// Positions the reader so that about `tail` lines follow: blocks are read from the end, newest file first.
-    fn seek_tail(&mut self, tail: usize) -> io::Result<()> {
-        let mut seen = BTreeSet::new();
-        let mut wanted: VecDeque<Entry> = VecDeque::new();
-        let mut newest = None;
-        for number in 0.. {
-            let mut file = match File::open(numbered(&self.path, number)) {
-                Ok(file) => file,
-                Err(error) if error.kind() == io::ErrorKind::NotFound && number == 0 => continue,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-                Err(error) => return Err(error),
-            };
-            // Seen under the name it had before a rotation.
-            if !seen.insert(file.metadata()?.ino()) {
-                continue;
-            }
-            let end = file.seek(SeekFrom::End(0))?;
-            let mut block = 64 * 1024_u64;
-            let entries = loop {
-                let from = end.saturating_sub(block);
-                file.seek(SeekFrom::Start(from))?;
-                let mut bytes = Vec::new();
-                (&file).take(end - from).read_to_end(&mut bytes)?;
-                let entries = self.parse_block(&bytes, from > 0);
-                if from == 0 || entries.len() + wanted.len() >= tail {
-                    break entries;
-                }
-                block *= 4;
-            };
-            for entry in entries.into_iter().rev() {
-                if wanted.len() == tail {
-                    break;
-                }
-                wanted.push_front(entry);
-            }
-            if newest.is_none() {
-                file.seek(SeekFrom::Start(end))?;
-                newest = Some(BufReader::new(file));
-            }
-            if wanted.len() == tail {
-                break;
-            }
-        }
-        self.ready = wanted;
-        self.reader = newest;
-        Ok(())
-    }
-
-    fn parse_block(&self, bytes: &[u8], skip_first: bool) -> Vec<Entry> {
-        let text = String::from_utf8_lossy(bytes);
-        text.split_inclusive('\n')
-            .skip(usize::from(skip_first))
-            .filter(|line| line.ends_with('\n'))
-            .filter_map(|line| self.entry(line))
-            .collect()
+        })
     }
 
     /// The next entries; `None` at the end. Cancel-safe between batches.
@@ -236,13 +140,22 @@ impl Logs {
                 return Ok(None);
             }
             // Looked at before reading: what it wrote last is then read below.
-            let over = !self.query.follow || !self.may_write();
+            let over = !self.query.follow || !self.may_write() || self.is_late();
             let read = self.read_batch()?;
-            if read || !self.ready.is_empty() {
+            if !self.ready.is_empty() {
+                continue;
+            }
+            if read {
+                tokio::task::yield_now().await;
                 continue;
             }
             if over {
                 self.done = true;
+                if !self.may_write()
+                    && let Some(Item::Damage(text)) = self.cursor.as_mut().and_then(Cursor::rest)
+                {
+                    self.tell(text);
+                }
                 continue;
             }
             if self.watch.is_none() {
@@ -263,6 +176,11 @@ impl Logs {
         !snapshot.removed && (status.is_live() || status == crate::container::Status::Restarting)
     }
 
+    /// Whether nothing that is wanted can come any more.
+    fn is_late(&self) -> bool {
+        self.query.until.is_some_and(|until| until.0 < jiff::Timestamp::now())
+    }
+
     async fn wait_for_more(&mut self) {
         let mut published = self.published.clone();
         published.mark_unchanged();
@@ -272,94 +190,123 @@ impl Logs {
                 None => tokio::time::sleep(LOOK).await,
             }
         };
+        let until = self
+            .query
+            .until
+            .map(|until| until.0.duration_since(jiff::Timestamp::now()));
+        let late = async {
+            match until.map(Duration::try_from) {
+                None => std::future::pending().await,
+                Some(left) => tokio::time::sleep(left.unwrap_or_default() + LOOK).await,
+            }
+        };
         tokio::select! {
             _ = published.changed() => {}
             () = grown => {}
+            () = late => {}
         }
     }
 
     /// Reads what is there, up to a batch; false if there was nothing.
     fn read_batch(&mut self) -> io::Result<bool> {
         let mut any = false;
-        while self.ready.len() < BATCH {
-            if self.reader.is_none() {
-                let exists = |number: &u32| numbered(&self.path, *number).exists();
-                let oldest = (1..).take_while(exists).last().unwrap_or(0);
-                match File::open(numbered(&self.path, oldest)) {
-                    Ok(file) => self.reader = Some(BufReader::new(file)),
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(any),
+        for _ in 0..TURN {
+            if self.ready.len() >= BATCH || self.done {
+                break;
+            }
+            let Some(cursor) = &mut self.cursor else {
+                let Some(oldest) = places(&self.path).into_iter().next() else {
+                    return Ok(any);
+                };
+                match Cursor::open(&oldest, self.format, 0) {
+                    Ok(cursor) => self.cursor = Some(cursor),
+                    // Deleted or compressed at this moment.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                     Err(error) => return Err(error),
                 }
-            }
-            let Some(reader) = &mut self.reader else { break };
-            let length = reader
-                .read_line(&mut self.partial)
-                .or_else(|error| match error.kind() {
-                    // A line that is no UTF-8 was not written by a shim; it is passed over.
-                    io::ErrorKind::InvalidData => Ok(1),
-                    _ => Err(error),
-                })?;
-            if length > 0 {
                 any = true;
-                if self.partial.ends_with('\n') {
-                    let line = std::mem::take(&mut self.partial);
-                    self.ready.extend(self.entry(&line));
-                    self.partial = line;
-                    self.partial.clear();
-                }
                 continue;
-            }
-            if !self.next_file()? {
-                break;
+            };
+            match cursor.next()? {
+                Item::Record(said) => {
+                    // Times ascend: what follows is later still.
+                    self.done |= self.query.is_over(&said);
+                    self.take(said);
+                }
+                Item::Damage(text) => self.tell(text),
+                Item::End if self.next_file()? => {}
+                Item::End => return Ok(any),
             }
             any = true;
         }
         Ok(any)
     }
 
+    fn take(&mut self, said: Said) {
+        if !self.query.wants(&said) {
+            return;
+        }
+        if self.skip > 0 {
+            self.skip -= 1;
+            return;
+        }
+        self.ready.push_back(Entry {
+            stderr: said.stderr,
+            at: Timestamp(said.at),
+            line: said.line,
+            attributes: said.attributes,
+        });
+    }
+
+    /// Something of the engine's, among what the container said.
+    fn tell(&mut self, text: String) {
+        self.ready.push_back(Entry {
+            stderr: true,
+            at: Timestamp(jiff::Timestamp::now()),
+            line: text.into_bytes(),
+            attributes: BTreeMap::new(),
+        });
+    }
+
     /// At the end of a file: on to the one that came after it, if there is one.
     fn next_file(&mut self) -> io::Result<bool> {
-        let Some(reader) = &self.reader else { return Ok(false) };
-        let open = reader.get_ref().metadata()?.ino();
-        if inode(&self.path).is_none_or(|named| named == open) {
+        let Some(cursor) = &self.cursor else { return Ok(false) };
+        let open = cursor.ino;
+        let named = Place {
+            path: self.path.clone(),
+            compressed: false,
+        };
+        let current = inode(&named);
+        if current == Some(open) {
             return Ok(false);
         }
         if !std::mem::replace(&mut self.rotated, true) {
             // What was written between the read that found nothing and the rotation.
             return Ok(true);
         }
-        let mut numbers = (1..).map_while(|number| Some((number, inode(&numbered(&self.path, number))?)));
-        // Deleted already: what is the oldest now comes next.
-        self.reader = match numbers.find(|(_, named)| *named == open) {
-            Some((number, _)) => {
-                let next = File::open(numbered(&self.path, number - 1));
-                let stayed = inode(&numbered(&self.path, number)) == Some(open);
-                match next {
-                    Ok(file) if stayed => Some(BufReader::new(file)),
-                    // It is being rotated right now, so more is to come.
-                    Ok(_) => return Ok(true),
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-                    Err(error) => return Err(error),
-                }
-            }
-            None => None,
+        let places = places(&self.path);
+        // The newest of that inode: an older one's may be in use again.
+        let here = places.iter().rposition(|place| inode(place) == Some(open));
+        let next = match here {
+            Some(here) => match places.get(here + 1) {
+                Some(next) => Some(next),
+                // It is being rotated right now, so more is to come.
+                None => return Ok(false),
+            },
+            // Deleted already: what is the oldest now comes next.
+            None => places.first(),
+        };
+        let opened = next.map(|next| Cursor::open(next, self.format, 0)).transpose();
+        let rest = self.cursor.as_mut().and_then(Cursor::rest);
+        self.cursor = match opened {
+            Ok(cursor) => cursor,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+            Err(error) => return Err(error),
         };
         self.rotated = false;
-        self.partial.clear();
+        if let Some(Item::Damage(text)) = rest {
+            self.tell(text);
+        }
         Ok(true)
-    }
-
-    /// The entry of one line, if it is wanted.
-    fn entry(&self, line: &str) -> Option<Entry> {
-        let line: Line<'_> = serde_json::from_str(line).ok()?;
-        let stderr = line.stream == "stderr";
-        let wanted = if stderr { self.query.stderr } else { self.query.stdout };
-        let early = self.query.since.is_some_and(|since| line.time < since);
-        let late = self.query.until.is_some_and(|until| line.time > until);
-        (wanted && !early && !late).then_some(Entry {
-            stderr,
-            at: line.time,
-            line: line.log,
-        })
     }
 }

@@ -121,6 +121,7 @@ impl Engine {
         });
         world.reconcile().await?;
         world.tasks.spawn(Sampler::tend(Arc::clone(&world)));
+        world.tasks.spawn(crate::logs::keeper::tend(Arc::clone(&world)));
         Ok(Self {
             containers: Containers::new(Arc::clone(&world)),
             images: Images::new(Arc::clone(&world)),

@@ -10,6 +10,7 @@ use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
 use crate::health::HealthCheck;
+use crate::logging::Logging;
 use crate::wire::AttachRequest;
 
 /// Everything about one run of a container. Descriptors travel beside it.
@@ -30,7 +31,7 @@ pub struct Launch {
     pub cgroup: String,
     pub resources: LinuxResources,
     pub stdin: Stdin,
-    pub log: Option<LogFile>,
+    pub log: Option<Logging>,
     pub network: Network,
     /// Clients that see the container from its first byte. Their connections come after the network namespace.
     #[serde(default)]
@@ -111,16 +112,6 @@ pub enum Stdin {
     Open,
     /// Closed when the first attached client's input ends.
     Once,
-}
-
-/// Docker's json-file log, rotated.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LogFile {
-    pub path: PathBuf,
-    /// Bytes a file; 0 for no limit.
-    pub max_size: u64,
-    /// Files altogether, at least 1.
-    pub max_files: u32,
 }
 
 /// Where the container's network namespace comes from.

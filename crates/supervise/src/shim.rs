@@ -170,6 +170,8 @@ enum Source {
     Resolver(Ready),
     Relays,
     Health,
+    /// A server of logs takes more.
+    Log,
 }
 
 impl Shim {
@@ -202,7 +204,9 @@ impl Shim {
             relays => Some(start_relays(relays).map_err(|error| Failure::new(Kind::Setup, error))?),
         };
         let log = match &launch.log {
-            Some(spec) => Some(Log::open(spec.clone()).map_err(|error| setup("open the container's log", error))?),
+            Some(logging) => {
+                Some(Log::open(logging).map_err(|error| setup("failed to initialize logging driver", error))?)
+            }
             None => None,
         };
         let (cgroup, warnings) = launch.hierarchy.create(&launch.cgroup, &launch.resources)?;
@@ -315,7 +319,7 @@ impl Shim {
         if let Some(oom) = &self.oom {
             add(Source::Oom, oom.as_fd(), PollFlags::IN);
         }
-        let mut held = false;
+        let (mut held, mut again) = (false, false);
         for (index, process) in self.processes.iter().enumerate() {
             let streams = &process.streams;
             if process.exit.is_none() {
@@ -328,6 +332,12 @@ impl Shim {
             }
             if let (Some(stdin), false) = (&streams.stdin, streams.input.is_empty()) {
                 add(Source::Input(index), stdin.as_fd(), PollFlags::OUT);
+            }
+            for waits in streams.log.iter().flat_map(Log::waits) {
+                match waits {
+                    Some(server) => add(Source::Log, server, PollFlags::OUT),
+                    None => again = true,
+                }
             }
             for (number, client) in streams.clients.iter().enumerate() {
                 let mut flags = PollFlags::empty();
@@ -347,6 +357,9 @@ impl Shim {
             .iter()
             .any(|process| process.exit.is_some())
             .then_some(Duration::from_secs(1));
+        if again {
+            timeout = Some(log::AGAIN);
+        }
         if held {
             timeout = Some(client::LOOK);
         }
@@ -401,6 +414,8 @@ impl Shim {
                     relays.handle(buffer);
                 }
             }
+            // Its loop does it.
+            Source::Log => {}
             Source::Health => self.hear_probe(&mut buffer[..CHUNK]),
         }
     }

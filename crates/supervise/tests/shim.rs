@@ -16,7 +16,7 @@ use ferry_network::namespace::{self, Namespace};
 use ferry_network::resolver;
 use ferry_runtime::Plan;
 use ferry_runtime::plan::{Namespaces, Process};
-use ferry_supervise::{Event, Launch, LogFile, Network, Resolver, Rootfs, Shim, Stdin, Supervisor, Task};
+use ferry_supervise::{Event, Launch, LogFile, Logging, Network, Resolver, Rootfs, Shim, Stdin, Supervisor, Task};
 use hickory_proto::rr::RecordType;
 use tokio::sync::mpsc;
 use world::{World, addresses, ask, server, upstream};
@@ -169,10 +169,13 @@ impl Container {
             cgroup: format!("ferry-names-{}-{name}", std::process::id()),
             resources: serde_json::from_str("{}").unwrap(),
             stdin: Stdin::Closed,
-            log: Some(LogFile {
-                path: directory.join("log"),
-                max_size: 0,
-                max_files: 1,
+            log: Some(Logging {
+                file: Some(LogFile {
+                    path: directory.join("log"),
+                    max_files: 1,
+                    ..LogFile::default()
+                }),
+                syslog: None,
             }),
             network: Network::Given,
             clients: Vec::new(),

@@ -118,7 +118,7 @@ pub(super) async fn create(
     // Whatever of the record cannot be started is refused now, while the user is looking.
     plan::check(&record, world)?;
     crate::seccomp::filter(&record, world)?;
-    crate::logs::file_of(&record, world)?;
+    crate::logs::options::of(&record, world)?;
     let given: Vec<String> = crate::volumes::names(&record)
         .filter(|name| !volumes.iter().any(|made| made.name == *name))
         .map(str::to_owned)
@@ -309,7 +309,7 @@ fn defaults(host: &mut HostConfig, world: &World) {
     if host.network_mode.is_empty() || host.network_mode == mode::DEFAULT {
         mode::BRIDGE.clone_into(&mut host.network_mode);
     }
-    set(&mut host.log_config.r#type, "json-file");
+    set(&mut host.log_config.r#type, &world.config.log_driver);
     let live = world.live.get();
     let given = &live.containers;
     set(&mut host.ipc_mode, &given.ipc);
@@ -330,7 +330,12 @@ fn defaults(host: &mut HostConfig, world: &World) {
     if given.own_users && host.userns_mode.is_empty() && !shares_the_host(host) {
         "auto".clone_into(&mut host.userns_mode);
     }
-    host.log_config.config.get_or_insert_default();
+    let options = host.log_config.config.get_or_insert_default();
+    if host.log_config.r#type == world.config.log_driver {
+        for (key, value) in &world.config.log_options {
+            options.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+    }
     if !host.privileged {
         let strings = |paths: &[&str]| Some(paths.iter().map(|&path| path.to_owned()).collect());
         let unconfined = host

@@ -42,10 +42,7 @@ pub(super) async fn inspect(world: &Arc<World>, snapshot: &Snapshot, size: bool)
         resolv_conf_path: file("resolv.conf"),
         hostname_path: file("hostname"),
         hosts_path: file("hosts"),
-        log_path: match record.host_config.log_config.r#type.as_str() {
-            "none" => String::new(),
-            _ => crate::logs::path_of(record, world).to_string_lossy().into_owned(),
-        },
+        log_path: crate::logs::options::shown_path(record, world),
         name: format!("/{}", record.name),
         restart_count: i64::from(record.run.restarts),
         driver: DRIVER.to_owned(),

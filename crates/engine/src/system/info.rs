@@ -65,7 +65,7 @@ pub(super) fn info(world: &World) -> Info {
         oom_kill_disable: world.hierarchy.version() == 1,
         n_goroutines: count(world.tasks.len()),
         system_time: Timestamp(jiff::Timestamp::now()),
-        logging_driver: "json-file".to_owned(),
+        logging_driver: world.config.log_driver.clone(),
         cgroup_driver: "cgroupfs".to_owned(),
         cgroup_version: world.hierarchy.version().to_string(),
         kernel_version: world.host.kernel_release.clone(),
@@ -168,7 +168,7 @@ fn plugins() -> Plugins {
     Plugins {
         volume: list(&["local"]),
         network: list(&["bridge", "host", "null"]),
-        log: list(&["json-file", "local", "none"]),
+        log: list(&crate::logs::options::DRIVERS),
         ..Plugins::default()
     }
 }

@@ -46,6 +46,12 @@ pub struct Flags {
     /// Logs without ANSI coloring
     #[arg(long)]
     pub raw_logs: bool,
+    /// Default driver for container logs [default: json-file]
+    #[arg(long, value_name = "string")]
+    pub log_driver: Option<String>,
+    /// Default log driver options for containers
+    #[arg(long = "log-opt", value_name = "key=value")]
+    pub log_options: Vec<String>,
     /// Set parent cgroup for all containers [default: ferry]
     #[arg(long, value_name = "string")]
     pub cgroup_parent: Option<String>,

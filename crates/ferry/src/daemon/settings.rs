@@ -1,5 +1,6 @@
 //! What flags and file together mean.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,6 +24,7 @@ const CONFIG_FILE: &str = "/etc/ferry/daemon.json";
 const DATA_ROOT: &str = "/var/lib/ferry";
 const EXEC_ROOT: &str = "/run/ferry";
 const PIDFILE: &str = "/run/ferry.pid";
+const LOG_DRIVER: &str = "json-file";
 const CGROUP_PARENT: &str = "ferry";
 /// Of an engine that was started on demand.
 const IDLE_EXIT: u64 = 300;
@@ -86,6 +88,11 @@ impl Settings {
             .pick("debug", flags.debug.then_some(true), file.debug)
             .unwrap_or(false);
         let log_level = both.pick("log-level", flags.log_level, file.log_level);
+        let log_driver = both.pick("log-driver", flags.log_driver, file.log_driver);
+        let given = file
+            .log_opts
+            .map(|map| map.into_iter().map(|(key, value)| format!("{key}={value}")).collect());
+        let log_options = both.pick("log-opts", list(flags.log_options), given);
         let labels = both.pick("labels", list(flags.labels), file.labels).unwrap_or_default();
         let cgroup_parent = both.pick("cgroup-parent", flags.cgroup_parent, file.cgroup_parent);
         let idle_exit = both.pick("idle-exit", flags.idle_exit.flatten(), file.idle_exit);
@@ -127,12 +134,10 @@ impl Settings {
         }
         both.check()?;
 
-        if let Some(driver) = file.log_driver.filter(|driver| driver != "json-file") {
-            bail!("log-driver: {driver:?} is not there yet: json-file is what there is");
-        }
-        if file.log_opts.is_some_and(|options| !options.is_empty()) {
-            bail!("log-opts: defaults for all containers are not there yet: use --log-opt with run and create");
-        }
+        let log_driver = log_driver.unwrap_or_else(|| LOG_DRIVER.to_owned());
+        let log_options = options(log_options.unwrap_or_default())?;
+        ferry_engine::logs::check_options(&log_driver, &log_options)
+            .map_err(|error| anyhow::anyhow!("failed to set log opts: {}", error.message))?;
         if let Some(label) = labels.iter().find(|label| !label.contains('=')) {
             bail!("bad attribute format: {label}");
         }
@@ -189,6 +194,8 @@ impl Settings {
                 host_gateways: networks.host_gateways,
                 pools: networks.pools,
                 network_options: networks.options,
+                log_driver,
+                log_options,
                 debug,
                 labels,
                 registries: registries.settings(environment)?,
@@ -234,6 +241,15 @@ fn cgroup(text: &str) -> Result<String> {
         true => bail!("cgroup-parent: {text:?} is no path below the control groups' root"),
         false => Ok(group.to_owned()),
     }
+}
+
+/// `key=value` pairs.
+fn options(list: Vec<String>) -> Result<BTreeMap<String, String>> {
+    let pair = |text: String| match text.split_once('=') {
+        Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
+        None => bail!("invalid key/value pair format in log-opts: {text:?}"),
+    };
+    list.into_iter().map(pair).collect()
 }
 
 /// Collects what is given twice.
@@ -421,7 +437,8 @@ mod tests {
     #[test]
     fn what_is_not_known_is_named() {
         assert!(refusal("", r#"{"no-such":1}"#).contains("no-such"));
-        assert!(refusal("", r#"{"log-opts":{"max-size":"1m"}}"#).contains("log-opts"));
+        assert!(refusal("", r#"{"log-opts":{"max-sizes":"1m"}}"#).contains("unknown log opt 'max-sizes'"));
+        assert!(refusal("--log-driver fluentd", "").contains("not there yet"));
         assert!(refusal("-l loud", "").contains("loud"));
         assert!(refusal("--label x", "").contains("bad attribute format: x"));
         for line in [

@@ -18,7 +18,7 @@ use crate::query::{Query, Version};
 pub struct Look {
     pub tty: bool,
     pub timestamps: bool,
-    /// Attributes before each line. Ferry keeps none: a blank is what is left of them.
+    /// Attributes before each line; without any, a blank is what is left of them.
     pub details: bool,
 }
 
@@ -66,25 +66,32 @@ pub async fn logs(
 pub fn encode(entries: &[Entry], look: &Look) -> Vec<u8> {
     let mut bytes = Vec::new();
     for entry in entries {
-        let mut line = String::new();
+        let mut line = Vec::with_capacity(entry.line.len());
         if look.timestamps {
-            line = format!("{} ", entry.at.0.strftime("%Y-%m-%dT%H:%M:%S.%9fZ"));
+            line = format!("{} ", entry.at.0.strftime("%Y-%m-%dT%H:%M:%S.%9fZ")).into_bytes();
         }
         if look.details {
-            line.push(' ');
+            line.extend_from_slice(details(entry).as_bytes());
+            line.push(b' ');
         }
-        line.push_str(&entry.line);
+        line.extend_from_slice(&entry.line);
         let stream = if entry.stderr { Stream::Stderr } else { Stream::Stdout };
         match look.tty {
-            true => bytes.extend_from_slice(line.as_bytes()),
-            false => Frame {
-                stream,
-                payload: line.as_bytes(),
-            }
-            .encode(&mut bytes),
+            true => bytes.extend_from_slice(&line),
+            false => Frame { stream, payload: &line }.encode(&mut bytes),
         }
     }
     bytes
+}
+
+/// `key=value` pairs, escaped as in a query.
+fn details(entry: &Entry) -> String {
+    let escaped = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+    let pairs = entry.attributes.iter();
+    let pairs: Vec<_> = pairs
+        .map(|(key, value)| format!("{}={}", escaped(key), escaped(value)))
+        .collect();
+    pairs.join(",")
 }
 
 #[cfg(test)]
@@ -96,7 +103,8 @@ mod tests {
         Entry {
             stderr,
             at,
-            line: line.to_owned(),
+            line: line.as_bytes().to_owned(),
+            attributes: std::collections::BTreeMap::new(),
         }
     }
 

@@ -111,9 +111,9 @@ impl Streams {
         Ok(streams)
     }
 
-    /// Whether a client is behind, so that output has to wait.
+    /// Whether a client is behind, or a server of logs, so that output has to wait.
     pub fn is_blocked(&self) -> bool {
-        self.clients.iter().any(Client::is_behind)
+        self.clients.iter().any(Client::is_behind) || self.log.as_ref().is_some_and(Log::is_full)
     }
 
     /// Whether clients may send more input.
@@ -216,6 +216,9 @@ impl Streams {
 
     /// Sends what was held back, and forgets clients that are gone.
     pub fn sweep(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
         for client in self.clients.iter_mut().filter(|client| client.is_held()) {
             client.flush();
         }

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferry_supervise::{Attach, Health, Launch, LogFile, Network, Resolver, Stdin, Task};
+use ferry_supervise::{Attach, Health, Launch, Logging, Network, Resolver, Stdin, Task};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
@@ -136,7 +136,7 @@ impl Actor {
                 (true, false) => Stdin::Open,
                 (true, true) => Stdin::Once,
             },
-            log: self.log_file()?,
+            log: self.logging()?,
             network,
             clients: Vec::new(),
             resolver: None,
@@ -231,8 +231,8 @@ impl Actor {
         Ok(())
     }
 
-    fn log_file(&self) -> Result<Option<LogFile>> {
-        crate::logs::file_of(&self.record, &self.world)
+    fn logging(&self) -> Result<Option<Logging>> {
+        crate::logs::options::of(&self.record, &self.world)
     }
 
     /// The settings of the container's resolver, written, with the sockets it answers at.

@@ -1,0 +1,191 @@
+//! Logging drivers, their options, rotation, and what is left of a log when something went wrong.
+
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+
+use ferry_testkit::images::BUSYBOX;
+use ferry_testkit::{TestDaemon, wait_until};
+
+/// The files of the container's log.
+fn files(daemon: &TestDaemon, container: &str) -> Vec<PathBuf> {
+    let dir = daemon
+        .data_root()
+        .join("containers")
+        .join(daemon.field(container, "/Id"))
+        .join("log");
+    let entries = std::fs::read_dir(dir).unwrap();
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+fn run(daemon: &TestDaemon, name: &str, options: &[&str], script: &str) {
+    let args = ["run", "--name", name].into_iter().chain(options.iter().copied());
+    daemon.cli(args.chain([BUSYBOX, "sh", "-c", script])).ok();
+}
+
+#[test]
+fn the_daemons_driver_and_options_are_every_containers() {
+    let daemon = TestDaemon::builder()
+        .arg("--log-driver=local")
+        .arg("--log-opt=max-size=50k")
+        .arg("--log-opt=max-file=3")
+        .start();
+    daemon.busybox();
+    run(&daemon, "c1", &["--log-opt", "max-file=4"], "seq 1 30000");
+    let config = daemon
+        .cli(["inspect", "-f", "{{json .HostConfig.LogConfig}}", "c1"])
+        .ok();
+    assert_eq!(config, r#"{"Type":"local","Config":{"max-file":"4","max-size":"50k"}}"#);
+    assert_eq!(daemon.cli(["info", "-f", "{{.LoggingDriver}}"]).ok(), "local");
+    assert_eq!(daemon.cli(["inspect", "-f", "{{.LogPath}}", "c1"]).ok(), "");
+    let log = daemon.cli(["logs", "c1"]).ok();
+    let numbers: Vec<u32> = log.lines().map(|line| line.parse().unwrap()).collect();
+    assert_eq!(numbers.last(), Some(&30_000));
+    assert!(numbers[0] > 1 && numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]));
+    assert_eq!(daemon.cli(["logs", "--tail", "2", "c1"]).ok(), "29999\n30000");
+    // The engine compresses what was rotated, and nothing changes for who reads.
+    wait_until("rotated files are compressed", || {
+        let rotated = files(&daemon, "c1");
+        rotated.len() == 4
+            && rotated
+                .iter()
+                .filter(|path| path.extension().is_some_and(|end| end == "gz"))
+                .count()
+                == 3
+    });
+    assert_eq!(daemon.cli(["logs", "c1"]).ok(), log);
+    // Options of another driver are not the default's.
+    run(&daemon, "c2", &["--log-driver", "json-file"], "echo hi");
+    let config = daemon
+        .cli(["inspect", "-f", "{{json .HostConfig.LogConfig}}", "c2"])
+        .ok();
+    assert_eq!(config, r#"{"Type":"json-file","Config":{}}"#);
+}
+
+#[test]
+fn attributes_are_written_and_shown_with_details() {
+    let daemon = TestDaemon::start();
+    daemon.busybox();
+    let options = "-e A=1 -e B=2 --label x=y --log-opt env=A --log-opt labels=x --log-opt tag={{.Name}}/{{.ImageName}}";
+    let options: Vec<&str> = options.split(' ').collect();
+    run(&daemon, "c1", &options, "echo hi");
+    let text = std::fs::read_to_string(daemon.field("c1", "/LogPath")).unwrap();
+    let attributes = format!(r#""attrs":{{"A":"1","tag":"c1/{BUSYBOX}","x":"y"}},"time""#);
+    assert!(text.contains(&attributes), "{text}");
+    let shown = daemon.cli(["logs", "--details", "c1"]).ok();
+    assert!(
+        shown.starts_with("A=1,tag=c1%2F") && shown.ends_with(",x=y hi"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn syslog_gets_lines_that_logs_shows_too() {
+    let daemon = TestDaemon::start();
+    daemon.busybox();
+    let socket = daemon.dir().join("syslog");
+    let server = UnixDatagram::bind(&socket).unwrap();
+    let address = format!("syslog-address=unixgram://{}", socket.display());
+    let options = [
+        "--log-driver",
+        "syslog",
+        "--log-opt",
+        &address,
+        "--log-opt",
+        "tag={{.Name}}",
+        "--log-opt",
+        "syslog-format=rfc5424",
+    ];
+    run(&daemon, "c1", &options, "echo out; sleep 0.1; echo err >&2");
+    let mut buffer = [0; 1024];
+    let mut messages = [(); 2].map(|()| {
+        let count = server.recv(&mut buffer).unwrap();
+        String::from_utf8(buffer[..count].to_vec()).unwrap()
+    });
+    messages.sort();
+    assert!(
+        messages[0].starts_with("<27>1 ") && messages[0].ends_with(" c1 - err\n"),
+        "{messages:?}"
+    );
+    assert!(
+        messages[1].starts_with("<30>1 ") && messages[1].ends_with(" c1 - out\n"),
+        "{messages:?}"
+    );
+    assert_eq!(daemon.cli(["logs", "c1"]).ok(), "out");
+    let refused = daemon.cli([
+        "run",
+        "--log-driver",
+        "syslog",
+        "--log-opt",
+        "syslog-address=tcp://127.0.0.1:9",
+        BUSYBOX,
+        "true",
+    ]);
+    assert!(
+        refused.stderr.contains("failed to initialize logging driver"),
+        "{}",
+        refused.stderr
+    );
+}
+
+#[test]
+fn no_line_of_a_short_life_is_lost() {
+    let daemon = TestDaemon::start();
+    daemon.busybox();
+    for round in 0..40 {
+        let (name, driver) = (format!("c{round}"), ["json-file", "local"][round % 2]);
+        let script = "seq 1 2000; echo last; printf end";
+        daemon
+            .cli([
+                "run",
+                "-d",
+                "--name",
+                &name,
+                "--log-driver",
+                driver,
+                BUSYBOX,
+                "sh",
+                "-c",
+                script,
+            ])
+            .ok();
+    }
+    for round in 0..40 {
+        let name = format!("c{round}");
+        daemon.cli(["wait", &name]).ok();
+        let log = daemon.cli(["logs", &name]).ok();
+        assert!(
+            log.lines().count() == 2002 && log.ends_with("2000\nlast\nend"),
+            "{name}: {log}"
+        );
+    }
+}
+
+#[test]
+fn of_a_damaged_log_the_rest_is_shown_and_the_damage_said() {
+    let daemon = TestDaemon::start();
+    daemon.busybox();
+    for driver in ["json-file", "local"] {
+        let name = driver.replace('-', "");
+        run(&daemon, &name, &["--log-driver", driver], "seq 1 20000");
+        let path = files(&daemon, &name).remove(0);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[1000..1200].fill(0xee);
+        bytes.truncate(bytes.len() - 3);
+        std::fs::write(&path, &bytes).unwrap();
+        let output = daemon.cli(["logs", &name]);
+        assert_eq!(output.code, 0);
+        assert!(
+            output.stdout.starts_with("1\n2\n") && output.stdout.ends_with("19999\n"),
+            "{driver}"
+        );
+        assert!(
+            output.stderr.contains("cannot be read: it is damaged"),
+            "{}",
+            output.stderr
+        );
+        assert!(output.stderr.contains("it ends in the middle"), "{}", output.stderr);
+        // Another run goes on with lines that can be read.
+        daemon.cli(["start", "-a", &name]).ok();
+        assert!(daemon.cli(["logs", "--tail", "1", &name]).ok() == "20000");
+    }
+}
