@@ -88,7 +88,7 @@ fn one(daemon: &TestDaemon, number: u64) {
     assert!(rest.is_empty(), "{number}: {rest:?}");
     let text = format!("{number}\n");
     assert_eq!(streams[1], text, "{number}");
-    let twice = number % 7 != 0 && number % 11 == 0;
+    let twice = !number.is_multiple_of(7) && number.is_multiple_of(11);
     assert_eq!(streams[2], if twice { text } else { String::new() }, "{number}");
     let (_, ended) = daemon.api("GET", &format!("/exec/{id}/json"), None);
     assert_eq!(

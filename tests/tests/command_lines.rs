@@ -135,7 +135,7 @@ fn compare(name: &str) -> usize {
         let code = |text: &str| text.lines().next().map(str::to_owned);
         match reason.take() {
             Some(reason) if docker == ferry => {
-                wrong.push(format!("`{line}` is docker's by now, no longer: {reason}\n"))
+                wrong.push(format!("`{line}` is docker's by now, no longer: {reason}\n"));
             }
             Some(_) if code(&docker) == code(&ferry) => {}
             None if docker == ferry => {}

@@ -170,7 +170,7 @@ fn a_reload_takes_what_it_can_and_names_the_rest() {
         &[],
         "df -k /dev/shm | tail -1 | awk '{print $2}'; ulimit -c; cat /proc/1/comm",
     );
-    assert_eq!(seen, "1024\n0\ndocker-init");
+    assert_eq!(seen, "1024\n0\nferry");
     let event = events.wait_for("\n");
     let event: serde_json::Value = serde_json::from_str(event.trim()).unwrap();
     let attributes = &event["Actor"]["Attributes"];

@@ -22,9 +22,9 @@ signed server ca 30 "subjectAltName=IP:127.0.0.1,DNS:localhost"
 signed client ca 30 "extendedKeyUsage=clientAuth"
 signed stranger other 30 "extendedKeyUsage=clientAuth"
 openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=expired -keyout expired.key -out expired.csr
-openssl x509 -req -in expired.csr -CA ca.pem -CAkey ca.key -CAcreateserial -not_before 20200101000000Z -not_after 20200201000000Z -out expired.pem 2>/dev/null ||
+openssl x509 -req -in expired.csr -CA ca.pem -CAkey ca.key -CAcreateserial -extfile client.ext -not_before 20200101000000Z -not_after 20200201000000Z -out expired.pem 2>/dev/null ||
     { touch index; echo 01 >serial; printf '[ca]\ndefault_ca=d\n[d]\ndatabase=index\nserial=serial\nnew_certs_dir=.\ndefault_md=sha256\npolicy=p\n[p]\nCN=supplied\n' >ca.conf
-      openssl ca -batch -config ca.conf -cert ca.pem -keyfile ca.key -in expired.csr -startdate 20200101000000Z -enddate 20200201000000Z -out expired.pem -notext; }
+      openssl ca -batch -config ca.conf -cert ca.pem -keyfile ca.key -in expired.csr -extfile client.ext -startdate 20200101000000Z -enddate 20200201000000Z -out expired.pem -notext; }
 for name in client stranger expired; do mkdir $name; cp ca.pem $name/ca.pem; cp $name.pem $name/cert.pem; cp $name.key $name/key.pem; done
 mkdir nobody; cp ca.pem nobody
 mkdir wrong; cp client/* wrong; cp other.pem wrong/ca.pem

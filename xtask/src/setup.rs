@@ -13,7 +13,7 @@ use crate::vm;
 use crate::workspace::Workspace;
 
 /// A program the tests call, and the Debian package it comes from.
-const PROGRAMS: [(&str, &str); 11] = [
+const PROGRAMS: [(&str, &str); 12] = [
     ("busybox", "busybox-static"),
     ("cc", "gcc"),
     ("curl", "curl"),
@@ -22,6 +22,7 @@ const PROGRAMS: [(&str, &str); 11] = [
     ("mkfs.ext4", "e2fsprogs"),
     ("mmdebstrap", "mmdebstrap"),
     ("nft", "nftables"),
+    ("openssl", "openssl"),
     ("python3", "python3"),
     ("strace", "strace"),
     ("tmux", "tmux"),

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use ferry_api::exec::{Create, Created, Inspect, Start};
 use ferry_client::{Body, Client};
 
@@ -8,6 +10,10 @@ use crate::{
     options,
     session::{End, RawMode, Screen, Typing, converse, follow_size},
 };
+
+/// After how many milliseconds a command is asked for its exit code again, when its connection has ended and it has not. One that has closed
+/// its streams and goes on is not waited for longer.
+const ENDS: [u64; 4] = [0, 50, 150, 400];
 
 pub const SPEC: Spec = Spec {
     name: "exec",
@@ -90,7 +96,15 @@ pub async fn run(mut call: Call<'_>) -> Result<u8> {
     if ended? == End::Detached {
         return Err(Failure::new("read escape sequence"));
     }
-    let inspect: Inspect = call.client.get_json(&format!("{path}/json")).await?;
-    let code = inspect.exit_code.unwrap_or(0);
-    Ok(u8::try_from(code & 0xff).unwrap_or(1))
+    // Where the container's supervisor has died, the connection ends before its command does.
+    let mut code = None;
+    for pause in ENDS {
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        let inspect: Inspect = call.client.get_json(&format!("{path}/json")).await?;
+        code = inspect.exit_code;
+        if code.is_some() {
+            break;
+        }
+    }
+    Ok(u8::try_from(code.unwrap_or(0) & 0xff).unwrap_or(1))
 }

@@ -40,7 +40,7 @@ pub async fn run(call: Call<'_>) -> Result<u8> {
     let image = Client::escape(&call.matches.arguments[0]);
     let platform = match call.matches.text("platform") {
         "" => String::new(),
-        platform => super::platform_json(&super::platform_checked(platform, "invalid platform")?),
+        platform => super::platform_json(super::platform_checked(platform, "invalid platform")?),
     };
     let path = Query::new()
         .text("platform", &platform)

@@ -85,7 +85,9 @@ pub(super) fn structure(out: &mut String, value: &Value, is_map: bool, options: 
             out.push('{');
             for (index, (key, item)) in fields.iter().enumerate() {
                 out.push_str(if index > 0 { " " } else { "" });
-                let is_map = options.maps.contains(&key.as_str());
+                // A log's configuration is a map, unlike a container's.
+                let of_log = key == "Config" && fields.contains_key("Type");
+                let is_map = of_log || options.maps.contains(&key.as_str());
                 match item {
                     Value::Null if is_map => out.push_str("map[]"),
                     Value::Null if options.pointers.contains(&key.as_str()) => out.push_str("<nil>"),

@@ -108,11 +108,8 @@ fn mend(mut file: &File, format: Format) -> io::Result<u64> {
         Some(at) => at,
         None => return Ok(size),
     };
-    loop {
-        match format.parse(&bytes[at..], from + at as u64) {
-            Step::Record { used, .. } | Step::Skip { used, .. } => at += used,
-            Step::More => break,
-        }
+    while let Step::Record { used, .. } | Step::Skip { used, .. } = format.parse(&bytes[at..], from + at as u64) {
+        at += used;
     }
     let whole = from + at as u64;
     if whole < size {
