@@ -378,11 +378,11 @@ pub(crate) const ROOT: Spec = Spec {
     ..Spec::EMPTY
 };
 
-async fn call(spec: &Spec, call: Call<'_>) -> Result<u8> {
+async fn call(spec: &Spec, mut call: Call<'_>) -> Result<u8> {
     match spec.name {
         "attach" => attach::run(call).await,
         "commit" => commit::run(call).await,
-        name if name.starts_with("completion ") => completion::run(&call, name),
+        name if name.starts_with("completion ") => completion::run(&mut call, name),
         name if name.starts_with("context ") => context::run(call, name).await,
         "cp" => cp::run(call).await,
         "create" => create::run(call).await,
@@ -402,7 +402,7 @@ async fn call(spec: &Spec, call: Call<'_>) -> Result<u8> {
         "login" => login::run(call).await,
         "logout" => login::logout(call).await,
         "logs" => logs::run(call).await,
-        "man" => man::run(&call),
+        "man" => man::run(&mut call),
         name if name.starts_with("manifest ") => manifest::run(call, name).await,
         name if name.starts_with("network ") => network::run(call, name).await,
         "pause" | "unpause" => pause::run(call, spec.name).await,

@@ -57,7 +57,7 @@ For every one to come:
 	ferry completion zsh > \"${fpath[1]}/_ferry\"",
 );
 
-pub fn run(call: &Call<'_>, name: &str) -> Result<u8> {
+pub fn run(call: &mut Call<'_>, name: &str) -> Result<u8> {
     let shell = name.trim_start_matches("completion ");
     let described = !call.matches.switch("no-descriptions");
     let script = completion::script(shell, &call.env.program, described);

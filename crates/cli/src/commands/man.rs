@@ -17,7 +17,7 @@ pub const SPEC: Spec = Spec {
     ..Spec::EMPTY
 };
 
-pub fn run(call: &Call<'_>) -> Result<u8> {
+pub fn run(call: &mut Call<'_>) -> Result<u8> {
     let name = &call.matches.arguments[0];
     let directory = call.env.directory.join(name);
     let write = |file: &str, text: &str| {
