@@ -96,7 +96,7 @@ async fn test(world: &mut World) {
     // Another daemon finds it, and repairs it.
     let (sender, mut events) = mpsc::channel(16);
     let (task, state) = supervisor.adopt(&run_dir, sender).await.unwrap();
-    let state = state.expect("it answers at once");
+    let state = state.unwrap();
     assert!(state.resolver && task.pid() == pid);
     let sockets = resolver::restore(namespace.fd.as_fd()).unwrap();
     task.resolver(world_resolver(world, sockets)).await.unwrap();
