@@ -13,6 +13,7 @@ mod watch;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +22,7 @@ use ferry_api::Timestamp;
 use ferry_supervise::log::{Format, Record as Said};
 use tokio::sync::watch::Receiver;
 
-use self::cursor::{Cursor, Item, Place, inode, places};
+use self::cursor::{Cursor, Item, places};
 pub use self::options::check as check_options;
 use self::watch::Watch;
 use crate::container::{Handle, Snapshot};
@@ -272,12 +273,7 @@ impl Logs {
     fn next_file(&mut self) -> io::Result<bool> {
         let Some(cursor) = &self.cursor else { return Ok(false) };
         let open = cursor.ino;
-        let named = Place {
-            path: self.path.clone(),
-            compressed: false,
-        };
-        let current = inode(&named);
-        if current == Some(open) {
+        if std::fs::metadata(&self.path).is_ok_and(|newest| newest.ino() == open) {
             return Ok(false);
         }
         if !std::mem::replace(&mut self.rotated, true) {
@@ -286,7 +282,7 @@ impl Logs {
         }
         let places = places(&self.path);
         // The newest of that inode: an older one's may be in use again.
-        let here = places.iter().rposition(|place| inode(place) == Some(open));
+        let here = places.iter().rposition(|place| place.ino() == Some(open));
         let next = match here {
             Some(here) => match places.get(here + 1) {
                 Some(next) => Some(next),

@@ -1,12 +1,13 @@
 //! What the services and actors share, how it comes up, and how it goes down.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ferry_cgroup::{Cgroup, Hierarchy};
-use ferry_storage::Store;
+use ferry_storage::{Document as _, Store};
 use ferry_supervise::{Event, Exit, State, Supervisor, Task};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
@@ -35,11 +36,9 @@ const SPACE_PAUSE: Duration = Duration::from_millis(50);
 /// How long an engine that starts waits for a shim that the one before left half-way through a start.
 const SHIM_TRIES: u32 = 100;
 const SHIM_PAUSE: Duration = Duration::from_millis(20);
-/// What a shim reports before its container's actor listens waits here.
-const EVENTS: usize = 64;
 
 /// A connection to a shim that was found, what it said, and what it will report.
-type Found = (Task, Option<State>, mpsc::Receiver<Event>);
+type Found = (Task, Option<State>, mpsc::UnboundedReceiver<Event>);
 
 /// The engine: one value a daemon has. Clones are handles on the same one.
 #[derive(Debug, Clone)]
@@ -258,8 +257,8 @@ impl World {
         let mut again = Vec::new();
         let mut places = Vec::new();
         let records = self.store.db.all::<Record>().await?;
-        let ids = records.iter().map(|record| record.id.clone()).collect();
-        self.secrets.settle(ids).await;
+        let known: HashSet<String> = records.iter().map(|record| record.id.clone()).collect();
+        self.secrets.settle(known.clone()).await;
         let used = records.iter().flat_map(volumes::names).map(str::to_owned).collect();
         self.volumes.load(self, &used).await?;
         let (mut left, mut made) = (Vec::new(), Vec::new());
@@ -358,6 +357,7 @@ impl World {
         self.networks.reconcile(living).await;
         self.networks.guard(self);
         self.remove_strangers().await;
+        self.remove_ownerless(&known);
         let again = again.iter().filter_map(|id| self.containers.find(id).ok()).collect();
         start_in_order(&places, again, &self.containers.all(), |start| {
             self.tasks.spawn(start.run());
@@ -370,7 +370,7 @@ impl World {
         let run_dir = self.run_dir(&record.id);
         let mut left = SHIM_TRIES;
         loop {
-            let (sender, events) = mpsc::channel(EVENTS);
+            let (sender, events) = mpsc::unbounded_channel();
             if let Ok((task, state)) = self.supervisor.adopt(&run_dir, sender).await {
                 return Some((task, state, events));
             }
@@ -463,6 +463,22 @@ impl World {
                 continue;
             }
             self.remove_stranger(id, entry.path()).await;
+        }
+    }
+
+    /// The files of containers whose removal an earlier engine died in. Those of a container whose record cannot be read stay.
+    fn remove_ownerless(self: &Arc<Self>, known: &HashSet<String>) {
+        let unreadable: Vec<_> = self.store.db.quarantined();
+        for id in self.store.snapshots.containers() {
+            let unreadable = unreadable.iter().any(|bad| bad.kind == Record::KIND && bad.key == id);
+            if unreadable {
+                tracing::error!(
+                    container = id,
+                    "the container's record cannot be read: it is ended, and its files are left as they are"
+                );
+            } else if !known.contains(&id) {
+                self.remove_files(&id, async {});
+            }
         }
     }
 

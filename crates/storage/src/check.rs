@@ -97,13 +97,14 @@ impl Check<'_> {
         });
     }
 
-    /// What could not be read when the store was opened.
+    /// What could not be read when the store was opened, then or before. What only that named goes when it is opened next.
     fn records(&mut self) -> Result<()> {
-        for bad in self.shared.db.quarantined() {
+        let shared = self.shared;
+        for bad in shared.db.quarantined() {
             let why = format!("cannot be read: {}", bad.why);
-            let left = "it was put aside; what it named is kept until it is gone: see the table quarantine of ferry.db";
             self.add(format!("the record {} {}", bad.kind, bad.key), why, || {
-                Ok(Done::Left(left.to_owned()))
+                shared.db.forget(&bad)?;
+                Ok(Done::Removed)
             });
         }
         for problem in &self.shared.problems {

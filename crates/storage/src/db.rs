@@ -135,6 +135,7 @@ enum Work {
         key: String,
         why: String,
     },
+    Forget(Quarantined),
 }
 
 #[derive(Debug)]
@@ -189,6 +190,7 @@ impl Db {
             }
         };
         reserve.fill();
+        let quarantined = put_aside(&connection).map_err(|source| failed(path, source))?;
         let (jobs, queue) = mpsc::channel(QUEUE);
         let thread = std::thread::Builder::new()
             .name("ferry-db".to_owned())
@@ -198,7 +200,7 @@ impl Db {
             path: path.to_owned(),
             jobs: Some(jobs),
             thread: Some(thread),
-            quarantined: Mutex::default(),
+            quarantined: Mutex::new(quarantined),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -282,13 +284,21 @@ impl Db {
         }
     }
 
-    /// What has been put aside since this database was opened.
+    /// What has been put aside, by this process or an earlier one, and not [forgotten](Self::forget).
     pub fn quarantined(&self) -> Vec<Quarantined> {
-        self.inner
-            .quarantined
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.put_aside().clone()
+    }
+
+    /// Deletes what was put aside. Blocks: panics on an asynchronous worker.
+    pub(crate) fn forget(&self, bad: &Quarantined) -> Result<()> {
+        self.ask_blocking(Work::Forget(bad.clone()))?;
+        self.put_aside()
+            .retain(|other| (&other.kind, &other.key) != (&bad.kind, &bad.key));
+        Ok(())
+    }
+
+    fn put_aside(&self) -> std::sync::MutexGuard<'_, Vec<Quarantined>> {
+        self.inner.quarantined.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn note(&self, kind: &str, key: &str, why: &str) {
@@ -297,11 +307,7 @@ impl Db {
             key: key.to_owned(),
             why: why.to_owned(),
         };
-        self.inner
-            .quarantined
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(found);
+        self.put_aside().push(found);
     }
 
     async fn ask(&self, work: Work) -> Result<Vec<Row>> {
@@ -403,6 +409,9 @@ fn serve(mut connection: Connection, mut reserve: Reserve, mut queue: mpsc::Rece
             },
             Work::All { kind } => all(&connection, kind),
             Work::Quarantine { kind, key, why } => quarantine(&mut connection, kind, &key, &why),
+            Work::Forget(bad) => connection
+                .execute("DELETE FROM quarantine WHERE kind = ?1 AND key = ?2", [bad.kind, bad.key])
+                .map(|_| Vec::new()),
         };
         if let Err(Err(error)) = reply.send(answer) {
             tracing::error!(%error, "cannot write a record");
@@ -479,6 +488,18 @@ fn quarantine(connection: &mut Connection, kind: &str, key: &str, why: &str) -> 
     }
     transaction.commit()?;
     Ok(Vec::new())
+}
+
+fn put_aside(connection: &Connection) -> rusqlite::Result<Vec<Quarantined>> {
+    let mut statement = connection.prepare("SELECT DISTINCT kind, key, why FROM quarantine")?;
+    let rows = statement.query_map([], |row| {
+        Ok(Quarantined {
+            kind: row.get(0)?,
+            key: row.get(1)?,
+            why: row.get(2)?,
+        })
+    })?;
+    rows.collect()
 }
 
 type Bad = Vec<(String, String)>;

@@ -8,9 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ferry_sys::{exe, packet};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::error::Error;
@@ -117,7 +119,7 @@ impl Shim {
         network: Option<OwnedFd>,
         clients: Vec<(Attach, OwnedFd)>,
         configure: impl AsyncFnOnce(OwnedFd) -> Result<(), String>,
-        events: mpsc::Sender<Event>,
+        events: mpsc::UnboundedSender<Event>,
     ) -> Result<(Task, Vec<String>), Error> {
         let (task, mut networks) = Task::connect(self.socket, events)?;
         let (attaches, connections): (Vec<_>, Vec<_>) = clients.into_iter().unzip();
@@ -223,7 +225,7 @@ impl Supervisor {
     ///
     /// Of a shim that does not answer soon, because it is stopped or makes its container only now, nothing is known: where
     /// things stand comes as [`Event::Found`] when it does.
-    pub async fn adopt(&self, run_dir: &Path, events: mpsc::Sender<Event>) -> Result<Adopted, Error> {
+    pub async fn adopt(&self, run_dir: &Path, events: mpsc::UnboundedSender<Event>) -> Result<Adopted, Error> {
         let socket = connect(run_dir).map_err(|_| Error::Lost)?;
         let (task, _) = Task::connect(socket, events.clone())?;
         let mut asking = tokio::spawn(ask(task.clone()));
@@ -233,7 +235,7 @@ impl Supervisor {
         tokio::spawn(async move {
             if let Ok(Ok(state)) = asking.await {
                 // Nobody listens any more: there is a newer connection, or the daemon ends.
-                let _ = events.send(Event::Found(Box::new(state))).await;
+                let _ = events.send(Event::Found(Box::new(state)));
             }
         });
         Ok((task, None))
@@ -312,5 +314,20 @@ fn connect(run_dir: &Path) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
     rustix::net::connect(&socket, &address)?;
-    Ok(socket)
+    match has_ended(rustix::net::sockopt::socket_peercred(&socket)?.pid) {
+        true => Err(io::ErrorKind::ConnectionRefused.into()),
+        false => Ok(socket),
+    }
+}
+
+/// Whether a process has ended. A child that it was about to make a container of may hold its socket still, and answers nobody.
+fn has_ended(pid: Pid) -> bool {
+    match pidfd_open(pid, PidfdFlags::empty()) {
+        // Readable when it has ended (pidfd_open(2)).
+        Ok(process) => {
+            let mut ended = [PollFd::new(&process, PollFlags::IN)];
+            poll(&mut ended, Some(&Timespec::default())).is_ok_and(|count| count > 0)
+        }
+        Err(error) => error == Errno::SRCH,
+    }
 }

@@ -93,7 +93,7 @@ type Waiting = HashMap<u64, oneshot::Sender<Result<Reply, Refusal>>>;
 
 impl Task {
     /// Speaks to a shim over `socket`, which must not block. Also gives the network namespaces that ask to be set up.
-    pub(crate) fn connect(socket: OwnedFd, events: mpsc::Sender<Event>) -> io::Result<(Self, mpsc::Receiver<OwnedFd>)> {
+    pub(crate) fn connect(socket: OwnedFd, events: mpsc::UnboundedSender<Event>) -> io::Result<(Self, mpsc::Receiver<OwnedFd>)> {
         let inner = Arc::new(Inner {
             socket: UnixDatagram::from_std(socket.into())?,
             pid: AtomicI32::new(0),
@@ -279,8 +279,9 @@ pub(crate) fn attach_request(attach: Attach, exec: Option<String>) -> AttachRequ
     }
 }
 
-/// Passes on what the shim says until it is gone. Holds the connection no longer than the last [`Task`] does.
-async fn read(inner: Arc<Inner>, events: mpsc::Sender<Event>, networks: mpsc::Sender<OwnedFd>) {
+/// Passes on what the shim says until it is gone. Nothing waits for who listens to events: that may be the one who waits for the
+/// answer behind them. Holds the connection no longer than the last [`Task`] does.
+async fn read(inner: Arc<Inner>, events: mpsc::UnboundedSender<Event>, networks: mpsc::Sender<OwnedFd>) {
     let mut buffer = vec![0; packet::MAX];
     while let Ok(Some((message, mut fds))) = receive(&inner.socket, &mut buffer).await {
         let event = match message {
@@ -310,13 +311,13 @@ async fn read(inner: Arc<Inner>, events: mpsc::Sender<Event>, networks: mpsc::Se
             Message::Probed { exec, health } => Event::Probed { exec, health },
             Message::Detached { exec } => Event::Detached { exec },
         };
-        if events.send(event).await.is_err() {
+        if events.send(event).is_err() {
             break;
         }
     }
     // Whoever waits for an answer gets `Error::Lost`.
     inner.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let _ = events.send(Event::Lost).await;
+    let _ = events.send(Event::Lost);
 }
 
 async fn receive(socket: &UnixDatagram, buffer: &mut [u8]) -> io::Result<Option<(Message, Vec<OwnedFd>)>> {

@@ -94,7 +94,7 @@ async fn test(world: &mut World) {
     assert_eq!(addresses(&inside(&namespace, "web.")), ["172.18.0.9"]);
 
     // Another daemon finds it, and repairs it.
-    let (sender, mut events) = mpsc::channel(16);
+    let (sender, mut events) = mpsc::unbounded_channel();
     let (task, state) = supervisor.adopt(&run_dir, sender).await.unwrap();
     let state = state.unwrap();
     assert!(state.resolver && task.pid() == pid);
@@ -119,7 +119,7 @@ struct Container {
     task: Task,
     namespace: Namespace,
     directory: PathBuf,
-    events: mpsc::Receiver<Event>,
+    events: mpsc::UnboundedReceiver<Event>,
 }
 
 impl Container {
@@ -188,7 +188,7 @@ impl Container {
             let sockets = resolver::restore(namespace.fd.as_fd()).unwrap();
             shim = shim.with_resolver(world_resolver(world, sockets));
         }
-        let (sender, events) = mpsc::channel(16);
+        let (sender, events) = mpsc::unbounded_channel();
         let network = namespace.fd.try_clone().unwrap();
         let configure = async |_| Ok(());
         let (task, _) = shim
@@ -248,7 +248,7 @@ impl Container {
     }
 }
 
-async fn end(task: &Task, events: &mut mpsc::Receiver<Event>, run_dir: &Path) {
+async fn end(task: &Task, events: &mut mpsc::UnboundedReceiver<Event>, run_dir: &Path) {
     task.kill(None, 9).await.unwrap();
     let exited = tokio::time::timeout(Duration::from_secs(10), events.recv())
         .await

@@ -136,7 +136,7 @@ pub(crate) struct Actor {
     ended: Ended,
     /// The shim, from its start until it is gone; longer than the container runs.
     task: Option<Task>,
-    events: Option<mpsc::Receiver<Event>>,
+    events: Option<mpsc::UnboundedReceiver<Event>>,
     stopping: Option<Stopping>,
     /// Clients that attach before the container starts; their connections are on the way.
     clients: Vec<oneshot::Receiver<(Attach, OwnedFd)>>,
@@ -172,7 +172,7 @@ enum Then {
 struct RestartAt(Instant);
 
 /// Starts the actor of a new container, or of one that was read from disk.
-pub(crate) fn spawn(world: &Arc<World>, record: Record, live: Option<(Task, mpsc::Receiver<Event>)>) -> Handle {
+pub(crate) fn spawn(world: &Arc<World>, record: Record, live: Option<(Task, mpsc::UnboundedReceiver<Event>)>) -> Handle {
     let (mailbox, commands) = mpsc::channel(MAILBOX);
     let snapshot = Snapshot {
         record: record.clone(),
@@ -502,7 +502,7 @@ impl Actor {
     }
 }
 
-async fn next_event(events: &mut Option<mpsc::Receiver<Event>>) -> Event {
+async fn next_event(events: &mut Option<mpsc::UnboundedReceiver<Event>>) -> Event {
     match events {
         Some(receiver) => receiver.recv().await.unwrap_or(Event::Lost),
         None => std::future::pending().await,

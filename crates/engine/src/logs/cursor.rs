@@ -17,7 +17,8 @@ pub(super) const SUBFIELD: [u8; 4] = [b'F', b'y', 8, 0];
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
     pub path: PathBuf,
-    pub compressed: bool,
+    /// `None` if it is compressed: its header tells.
+    ino: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -50,17 +51,16 @@ pub(super) enum Item {
 }
 
 impl Cursor {
-    /// `at`: where to begin, a place where a record begins; 0 in a compressed file.
+    /// `at`: where to begin, a place where a record begins; 0 in a compressed file. Fails as [`Place::open`].
     pub fn open(place: &Place, format: Format, at: u64) -> io::Result<Self> {
-        let mut file = File::open(&place.path)?;
-        let (input, ino) = if place.compressed {
+        let mut file = place.open()?;
+        let (input, ino) = if let Some(ino) = place.ino {
+            file.seek(SeekFrom::Start(at))?;
+            (Input::Plain(file), ino)
+        } else {
             let input = Box::new(GzDecoder::new(file));
             let ino = input.header().and_then(|header| identity(header.extra()?)).unwrap_or(0);
             (Input::Compressed(input), ino)
-        } else {
-            file.seek(SeekFrom::Start(at))?;
-            let ino = file.metadata()?.ino();
-            (Input::Plain(file), ino)
         };
         Ok(Self {
             format,
@@ -150,41 +150,51 @@ pub(super) fn identity(extra: &[u8]) -> Option<u64> {
     Some(u64::from_le_bytes(number.try_into().ok()?))
 }
 
-/// The files of the log at `path`, oldest first.
+impl Place {
+    fn plain(path: PathBuf) -> Option<Self> {
+        let ino = Some(std::fs::metadata(&path).ok()?.ino());
+        Some(Self { path, ino })
+    }
+
+    pub fn is_compressed(&self) -> bool {
+        self.ino.is_none()
+    }
+
+    /// [`NotFound`](io::ErrorKind::NotFound) if it was rotated, compressed or deleted since it was listed.
+    pub fn open(&self) -> io::Result<File> {
+        let file = File::open(&self.path)?;
+        match self.ino {
+            Some(ino) if file.metadata()?.ino() != ino => Err(io::ErrorKind::NotFound.into()),
+            _ => Ok(file),
+        }
+    }
+
+    /// The inode of the file before it was compressed.
+    pub fn ino(&self) -> Option<u64> {
+        self.ino.or_else(|| {
+            let input = GzDecoder::new(File::open(&self.path).ok()?);
+            identity(input.header()?.extra()?)
+        })
+    }
+}
+
+/// The files of the log at `path`, oldest first, none left out between two of them: the newest is looked at first, so that it is
+/// seen twice, not missed, if it is rotated now.
 pub(super) fn places(path: &Path) -> Vec<Place> {
+    let newest = Place::plain(path.to_owned());
     let numbered = |number: u64, end: &str| {
         let mut name = path.to_owned().into_os_string();
         name.push(format!(".{number}{end}"));
         PathBuf::from(name)
     };
     let numbers = ferry_supervise::LogFile::names(path).unwrap_or_default();
-    let mut places: Vec<Place> = numbers
-        .into_iter()
-        .map(|number| match numbered(number, "") {
-            plain if plain.exists() => Place {
-                path: plain,
-                compressed: false,
-            },
-            _ => Place {
-                path: numbered(number, ".gz"),
-                compressed: true,
-            },
+    let place = |number| {
+        Place::plain(numbered(number, "")).unwrap_or_else(|| Place {
+            path: numbered(number, ".gz"),
+            ino: None,
         })
-        .collect();
-    if path.exists() {
-        places.push(Place {
-            path: path.to_owned(),
-            compressed: false,
-        });
-    }
+    };
+    let mut places: Vec<Place> = numbers.into_iter().map(place).collect();
+    places.extend(newest.filter(|newest| places.iter().all(|place| place.ino != newest.ino)));
     places
-}
-
-/// The inode of a file before it was compressed.
-pub(super) fn inode(place: &Place) -> Option<u64> {
-    if place.compressed {
-        let input = GzDecoder::new(File::open(&place.path).ok()?);
-        return identity(input.header()?.extra()?);
-    }
-    std::fs::metadata(&place.path).ok().map(|metadata| metadata.ino())
 }

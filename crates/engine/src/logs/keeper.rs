@@ -69,7 +69,7 @@ fn compress_rotated(log: &Log) {
     }
     let rotated = places(&log.path)
         .into_iter()
-        .filter(|place| !place.compressed && place.path != log.path);
+        .filter(|place| !place.is_compressed() && place.path != log.path);
     for place in rotated {
         match compress(&place.path) {
             // The shim has removed it meanwhile.

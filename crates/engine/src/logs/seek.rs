@@ -17,7 +17,7 @@ const WINDOW: u64 = 256 * 1024;
 /// Without a record in so many bytes, a place is damaged.
 const FAR: u64 = 4 * 1024 * 1024;
 /// How often the files may have been rotated or compressed while they are looked at.
-const ATTEMPTS: usize = 5;
+const ATTEMPTS: usize = 20;
 
 /// Where to begin to read, and how many wanted entries are to be passed over.
 #[derive(Debug)]
@@ -57,8 +57,8 @@ fn from_time(places: &[Place], format: Format, since: Option<Timestamp>) -> io::
                 break;
             }
         }
-        if !chosen.compressed {
-            at = bisect(&File::open(&chosen.path)?, format, since)?.0;
+        if !chosen.is_compressed() {
+            at = bisect(&chosen.open()?, format, since)?.0;
         }
     }
     Ok(Some(Spot {
@@ -147,7 +147,7 @@ fn from_end(places: &[Place], format: Format, query: &Query, tail: usize) -> io:
     let mut left = wanted;
     let mut oldest = None;
     for place in places.iter().rev() {
-        let found = match place.compressed {
+        let found = match place.is_compressed() {
             true => count(place, format, query, left)?,
             false => last_of(place, format, query, left)?,
         };
@@ -192,7 +192,7 @@ fn count(place: &Place, format: Format, query: &Query, limit: usize) -> io::Resu
 }
 
 fn last_of(place: &Place, format: Format, query: &Query, limit: usize) -> io::Result<Last> {
-    let file = File::open(&place.path)?;
+    let file = place.open()?;
     let mut end = match query.until.and_then(just_after) {
         Some(late) => bisect(&file, format, late)?.1,
         None => file.metadata()?.len(),
@@ -307,7 +307,7 @@ mod tests {
                 Item::End => {
                     let here = places
                         .iter()
-                        .position(|place| super::super::cursor::inode(place) == Some(cursor.ino))
+                        .position(|place| place.ino() == Some(cursor.ino))
                         .unwrap();
                     places.drain(..=here);
                     let Some(next) = places.first() else { break };

@@ -5,6 +5,7 @@
 //! container has the volume mounted already, through descriptors below the volume's root.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -75,8 +76,9 @@ async fn fill(world: &Arc<World>, record: &Record, point: &Point, volume: &Volum
     let mut files = world
         .supervisor
         .files(request, vec![theirs], std::future::pending(), ())
-        .await?;
-    match files.answer().await? {
+        .await
+        .map_err(|error| failed(&error))?;
+    match files.answer().await.map_err(|error| failed(&error))? {
         Ok(_) => {}
         Err(FilesError::NotFound) => return Ok(()),
         Err(FilesError::NotADirectory) => {
@@ -90,34 +92,46 @@ async fn fill(world: &Arc<World>, record: &Record, point: &Point, volume: &Volum
     // Where nobody sees it, nothing half-filled is ever there.
     let staged = (!in_use && volume.stored.device().is_none())
         .then(|| world.store.root().join("tmp").join(format!("volume-{}", Id::random())));
-    let (target, place) = (staged.clone().unwrap_or_else(|| data.clone()), data.clone());
-    let unpacked = blocking("fill a volume", move || -> std::result::Result<(), String> {
-        let chain = |error: &(dyn std::error::Error + 'static)| crate::error::chain(error);
-        if staged.is_some() {
-            std::fs::create_dir(&target).map_err(|error| chain(&error))?;
-        }
-        let root = Root::open(&target).map_err(|error| chain(&error))?;
-        let options = ferry_archive::ApplyOptions {
-            whiteouts: ferry_archive::Whiteouts::Literal,
-            limits: ferry_archive::Limits::default(),
-            ..ferry_archive::ApplyOptions::default()
-        };
-        let stream = io::BufReader::with_capacity(256 * 1024, std::fs::File::from(ours));
-        let done = ferry_archive::apply(stream, &root, &options).map_err(|error| chain(&error));
-        let Some(staged) = staged else { return done.map(drop) };
-        // Onto an empty directory only: what somebody wrote there meanwhile stays.
-        let moved = done.and_then(|_| match std::fs::rename(&staged, &place) {
-            Err(error) if error.raw_os_error() != Some(libc::ENOTEMPTY) => Err(chain(&error)),
-            _ => Ok(()),
-        });
-        let _ = disk::remove(&staged);
-        moved
-    });
-    let unpacked = unpacked.await?;
-    match files.answer().await? {
+    let (target, fresh) = (staged.clone().unwrap_or_else(|| data.clone()), staged.is_some());
+    let unpacked = blocking("fill a volume", move || unpack(ours, &target, fresh)).await?;
+    // A stream that was cut between two files ends like a whole one: only the helper knows that it sent all.
+    let done = match files.answer().await {
         Err(error) => Err(failed(&error)),
-        Ok(_) => unpacked.map_err(|why| Error::new(Kind::Internal, format!("{}: {why}", what()))),
+        Ok(Err(error)) => Err(failed(&error)),
+        Ok(Ok(_)) => unpacked.map_err(|why| Error::new(Kind::Internal, format!("{}: {why}", what()))),
+    };
+    let Some(staged) = staged else { return done };
+    let whole = done.is_ok();
+    let moved = blocking("fill a volume", move || {
+        let moved = match whole {
+            true => std::fs::rename(&staged, &data),
+            false => Ok(()),
+        };
+        let _ = disk::remove(&staged);
+        match moved {
+            // Onto an empty directory only: what somebody wrote there meanwhile stays.
+            Err(error) if error.raw_os_error() == Some(libc::ENOTEMPTY) => Ok(()),
+            moved => moved,
+        }
+    });
+    done.and(moved.await?.map_err(|error| failed(&error)))
+}
+
+/// Unpacks a stream into a directory, a new one if it is `fresh`.
+fn unpack(stream: OwnedFd, target: &Path, fresh: bool) -> std::result::Result<(), String> {
+    let chain = |error: &(dyn std::error::Error + 'static)| crate::error::chain(error);
+    if fresh {
+        std::fs::create_dir(target).map_err(|error| chain(&error))?;
     }
+    let root = Root::open(target).map_err(|error| chain(&error))?;
+    let options = ferry_archive::ApplyOptions {
+        whiteouts: ferry_archive::Whiteouts::Literal,
+        limits: ferry_archive::Limits::default(),
+        ..ferry_archive::ApplyOptions::default()
+    };
+    let stream = io::BufReader::with_capacity(256 * 1024, std::fs::File::from(stream));
+    let done = ferry_archive::apply(stream, &root, &options);
+    done.map(drop).map_err(|error| chain(&error))
 }
 
 fn is_empty(dir: &Path) -> io::Result<bool> {

@@ -9,7 +9,6 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::remove::Urgency;
-use super::start::EVENTS;
 use super::{Actor, RestartAt, Stopping, Then};
 use crate::container::state::{Permit, Status};
 
@@ -53,7 +52,7 @@ impl Actor {
         if !self.record.run.status.is_live() {
             return self.forget_shim();
         }
-        let (sender, events) = mpsc::channel(EVENTS);
+        let (sender, events) = mpsc::unbounded_channel();
         let run_dir = self.world.run_dir(&self.record.id);
         if let Ok((task, _)) = self.world.supervisor.adopt(&run_dir, sender).await {
             tracing::warn!(

@@ -15,8 +15,6 @@ use crate::container::{files, health, links, plan, resources};
 use crate::error::{Error, Kind, Result, StartFailure};
 use crate::networks::{Attachment, publish};
 
-/// What a shim reports faster than its actor listens waits here.
-pub(super) const EVENTS: usize = 64;
 /// How long a start waits for a client whose attach was answered and whose connection is on the way.
 const ARRIVAL: Duration = Duration::from_secs(2);
 
@@ -144,7 +142,7 @@ impl Actor {
             health: health::check(&self.record, &world)?,
         };
         let past = launch.health.as_ref().map(|check| check.past.clone());
-        let (sender, events) = mpsc::channel(EVENTS);
+        let (sender, events) = mpsc::unbounded_channel();
         let clients = self.arrived().await;
         let mut joined = None;
         let configure = async |namespace: OwnedFd| {
