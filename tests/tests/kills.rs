@@ -21,10 +21,11 @@ fn children(daemon: &TestDaemon) -> BTreeSet<u32> {
         .collect()
 }
 
+/// 0 if there is no such process.
 fn parent(pid: u32) -> u32 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("PPid:\t"));
-    line.unwrap().parse().unwrap()
+    line.map_or(0, |line| line.parse().unwrap())
 }
 
 fn signal(pid: u32, signal: ferry_testkit::signal::Signal) {
@@ -200,9 +201,19 @@ fn a_shim_that_is_killed_in_a_start_leaves_nothing_of_it() {
         shims.iter().for_each(|pid| signal(*pid, KILL));
         let done = client.finish();
         failed += u32::from(done.code != 0);
-        wait_until("the end is known, or nothing ran", || {
-            daemon.field("x1", "/State/Running") == "false"
-        });
+        let mut lives = false;
+        wait_until(
+            "the end is known, or nothing ran, or another shim took the place of one that was dead before",
+            || {
+                let running = daemon.field("x1", "/State/Running") == "true";
+                lives = running && children(&daemon).contains(&parent(daemon.pid("x1")));
+                lives || !running
+            },
+        );
+        if lives {
+            daemon.cli(["rm", "-f", "x1"]).ok();
+            continue;
+        }
         wait_for_none("what belongs to no container", || daemon.ghosts());
         if done.code == 0 {
             assert_eq!(daemon.field("x1", "/State/ExitCode"), "137");
@@ -436,6 +447,68 @@ fn what_is_damaged_is_named_and_the_others_live() {
         }
         daemon.cli(["restart", "-t", "0", "bad"]).ok();
         daemon.cli(["exec", "bad", "true"]).ok();
+    }
+}
+
+/// Runs SQL on the database of a daemon that is not there; gives the first column.
+fn sql(daemon: &TestDaemon, statements: &[&str]) -> Vec<String> {
+    let script = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1])\nfor s in sys.argv[2:]:\n  for row in c.execute(s): print(row[0])\nc.commit()";
+    let db = daemon.data_root().join("ferry.db").display().to_string();
+    let args = ["-c", script, &db].into_iter().chain(statements.iter().copied());
+    let said = ferry_testkit::Run::new("python3").args(args).ok();
+    said.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_named_and_nothing_it_named_is_lost() {
+    let mut daemon = TestDaemon::start();
+    daemon.sleeper("whole", &[]);
+    daemon.cli(["network", "create", "front"]).ok();
+    daemon.cli(["volume", "create", "v1"]).ok();
+    daemon.sleeper("bad", &["--network", "front", "-v", "v1:/data"]);
+    let write = "echo kept > /f; echo kept > /data/f";
+    daemon.cli(["exec", "bad", "sh", "-c", write]).ok();
+    let (pid, whole) = (daemon.pid("whole"), daemon.field("whole", "/Id"));
+    daemon.kill9();
+    let rows = sql(&daemon, &["SELECT kind || ' ' || key FROM documents"]);
+    daemon.start_again();
+    for row in &rows {
+        let (kind, key) = row.split_once(' ').unwrap();
+        if key == whole {
+            continue;
+        }
+        let this = format!("WHERE kind = '{kind}' AND key = '{key}'");
+        daemon.kill9();
+        sql(
+            &daemon,
+            &[
+                &format!("CREATE TABLE saved AS SELECT * FROM documents {this}"),
+                &format!("UPDATE documents SET body = CAST('{{\"key' AS BLOB) {this}"),
+            ],
+        );
+        daemon.start_again();
+        // Still known as such by the daemon after that one, which collects what nothing refers to.
+        daemon.kill9();
+        daemon.start_again();
+        assert_eq!(daemon.pid("whole"), pid, "{row}");
+        daemon.cli(["exec", "whole", "true"]).ok();
+        let said = daemon.cli(["system", "check"]).stdout;
+        assert!(said.contains(kind) && said.contains(key), "{row}: {said}");
+        daemon.kill9();
+        sql(
+            &daemon,
+            &[
+                "INSERT OR REPLACE INTO documents SELECT * FROM saved",
+                "DROP TABLE saved",
+                "DELETE FROM quarantine",
+            ],
+        );
+        daemon.start_again();
+        assert_eq!(daemon.pid("whole"), pid, "{row}");
+        daemon.cli(["start", "bad"]).ok();
+        let kept = daemon.cli(["exec", "bad", "cat", "/f", "/data/f"]).ok();
+        assert_eq!(kept, "kept\nkept", "{row}");
+        assert_eq!(daemon.sh(&["--network", "front"], "echo alive"), "alive", "{row}");
     }
 }
 

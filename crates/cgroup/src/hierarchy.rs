@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use oci_spec::runtime::LinuxResources;
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::{Cgroup, Version};
@@ -147,6 +148,22 @@ impl Hierarchy {
             Self::V1(mounts) => Version::V1(v1::Cgroup::open(Arc::clone(mounts), path)?),
             Self::V2(mount) => Version::V2(v2::Cgroup::open(Arc::clone(mount), path)?),
         }))
+    }
+
+    /// Ends whatever is in a group and removes it, or the parts that are there of one whose maker died half-way (each v1 hierarchy
+    /// has its own directory of it).
+    pub fn clear(&self, path: &str) -> Result<()> {
+        match self.open(path) {
+            Ok(cgroup) => {
+                cgroup.kill(Signal::KILL.as_raw())?;
+                cgroup.remove()
+            }
+            Err(Error::NotFound(_)) => match self {
+                Self::V1(mounts) => v1::Cgroup::partial(Arc::clone(mounts), checked(path)?).remove(),
+                Self::V2(_) => Ok(()),
+            },
+            Err(error) => Err(error),
+        }
     }
 
     /// Removes a parent such as `ferry` wherever it has neither children nor processes; the rest stays, silently.

@@ -156,6 +156,11 @@ impl Cgroup {
         }
     }
 
+    /// One of which not every directory may be there.
+    pub fn partial(mounts: Arc<Mounts>, path: String) -> Self {
+        Self { mounts, path }
+    }
+
     pub fn open(mounts: Arc<Mounts>, path: String) -> Result<Self> {
         let cgroup = Self { mounts, path };
         let main = cgroup.main()?;

@@ -229,8 +229,8 @@ impl World {
 
     /// Ends what may be left of a container whose shim is gone.
     pub async fn kill_leftovers(&self, record: &Record) {
-        let Ok(cgroup) = self.cgroup_of(record) else { return };
-        let done = tokio::task::spawn_blocking(move || cgroup.kill(libc::SIGKILL).and_then(|()| cgroup.remove())).await;
+        let (hierarchy, path) = (self.hierarchy.clone(), self.cgroup_path(record));
+        let done = tokio::task::spawn_blocking(move || hierarchy.clear(&path)).await;
         if let Ok(Err(error)) = done {
             tracing::error!(container = record.id, %error, "cannot end what is left of the container");
         }
@@ -490,9 +490,9 @@ impl World {
             for _ in 0..SHIM_TRIES {
                 if let Ok(cgroup) = hierarchy.open(&path) {
                     let _ = cgroup.kill(libc::SIGKILL);
-                    if !Supervisor::is_taken(&run_dir).unwrap_or(false) {
-                        let _ = cgroup.remove();
-                    }
+                }
+                if !Supervisor::is_taken(&run_dir).unwrap_or(false) {
+                    let _ = hierarchy.clear(&path);
                 }
                 if Supervisor::clear(&run_dir).unwrap_or(true) {
                     return true;

@@ -410,7 +410,10 @@ fn serve(mut connection: Connection, mut reserve: Reserve, mut queue: mpsc::Rece
             Work::All { kind } => all(&connection, kind),
             Work::Quarantine { kind, key, why } => quarantine(&mut connection, kind, &key, &why),
             Work::Forget(bad) => connection
-                .execute("DELETE FROM quarantine WHERE kind = ?1 AND key = ?2", [bad.kind, bad.key])
+                .execute(
+                    "DELETE FROM quarantine WHERE kind = ?1 AND key = ?2",
+                    [bad.kind, bad.key],
+                )
                 .map(|_| Vec::new()),
         };
         if let Err(Err(error)) = reply.send(answer) {

@@ -60,6 +60,8 @@ const CHUNK: usize = 32 * 1024;
 pub fn run() -> io::Result<()> {
     let proof = SingleThreaded::check()?;
     let daemon = rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3)?;
+    // Its only descriptor: a shim that gives up on the daemon closes the connection. The output is /dev/null.
+    rustix::stdio::dup2_stdin(io::stdout())?;
     // A group of its own, so that a terminal's Ctrl-C at the daemon does not reach it.
     rustix::process::setsid()?;
     for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGTERM, libc::SIGPIPE] {

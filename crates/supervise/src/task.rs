@@ -93,7 +93,10 @@ type Waiting = HashMap<u64, oneshot::Sender<Result<Reply, Refusal>>>;
 
 impl Task {
     /// Speaks to a shim over `socket`, which must not block. Also gives the network namespaces that ask to be set up.
-    pub(crate) fn connect(socket: OwnedFd, events: mpsc::UnboundedSender<Event>) -> io::Result<(Self, mpsc::Receiver<OwnedFd>)> {
+    pub(crate) fn connect(
+        socket: OwnedFd,
+        events: mpsc::UnboundedSender<Event>,
+    ) -> io::Result<(Self, mpsc::Receiver<OwnedFd>)> {
         let inner = Arc::new(Inner {
             socket: UnixDatagram::from_std(socket.into())?,
             pid: AtomicI32::new(0),

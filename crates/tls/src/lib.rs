@@ -4,7 +4,7 @@
 //! ```text
 //! Files ─▶ Acceptor   the API over tcp, the registry; with client certificates or without
 //! Material ─▶ Connector   the command line
-//! Verifier, Anything   whom a client believes; the registry client makes a configuration of its own with them
+//! Verifier              whom a client believes; the registry client makes a configuration of its own with them
 //! ```
 //! No file is believed for its size, and nothing here reads the environment.
 
@@ -20,5 +20,5 @@ pub use connector::{Connector, Material};
 pub use files::{Error, certificates, certificates_in, key, key_in, system_roots};
 pub use plain::refuse_plain;
 pub use tokio_rustls::{client::TlsStream as ClientStream, server::TlsStream as ServerStream};
-pub use verifier::{Anything, Verifier};
+pub use verifier::Verifier;
 pub use words::{alert, explain, of_io};

@@ -11,12 +11,21 @@ use rustls::server::ParsedCertificate;
 use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 /// webpki's verification, and what people do with `openssl req -x509`: the server's certificate is itself the one that is
-/// believed. Go takes it, webpki does not ("CA used as end entity").
+/// believed. Go takes it, webpki does not ("CA used as end entity"). Or everybody is believed, and only the signature has to be
+/// that of the certificate shown.
 pub struct Verifier {
-    inner: Option<Arc<WebPkiServerVerifier>>,
-    /// Those that were given for this very server.
-    own: Vec<CertificateDer<'static>>,
+    trust: Trust,
     provider: Arc<CryptoProvider>,
+}
+
+enum Trust {
+    Everybody,
+    Nobody,
+    Signed {
+        by: Arc<WebPkiServerVerifier>,
+        /// Those that were given for this very server.
+        own: Vec<CertificateDer<'static>>,
+    },
 }
 
 impl fmt::Debug for Verifier {
@@ -32,11 +41,22 @@ impl Verifier {
         own: Vec<CertificateDer<'static>>,
         provider: Arc<CryptoProvider>,
     ) -> Result<Self, VerifierBuilderError> {
-        let inner = match roots.is_empty() {
-            true => None,
-            false => Some(WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build()?),
+        let trust = match roots.is_empty() {
+            true => Trust::Nobody,
+            false => Trust::Signed {
+                by: WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build()?,
+                own,
+            },
         };
-        Ok(Self { inner, own, provider })
+        Ok(Self { trust, provider })
+    }
+
+    /// Believes everybody.
+    pub fn of_everybody(provider: Arc<CryptoProvider>) -> Self {
+        Self {
+            trust: Trust::Everybody,
+            provider,
+        }
     }
 }
 
@@ -49,13 +69,15 @@ impl ServerCertVerifier for Verifier {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let Some(inner) = &self.inner else {
-            return Err(rustls::CertificateError::UnknownIssuer.into());
+        let (by, own) = match &self.trust {
+            Trust::Everybody => return Ok(ServerCertVerified::assertion()),
+            Trust::Nobody => return Err(rustls::CertificateError::UnknownIssuer.into()),
+            Trust::Signed { by, own } => (by, own),
         };
-        match inner.verify_server_cert(end_entity, intermediates, name, ocsp, now) {
+        match by.verify_server_cert(end_entity, intermediates, name, ocsp, now) {
             // Times are checked before this, names after it.
             Err(error) if is_authority(&error) => {
-                if !self.own.iter().any(|own| own == end_entity) {
+                if !own.iter().any(|own| own == end_entity) {
                     return Err(rustls::CertificateError::UnknownIssuer.into());
                 }
                 let parsed = ParsedCertificate::try_from(end_entity)?;
@@ -94,51 +116,4 @@ impl ServerCertVerifier for Verifier {
 /// webpki has no variant of its own for it in rustls.
 fn is_authority(error: &rustls::Error) -> bool {
     matches!(error, rustls::Error::InvalidCertificate(rustls::CertificateError::Other(other)) if other.to_string().contains("CaUsedAsEndEntity"))
-}
-
-/// Believes everybody: the signature still has to be that of the certificate shown.
-#[derive(Debug)]
-pub struct Anything(Arc<CryptoProvider>);
-
-impl Anything {
-    pub fn new(provider: Arc<CryptoProvider>) -> Self {
-        Self(provider)
-    }
-}
-
-impl ServerCertVerifier for Anything {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signed, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

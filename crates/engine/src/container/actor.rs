@@ -172,7 +172,11 @@ enum Then {
 struct RestartAt(Instant);
 
 /// Starts the actor of a new container, or of one that was read from disk.
-pub(crate) fn spawn(world: &Arc<World>, record: Record, live: Option<(Task, mpsc::UnboundedReceiver<Event>)>) -> Handle {
+pub(crate) fn spawn(
+    world: &Arc<World>,
+    record: Record,
+    live: Option<(Task, mpsc::UnboundedReceiver<Event>)>,
+) -> Handle {
     let (mailbox, commands) = mpsc::channel(MAILBOX);
     let snapshot = Snapshot {
         record: record.clone(),

@@ -305,10 +305,7 @@ mod tests {
                 Item::Record(record) => seen.push(record.at.as_second()),
                 Item::Damage(text) => panic!("{text}"),
                 Item::End => {
-                    let here = places
-                        .iter()
-                        .position(|place| place.ino() == Some(cursor.ino))
-                        .unwrap();
+                    let here = places.iter().position(|place| place.ino() == Some(cursor.ino)).unwrap();
                     places.drain(..=here);
                     let Some(next) = places.first() else { break };
                     cursor = Cursor::open(next, format, 0).unwrap();
