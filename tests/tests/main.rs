@@ -59,6 +59,7 @@ mod oci_propagation;
 mod oci_selinux;
 mod oci_spec;
 mod ondemand;
+mod overload;
 mod readme;
 mod registry_access;
 mod registry_cache;

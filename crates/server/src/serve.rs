@@ -24,6 +24,8 @@ const HEADERS_MAX: usize = 64 * 1024;
 const GRACE: Duration = Duration::from_secs(5);
 /// After an accept that failed for want of descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Between two words about it.
+const COMPLAINTS: Duration = Duration::from_secs(10);
 
 /// For a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -113,6 +115,7 @@ async fn accept(
     activity: Activity,
     tasks: TaskTracker,
 ) {
+    let mut complained: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => return,
@@ -132,7 +135,11 @@ async fn accept(
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                tracing::error!(%error, listener = listener.name, "cannot accept a connection");
+                // A log that fills the disk would be the next trouble.
+                if complained.is_none_or(|last| last.elapsed() > COMPLAINTS) {
+                    complained = Some(Instant::now());
+                    tracing::error!(%error, listener = listener.name, "cannot accept connections");
+                }
                 tokio::time::sleep(PAUSE).await;
             }
         }
