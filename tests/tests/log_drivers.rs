@@ -128,6 +128,40 @@ fn syslog_gets_lines_that_logs_shows_too() {
 }
 
 #[test]
+fn a_syslog_server_may_have_a_name() {
+    let hosts =
+        "cp /etc/hosts $DIR/hosts; echo 127.0.0.1 logs.example >> $DIR/hosts; mount --bind $DIR/hosts /etc/hosts";
+    let daemon = TestDaemon::builder().set_up(hosts).start();
+    daemon.busybox();
+    let server = daemon.in_namespace(&["busybox", "nc", "-l", "-p", "5514"]).spawn();
+    let to = |name: &str| {
+        let address = format!("syslog-address=tcp://{name}:5514");
+        daemon.cli([
+            "run",
+            "--rm",
+            "--log-driver",
+            "syslog",
+            "--log-opt",
+            &address,
+            BUSYBOX,
+            "echo",
+            "hello",
+        ])
+    };
+    ferry_testkit::wait_until("the server listens", || {
+        let listening = daemon.in_namespace(&["cat", "/proc/net/tcp"]).ok();
+        listening.contains(":158A 00000000:0000 0A")
+    });
+    to("logs.example").ok();
+    let said = server.finish().ok();
+    assert!(said.starts_with("<30>") && said.ends_with("]: hello"), "{said}");
+    let failed = to("no.such.example");
+    assert_eq!(failed.code, 125, "{failed:?}");
+    let why = "failed to initialize logging driver: dial tcp: lookup no.such.example: no such host";
+    assert!(failed.stderr.contains(why), "{}", failed.stderr);
+}
+
+#[test]
 fn no_line_of_a_short_life_is_lost() {
     let daemon = TestDaemon::start();
     daemon.busybox();

@@ -104,7 +104,7 @@ impl Logs {
         }
         let snapshot = handle.snapshot();
         let record = &snapshot.record;
-        let Some(file) = options::of(record, world)?.and_then(|logging| logging.file) else {
+        let Some(file) = options::file(record, world)? else {
             return Err(Error::new(
                 Kind::Unsupported,
                 "configured logging driver does not support reading",

@@ -118,7 +118,7 @@ pub(super) async fn create(
     // Whatever of the record cannot be started is refused now, while the user is looking.
     plan::check(&record, world)?;
     crate::seccomp::filter(&record, world)?;
-    crate::logs::options::of(&record, world)?;
+    crate::logs::options::file(&record, world)?;
     let given: Vec<String> = crate::volumes::names(&record)
         .filter(|name| !volumes.iter().any(|made| made.name == *name))
         .map(str::to_owned)

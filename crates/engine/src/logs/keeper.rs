@@ -39,7 +39,7 @@ pub(crate) async fn tend(world: Arc<World>) {
             .iter()
             .filter_map(|handle| {
                 let snapshot = handle.snapshot();
-                let file = super::options::of(&snapshot.record, &world).ok()??.file?;
+                let file = super::options::file(&snapshot.record, &world).ok()??;
                 Some(Log {
                     path: file.path,
                     compress: super::options::compresses(&snapshot.record),

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ferry_kit::template::{Missing, Options, Template};
 use ferry_supervise::log::Format;
 use ferry_supervise::{LogFile, Logging, Syslog, SyslogAddress, SyslogLayout};
 
 use crate::container::Record;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result, StartFailure};
 use crate::world::World;
 
 /// What there is, for `info`.
@@ -32,6 +33,8 @@ const MAX_FILES: u32 = 5;
 /// Of `mode=non-blocking`, unless `max-buffer-size` says otherwise.
 const BUFFER: u64 = 1024 * 1024;
 const SYSLOG_PORT: u16 = 514;
+/// For the name of a server.
+const LOOKUP: Duration = Duration::from_secs(5);
 /// RFC 5424, table 1, as Docker spells them.
 const FACILITIES: [(&str, u8); 20] = [
     ("kern", 0),
@@ -80,9 +83,20 @@ enum Name {
 }
 
 struct Server {
-    address: SyslogAddress,
+    address: Address,
     facility: u8,
     layout: SyslogLayout,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Address {
+    Known(SyslogAddress),
+    /// Of a server that has a name.
+    Named {
+        stream: bool,
+        host: String,
+        port: u16,
+    },
 }
 
 /// Refuses a driver that is not there, and options that it does not have or cannot understand.
@@ -90,35 +104,48 @@ pub fn check(driver: &str, options: &Given) -> Result<()> {
     parse(driver, options).map(drop)
 }
 
-/// Where a container's log goes. `None` for `--log-driver none`.
-pub(crate) fn of(record: &Record, world: &World) -> Result<Option<Logging>> {
+/// Where the log of a container goes that starts now: the name of its server is looked up. `None` for `--log-driver none`.
+pub(crate) async fn of(record: &Record, world: &World) -> Result<Option<Logging>> {
+    let (file, server) = settle(record, world)?;
+    let syslog = match server {
+        None => None,
+        Some((address, mut syslog)) => {
+            syslog.address = address.find().await?;
+            Some(syslog)
+        }
+    };
+    Ok((file.is_some() || syslog.is_some()).then_some(Logging { file, syslog }))
+}
+
+/// The file that a container's log goes to, if it has one. Fails for whatever [`of`] would, names of servers aside.
+pub(crate) fn file(record: &Record, world: &World) -> Result<Option<LogFile>> {
+    Ok(settle(record, world)?.0)
+}
+
+/// A server's address is yet to be filled in.
+fn settle(record: &Record, world: &World) -> Result<(Option<LogFile>, Option<(Address, Syslog)>)> {
     let options = given(record);
     let parsed = parse(&record.host_config.log_config.r#type, &options)?;
-    if parsed.file.is_none() && parsed.syslog.is_none() {
-        return Ok(None);
-    }
     let file = parsed.file.map(|files| files.of(record, world, &options)).transpose()?;
     let syslog = parsed.syslog.map(|server| {
         let size = options.get("max-buffer-size").map_or(Ok(BUFFER), |text| buffer(text))?;
-        Ok::<_, Error>(Syslog {
-            address: server.address,
+        let syslog = Syslog {
+            address: SyslogAddress::Local,
             facility: server.facility,
             layout: server.layout,
             tag: tag(record, options.get("tag").map_or("{{.ID}}", String::as_str), world)?,
             hostname: world.host.hostname.clone(),
             buffer: usize::try_from(size).unwrap_or(usize::MAX),
             wait: options.get("mode").is_none_or(|mode| mode != "non-blocking"),
-        })
+        };
+        Ok::<_, Error>((server.address, syslog))
     });
-    Ok(Some(Logging {
-        file,
-        syslog: syslog.transpose()?,
-    }))
+    Ok((file, syslog.transpose()?))
 }
 
 /// The path that `inspect` shows: of what others can read.
 pub(crate) fn shown_path(record: &Record, world: &World) -> String {
-    let file = of(record, world).ok().flatten().and_then(|logging| logging.file);
+    let file = file(record, world).ok().flatten();
     file.filter(|file| file.format == Format::Json)
         .map_or_else(String::new, |file| file.path.to_string_lossy().into_owned())
 }
@@ -412,9 +439,42 @@ impl Server {
     }
 }
 
-fn address(text: &str) -> Result<SyslogAddress> {
+impl Address {
+    /// The shim asks no name servers, so that a log depends on none while the container runs.
+    async fn find(self) -> Result<SyslogAddress> {
+        let (stream, host, port) = match self {
+            Self::Known(address) => return Ok(address),
+            Self::Named { stream, host, port } => (stream, host, port),
+        };
+        let scheme = if stream { "tcp" } else { "udp" };
+        let failed = |why: &str| {
+            let setup = Kind::Start(StartFailure::Setup);
+            Error::new(
+                setup,
+                format!("failed to initialize logging driver: dial {scheme}: lookup {host}: {why}"),
+            )
+        };
+        let found = tokio::time::timeout(LOOKUP, tokio::net::lookup_host((host.as_str(), port))).await;
+        let mut found = match found {
+            Err(_) => return Err(failed("i/o timeout")),
+            Ok(Err(_)) => return Err(failed("no such host")),
+            Ok(Ok(found)) => found,
+        };
+        let address = found.next().ok_or_else(|| failed("no such host"))?;
+        Ok(internet(stream, address))
+    }
+}
+
+fn internet(stream: bool, address: SocketAddr) -> SyslogAddress {
+    match stream {
+        true => SyslogAddress::Tcp(address),
+        false => SyslogAddress::Udp(address),
+    }
+}
+
+fn address(text: &str) -> Result<Address> {
     if text.is_empty() {
-        return Ok(SyslogAddress::Local);
+        return Ok(Address::Known(SyslogAddress::Local));
     }
     let (scheme, rest) = text.split_once("://").unwrap_or((text, ""));
     let path = || match std::fs::symlink_metadata(rest) {
@@ -422,10 +482,10 @@ fn address(text: &str) -> Result<SyslogAddress> {
         Err(error) => Err(Error::invalid(format!("stat {rest}: {error}"))),
     };
     match scheme {
-        "unix" => path().map(SyslogAddress::Unix),
-        "unixgram" => path().map(SyslogAddress::UnixDatagram),
-        "udp" => internet(rest).map(SyslogAddress::Udp),
-        "tcp" => internet(rest).map(SyslogAddress::Tcp),
+        "unix" => path().map(|path| Address::Known(SyslogAddress::Unix(path))),
+        "unixgram" => path().map(|path| Address::Known(SyslogAddress::UnixDatagram(path))),
+        "udp" => Ok(server(false, rest)),
+        "tcp" => Ok(server(true, rest)),
         "tcp+tls" => Err(Error::unsupported(
             "syslog-address tcp+tls: syslog over TLS is not there yet: use tcp:// to a relay on this host",
         )),
@@ -433,10 +493,11 @@ fn address(text: &str) -> Result<SyslogAddress> {
     }
 }
 
-/// `HOST[:PORT]`. The shim asks no name servers, so that a log depends on none.
-fn internet(text: &str) -> Result<SocketAddr> {
+/// `HOST[:PORT]`
+fn server(stream: bool, text: &str) -> Address {
+    let known = |address| Address::Known(internet(stream, address));
     if let Ok(address) = text.parse() {
-        return Ok(address);
+        return known(address);
     }
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !host.ends_with(':') && port.parse::<u16>().is_ok() => {
@@ -445,15 +506,15 @@ fn internet(text: &str) -> Result<SocketAddr> {
         _ => (text, SYSLOG_PORT),
     };
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    let ip = match host {
-        "" | "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        host => host.parse().map_err(|_| {
-            Error::unsupported(format!(
-                "syslog-address: {host:?} is a name: give the server's IP address instead"
-            ))
-        })?,
-    };
-    Ok(SocketAddr::new(ip, port))
+    match (host, host.parse::<IpAddr>()) {
+        ("" | "localhost", _) => known((Ipv4Addr::LOCALHOST, port).into()),
+        (_, Ok(ip)) => known((ip, port).into()),
+        (host, Err(_)) => Address::Named {
+            stream,
+            host: host.to_owned(),
+            port,
+        },
+    }
 }
 
 #[cfg(test)]
@@ -530,9 +591,16 @@ mod tests {
         ] {
             assert_eq!(
                 super::address(text).unwrap(),
-                SyslogAddress::Udp(address.parse().unwrap())
+                Address::Known(SyslogAddress::Udp(address.parse().unwrap()))
             );
         }
-        assert!(super::address("udp://logs.example:514").is_err());
+        assert_eq!(
+            super::address("tcp://logs.example:1514").unwrap(),
+            Address::Named {
+                stream: true,
+                host: "logs.example".to_owned(),
+                port: 1514
+            }
+        );
     }
 }

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferry_supervise::{Attach, Health, Launch, Logging, Network, Resolver, Stdin, Task};
+use ferry_supervise::{Attach, Health, Launch, Network, Resolver, Stdin, Task};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
@@ -118,6 +118,7 @@ impl Actor {
             }
             Attachment::InUserNamespace => (Network::New, None),
         };
+        let log = crate::logs::options::of(&self.record, &world).await?;
         let config = &self.record.config;
         let launch = Launch {
             id: self.record.id.clone(),
@@ -134,7 +135,7 @@ impl Actor {
                 (true, false) => Stdin::Open,
                 (true, true) => Stdin::Once,
             },
-            log: self.logging()?,
+            log,
             network,
             clients: Vec::new(),
             resolver: None,
@@ -227,10 +228,6 @@ impl Actor {
             }
         }
         Ok(())
-    }
-
-    fn logging(&self) -> Result<Option<Logging>> {
-        crate::logs::options::of(&self.record, &self.world)
     }
 
     /// The settings of the container's resolver, written, with the sockets it answers at.
