@@ -149,8 +149,10 @@ fn a_syslog_server_may_have_a_name() {
         ])
     };
     ferry_testkit::wait_until("the server listens", || {
-        let listening = daemon.in_namespace(&["cat", "/proc/net/tcp"]).ok();
-        listening.contains(":158A 00000000:0000 0A")
+        let sockets = daemon.in_namespace(&["cat", "/proc/net/tcp", "/proc/net/tcp6"]).ok();
+        sockets
+            .lines()
+            .any(|line| line.contains(":158A ") && line.contains(" 0A "))
     });
     to("logs.example").ok();
     let said = server.finish().ok();

@@ -2,6 +2,7 @@
 //! real Docker Engine: that is how an expectation is proven before Ferry is held to it. Tests that only make sense on
 //! Ferry start a `TestDaemon`.
 
+mod apparmor;
 mod at_once;
 mod attach;
 mod badinput;

@@ -10,12 +10,12 @@ const SECURITY: &str = "/sys/kernel/security/apparmor";
 /// As it is compiled by set-up (xtask/src/vm/apparmor.rs): everything but the file `/secret`.
 const PROFILE: &str = "ferry-test-oci";
 
-/// The profile in the kernel, for as long as this lives.
-struct Loaded;
+/// The profiles in the kernel, for as long as this lives.
+pub(crate) struct Loaded;
 
 impl Loaded {
     /// `None`, saying so, where the kernel has no AppArmor.
-    fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         let enabled = fs::read_to_string("/sys/module/apparmor/parameters/enabled").unwrap_or_default();
         let profile = tools::apparmor_profile();
         let (true, true, Some(profile)) = (enabled.starts_with('Y'), Path::new(SECURITY).is_dir(), profile) else {
@@ -29,7 +29,9 @@ impl Loaded {
 
 impl Drop for Loaded {
     fn drop(&mut self) {
-        fs::write(Path::new(SECURITY).join(".remove"), PROFILE).unwrap();
+        for profile in [PROFILE, "docker-default"] {
+            fs::write(Path::new(SECURITY).join(".remove"), profile).unwrap();
+        }
     }
 }
 

@@ -14,6 +14,7 @@
 //! * Kernel truth wins: at start every record is held against its shim and its exit record, and repaired.
 //! * What an operation makes has an owner that removes it when the operation fails half-way.
 
+mod apparmor;
 pub mod config;
 pub mod container;
 mod error;

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::apparmor::AppArmor;
 use crate::config::{Config, Reload};
 use crate::container::{Containers, Execs, Ids, Index, Place, Record, Status, spawn, start_in_order};
 use crate::error::{Error, Result};
@@ -67,6 +68,7 @@ pub(crate) struct World {
     pub execs: Execs,
     pub ids: Ids,
     pub seccomp: seccomp::Cache,
+    pub apparmor: AppArmor,
     pub events: Arc<Bus>,
     pub stats: Sampler,
     /// Settings that may be replaced.
@@ -110,6 +112,7 @@ impl Engine {
             execs: Execs::default(),
             ids: Ids::default(),
             seccomp: seccomp::Cache::default(),
+            apparmor: AppArmor::detect(),
             events: Arc::clone(&events),
             stats: Sampler::default(),
             live: Live::new(&config)?,
@@ -118,6 +121,8 @@ impl Engine {
             closing: CancellationToken::new(),
             config,
         });
+        let preparing = Arc::clone(&world);
+        world.tasks.spawn(async move { preparing.apparmor.prepare().await });
         world.reconcile().await?;
         world.tasks.spawn(Sampler::tend(Arc::clone(&world)));
         world.tasks.spawn(crate::logs::keeper::tend(Arc::clone(&world)));

@@ -25,6 +25,7 @@ const CHOSEN: &[(&str, &[&str])] = &[
             "oci_cgroups::",
             "oci_propagation::root_binds",
             "oci_propagation::root_nothing",
+            "apparmor::",
             "oci_apparmor::",
             "oci_selinux::",
             "cleanup::",

@@ -119,6 +119,7 @@ pub(super) async fn create(
     plan::check(&record, world)?;
     crate::seccomp::filter(&record, world)?;
     crate::logs::options::file(&record, world)?;
+    warnings.extend(world.apparmor.warning(&record));
     let given: Vec<String> = crate::volumes::names(&record)
         .filter(|name| !volumes.iter().any(|made| made.name == *name))
         .map(str::to_owned)

@@ -47,6 +47,7 @@ pub(super) async fn inspect(world: &Arc<World>, snapshot: &Snapshot, size: bool)
         restart_count: i64::from(record.run.restarts),
         driver: DRIVER.to_owned(),
         platform: record.platform.clone(),
+        app_armor_profile: world.apparmor.shown(record),
         exec_ids: (!snapshot.execs.is_empty()).then(|| snapshot.execs.clone()),
         host_config: Some(host_config),
         graph_driver: graph_driver(world, record),

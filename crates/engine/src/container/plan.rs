@@ -383,7 +383,10 @@ fn process(record: &Record, world: &World) -> Result<Process> {
         terminal: config.tty,
         size: (config.tty && size.0 > 0 && size.1 > 0).then_some(size),
         init: host.init.unwrap_or(false) && host.pid_mode.is_empty(),
-        kernel: Attached::default(),
+        kernel: Attached {
+            apparmor: world.apparmor.of(record),
+            ..Attached::default()
+        },
     })
 }
 
@@ -415,7 +418,7 @@ fn no_new_privileges(record: &Record, world: &World) -> Result<bool> {
                     .parse()
                     .map_err(|_| Error::invalid(format!("invalid --security-opt 2: {option:?}")))?;
             }
-            // Labels and profiles of security modules: this kernel's are looked at when it has any.
+            // Looked at elsewhere. Labels: as Docker where SELinux is not switched on for containers.
             Some(("label" | "apparmor" | "seccomp" | "systempaths" | "writable-cgroups", _)) => {}
             None if option == "disable" => {}
             _ => return Err(Error::invalid(format!("invalid --security-opt 1: {option:?}"))),
@@ -475,6 +478,7 @@ pub(crate) fn exec_process(
     }
     if request.privileged {
         process.capabilities = capabilities::sets(capabilities::all());
+        process.kernel.apparmor = None;
     }
     Ok(process)
 }

@@ -181,7 +181,11 @@ fn security_options(world: &World) -> Vec<String> {
         Some("unconfined") => "unconfined",
         Some(_) => "custom",
     };
-    let mut options = vec![format!("name=seccomp,profile={profile}")];
+    let mut options = Vec::new();
+    if world.apparmor.is_enabled() {
+        options.push("name=apparmor".to_owned());
+    }
+    options.push(format!("name=seccomp,profile={profile}"));
     if defaults.no_new_privileges {
         options.push("name=no-new-privileges".to_owned());
     }

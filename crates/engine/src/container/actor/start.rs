@@ -86,6 +86,7 @@ impl Actor {
             crate::volumes::copy_up(&world, &self.record, crate::volumes::When::Started).await?;
         }
         world.secrets.are_there(&self.record)?;
+        world.apparmor.ready(&self.record).await?;
         let plan = plan::build(&self.record, &world)?;
         let filter = crate::seccomp::filter(&self.record, &world)?;
         let dir = world.container_dir(&self.record.id);
