@@ -33,6 +33,20 @@ impl Actor {
         if self.record.run.status.is_live() {
             let joined = self.join_now(network, &settings).await;
             if let Err(error) = joined {
+                let world = Arc::clone(&self.world);
+                if let (Ok(namespace), Ok(task)) = (self.namespace(), self.task().cloned()) {
+                    // Its link, if it came that far.
+                    let left = world
+                        .networks
+                        .disconnect(&world, &mut self.record, &task, network, namespace);
+                    if let Err(error) = left.await {
+                        tracing::warn!(
+                            container = self.record.id,
+                            error = error.message,
+                            "a network that was half joined"
+                        );
+                    }
+                }
                 // What was made of it goes with the endpoints that the old record does not have.
                 let more: Vec<_> = self.record.endpoints.clone();
                 self.record.networking = before.networking;
