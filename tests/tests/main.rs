@@ -68,6 +68,7 @@ mod registry_mounted;
 mod registry_server;
 mod restart;
 mod run;
+mod runtimes;
 mod save;
 mod secrets;
 mod stats;

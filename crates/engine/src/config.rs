@@ -9,6 +9,8 @@ pub use ferry_network::ipam::Pool as AddressPool;
 pub use ferry_network::ipnet;
 use ipnet::IpNet;
 
+pub use crate::runtimes::OWN as OWN_RUNTIME;
+
 /// The daemon's settings, after the command line and daemon.json are merged.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -36,6 +38,7 @@ pub struct Config {
     pub labels: Vec<String>,
     pub registries: Registries,
     pub containers: Defaults,
+    pub runtimes: Runtimes,
     /// Soft and hard limit on open files of containers that ask for none; `None`: the daemon's own.
     pub open_files: Option<(u64, u64)>,
     /// The directory of a registry that is served beside the engine, for `system df`.
@@ -75,6 +78,33 @@ impl Default for Defaults {
     }
 }
 
+/// Who makes the processes of containers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Runtimes {
+    /// Of containers that name none.
+    pub default: String,
+    /// OCI runtimes beside Ferry's own, by name.
+    pub known: BTreeMap<String, Runtime>,
+}
+
+impl Default for Runtimes {
+    fn default() -> Self {
+        Self {
+            default: OWN_RUNTIME.to_owned(),
+            known: BTreeMap::new(),
+        }
+    }
+}
+
+/// A program with runc's command line.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Runtime {
+    /// Absolute.
+    pub path: PathBuf,
+    /// Before those of each command.
+    pub args: Vec<String>,
+}
+
 /// Whether the text is a seccomp profile as Docker's; else what is wrong.
 pub fn check_seccomp(profile: &str) -> Result<(), String> {
     match ferry_seccomp::parse_docker_profile(profile.as_bytes()) {
@@ -90,6 +120,7 @@ pub struct Reload {
     pub labels: Vec<String>,
     pub registries: Registries,
     pub containers: Defaults,
+    pub runtimes: Runtimes,
     /// What the event says that is none of the engine's: `shutdown-timeout` and the like.
     pub more: BTreeMap<String, String>,
 }

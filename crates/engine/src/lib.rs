@@ -24,6 +24,7 @@ pub mod images;
 mod live;
 pub mod logs;
 mod networks;
+mod runtimes;
 mod seccomp;
 mod secrets;
 mod signal;

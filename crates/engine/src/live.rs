@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use ferry_api::events::kind;
 use tokio::sync::Semaphore;
 
-use crate::config::{Config, Defaults, Registries, Reload};
+use crate::config::{Config, Defaults, Registries, Reload, Runtimes};
 use crate::error::Result;
 use crate::world::World;
 
@@ -20,6 +20,7 @@ pub(crate) struct Settings {
     /// Of the daemon, for `info`.
     pub labels: Vec<String>,
     pub containers: Defaults,
+    pub runtimes: Runtimes,
     pub registries: Registries,
     /// The client of registries.
     pub client: ferry_distribution::Client,
@@ -36,6 +37,7 @@ impl Live {
             debug: config.debug,
             labels: config.labels.clone(),
             containers: config.containers.clone(),
+            runtimes: config.runtimes.clone(),
             client: ferry_distribution::Client::new(registries.client.clone())?,
             downloads: Arc::new(Semaphore::new(registries.downloads)),
             uploads: Arc::new(Semaphore::new(registries.uploads)),
@@ -60,6 +62,7 @@ impl Live {
             debug: reload.debug,
             labels: reload.labels,
             containers: reload.containers,
+            runtimes: reload.runtimes,
             client: ferry_distribution::Client::new(registries.client.clone())?,
             downloads: permits(down == before.registries.downloads, &before.downloads, down),
             uploads: permits(up == before.registries.uploads, &before.uploads, up),
@@ -86,6 +89,10 @@ fn attributes_of(reload: &Reload) -> BTreeMap<String, String> {
     let list = |list: Vec<String>| serde_json::to_string(&list).unwrap_or_default();
     let client = &reload.registries.client;
     let mirrors = client.mirrors.iter().filter(|mirror| mirror.domain == "docker.io");
+    let known = reload.runtimes.known.iter();
+    let runtimes: Vec<String> = known
+        .map(|(name, runtime)| format!("{name}:{}", runtime.path.display()))
+        .collect();
     [
         ("debug", reload.debug.to_string()),
         ("labels", list(reload.labels.clone())),
@@ -103,6 +110,8 @@ fn attributes_of(reload: &Reload) -> BTreeMap<String, String> {
             "default-cgroupns-mode",
             reload.containers.cgroupns.clone().unwrap_or_default(),
         ),
+        ("default-runtime", reload.runtimes.default.clone()),
+        ("runtimes", runtimes.join(" ")),
         ("live-restore", "true".to_owned()),
     ]
     .map(|(key, value)| (key.to_owned(), value))

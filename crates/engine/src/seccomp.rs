@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ferry_runtime::caps;
 use ferry_seccomp::Arch;
+use oci_spec::runtime::LinuxSeccomp;
 
 use crate::container::Record;
 use crate::error::{Error, Result};
@@ -23,6 +24,40 @@ const MOST: usize = 64;
 
 /// The compiled filter of a container, empty for none.
 pub(crate) fn filter(record: &Record, world: &World) -> Result<Arc<[u8]>> {
+    let Some(profile) = profile(record, world) else {
+        return Ok(Arc::new([]));
+    };
+    let mask = crate::container::capabilities(record)?;
+    let key = (profile, mask);
+    let cache = &world.seccomp.filters;
+    if let Some(filter) = cache.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+        return Ok(Arc::clone(filter));
+    }
+    let filter: Arc<[u8]> = match resolve(&key.0, mask, world)? {
+        Some(resolved) => ferry_seccomp::compile(&resolved, &[Arch::NATIVE])
+            .map_err(|error| wrong(&error))?
+            .bytes()
+            .into(),
+        None => Arc::new([]),
+    };
+    let mut filters = cache.lock().unwrap_or_else(PoisonError::into_inner);
+    if filters.len() >= MOST {
+        filters.clear();
+    }
+    filters.insert(key, Arc::clone(&filter));
+    Ok(filter)
+}
+
+/// What the filter is compiled from, for a runtime that compiles its own.
+pub(crate) fn resolved(record: &Record, world: &World) -> Result<Option<LinuxSeccomp>> {
+    match profile(record, world) {
+        Some(profile) => resolve(&profile, crate::container::capabilities(record)?, world),
+        None => Ok(None),
+    }
+}
+
+/// The profile's text, empty for the default one; `None`: none at all.
+fn profile(record: &Record, world: &World) -> Option<String> {
     let host = &record.host_config;
     let mut profile = "";
     for option in host.security_opt.iter().flatten() {
@@ -37,48 +72,32 @@ pub(crate) fn filter(record: &Record, world: &World) -> Result<Arc<[u8]>> {
     if profile.is_empty() && !host.privileged {
         profile = live.containers.seccomp.as_deref().unwrap_or_default();
     }
-    if profile == "unconfined" || (host.privileged && profile.is_empty()) {
-        return Ok(Arc::new([]));
+    match profile {
+        "unconfined" => None,
+        "" if host.privileged => None,
+        "builtin" => Some(String::new()),
+        profile => Some(profile.to_owned()),
     }
-    let profile = if profile == "builtin" { "" } else { profile };
-    let mask = crate::container::capabilities(record)?;
-    let key = (profile.to_owned(), mask);
-    let cache = &world.seccomp.filters;
-    if let Some(filter) = cache.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
-        return Ok(Arc::clone(filter));
-    }
-    let filter = compile(profile, mask, world)?;
-    let mut filters = cache.lock().unwrap_or_else(PoisonError::into_inner);
-    if filters.len() >= MOST {
-        filters.clear();
-    }
-    filters.insert(key, Arc::clone(&filter));
-    Ok(filter)
 }
 
-fn compile(profile: &str, mask: u64, world: &World) -> Result<Arc<[u8]>> {
+/// The rules of a profile for a container with these capabilities; `None` for one that has none.
+fn resolve(profile: &str, mask: u64, world: &World) -> Result<Option<LinuxSeccomp>> {
     let names: BTreeSet<String> = (0..caps::NAMES.len())
         .filter(|number| mask & (1 << number) != 0)
         .map(|number| caps::NAMES[number].to_owned())
         .collect();
-    let arch = Arch::NATIVE;
-    let wrong = |error: ferry_seccomp::Error| {
-        Error::invalid(format!(
-            "opening seccomp profile failed: {}",
-            crate::error::chain(&error)
-        ))
-    };
     let kernel = world.host.kernel;
-    let resolved = match profile {
-        "" => Some(ferry_seccomp::default_profile(&names, kernel, arch).map_err(wrong)?),
-        json => {
-            let profile = ferry_seccomp::parse_docker_profile(json.as_bytes()).map_err(wrong)?;
-            profile.resolve(&names, kernel, arch).map_err(wrong)?
-        }
-    };
-    let Some(resolved) = resolved else {
-        return Ok(Arc::new([]));
-    };
-    let program = ferry_seccomp::compile(&resolved, &[arch]).map_err(wrong)?;
-    Ok(program.bytes().into())
+    match profile {
+        "" => ferry_seccomp::default_profile(&names, kernel, Arch::NATIVE).map(Some),
+        json => ferry_seccomp::parse_docker_profile(json.as_bytes())
+            .and_then(|profile| profile.resolve(&names, kernel, Arch::NATIVE)),
+    }
+    .map_err(|error| wrong(&error))
+}
+
+fn wrong(error: &ferry_seccomp::Error) -> Error {
+    Error::invalid(format!(
+        "opening seccomp profile failed: {}",
+        crate::error::chain(error)
+    ))
 }

@@ -16,6 +16,7 @@ mod networks;
 mod others;
 pub(crate) mod registries;
 mod reload;
+mod runtimes;
 mod service;
 mod settings;
 mod tls;

@@ -77,7 +77,7 @@ impl From<ferry_cgroup::Error> for Failure {
 }
 
 /// The kernel's words without std's "(os error N)", as every Unix tool prints them: lower case, as Go's errors are.
-pub(crate) fn reason(error: &io::Error) -> String {
+pub fn reason(error: &io::Error) -> String {
     let Some(code) = error.raw_os_error() else {
         return error.to_string();
     };
@@ -87,7 +87,7 @@ pub(crate) fn reason(error: &io::Error) -> String {
 }
 
 /// Gives an error its context: `.during(|| format!("mount {target}"))`.
-pub(crate) trait During<T> {
+pub trait During<T> {
     fn during<D: std::fmt::Display>(self, what: impl FnOnce() -> D) -> Result<T, Failure>;
 }
 

@@ -6,17 +6,17 @@
 
 use std::ffi::CString;
 use std::io::{Read as _, Seek as _, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use ferry_sys::clone::{self, Exit, Options};
-use ferry_sys::{Child, SingleThreaded, exec, packet};
-use rustix::event::{PollFd, PollFlags, poll};
+use ferry_sys::clone::Exit;
+use ferry_sys::{Child, SingleThreaded};
 use rustix::fs::MemfdFlags;
-use rustix::time::Timespec;
 use serde::{Deserialize, Serialize};
 
+use crate::errand::{self, Program};
 use crate::failure::{During as _, Failure, Kind, reason};
 use crate::identity::c_string;
 
@@ -83,20 +83,16 @@ fn run_one(proof: &SingleThreaded, hook: &Hook, state: &str, env: &[CString]) ->
         .during(what)?;
     let mut output = memory("hook stdout").during(what)?;
     let mut errors = memory("hook stderr").during(what)?;
-    let (ours, theirs) = packet::pair().during(what)?;
-    let Some(child) = clone::clone(proof, &Options::default()).during(what)? else {
-        let error = become_hook(&path, &args, env, &[input.into(), output.into(), errors.into()]);
-        let _ = packet::send(&theirs, &error.raw_os_error().unwrap_or(0).to_ne_bytes(), &[]);
-        clone::exit_now(127);
+    let program = Program {
+        path: &path,
+        args: &args,
+        env,
+        directory: None,
     };
-    drop(theirs);
-    let mut code = [0; 4];
-    if let Ok((4, _)) = packet::receive(&ours, &mut code) {
-        let _ = child.wait(true);
-        let error = std::io::Error::from_raw_os_error(i32::from_ne_bytes(code));
+    let child = errand::start(proof, program, [input.as_fd(), output.as_fd(), errors.as_fd()]).map_err(|error| {
         let text = format!("fork/exec {}: {}", hook.path.display(), reason(&error));
-        return Err(Failure::new(Kind::Setup, text));
-    }
+        Failure::new(Kind::Setup, text)
+    })?;
     let exit = wait(&child, hook.timeout)?;
     let status = match exit {
         Exit::Code(0) => return Ok(()),
@@ -110,40 +106,14 @@ fn run_one(proof: &SingleThreaded, hook: &Hook, state: &str, env: &[CString]) ->
     ))
 }
 
-fn become_hook(path: &CString, args: &[CString], env: &[CString], streams: &[OwnedFd; 3]) -> std::io::Error {
-    let prepare = || -> std::io::Result<()> {
-        // A group of its own, to be killed as one.
-        rustix::process::setpgid(None, None)?;
-        for (target, stream) in (0..).zip(streams) {
-            exec::place(stream.as_fd(), target)?;
-        }
-        exec::close_on_exec_from(3)?;
-        exec::reset_signals()
-    };
-    match prepare() {
-        Ok(()) => exec::execve(path, args, env),
-        Err(error) => error,
-    }
-}
-
 fn wait(child: &Child, timeout: Option<i64>) -> Result<Exit, Failure> {
-    let what = || "wait for the hook";
-    if let Some(seconds) = timeout.filter(|seconds| *seconds > 0) {
-        let limit = Timespec {
-            tv_sec: seconds,
-            tv_nsec: 0,
-        };
-        let mut fds = [PollFd::new(&child.pidfd, PollFlags::IN)];
-        if poll(&mut fds, Some(&limit)).during(what)? == 0 {
-            let _ = rustix::process::kill_process_group(child.pid, rustix::process::Signal::KILL);
-            child.signal(libc::SIGKILL).during(what)?;
-            child.wait(true).during(what)?;
-            let text = format!("hook ran past specified timeout of {seconds}.0s");
-            return Err(Failure::new(Kind::Setup, text));
-        }
-    }
-    let exit = child.wait(true).during(what)?;
-    exit.ok_or_else(|| Failure::new(Kind::Setup, "the hook is gone"))
+    let seconds = timeout.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(0);
+    let limit = (seconds > 0).then(|| Duration::from_secs(seconds));
+    let exit = errand::end(child, limit).during(|| "wait for the hook")?;
+    exit.ok_or_else(|| {
+        let text = format!("hook ran past specified timeout of {seconds}.0s");
+        Failure::new(Kind::Setup, text)
+    })
 }
 
 /// As Go prints signals, which is what users know from runc.

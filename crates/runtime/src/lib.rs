@@ -16,6 +16,7 @@
 mod birth;
 pub mod caps;
 mod copy;
+pub mod errand;
 pub mod exec;
 mod failure;
 pub mod gate;
@@ -30,11 +31,12 @@ pub mod plan;
 mod program;
 mod rootfs;
 mod source;
+pub mod spec;
 pub mod start;
 mod terminal;
 pub mod view;
 
 pub use birth::user_namespace;
-pub use failure::{Failure, Kind};
+pub use failure::{During, Failure, Kind, reason as failure_text};
 pub use plan::Plan;
 pub use source::inherit;

@@ -351,11 +351,18 @@ fn open_sources(proof: &SingleThreaded, plan: &Plan) -> Result<Vec<Option<Mount>
     let open = |step: &plan::Mount| match &step.source {
         // What earlier mounts make of it is seen by the child alone, which asks for it in its turn.
         Source::Bind { path, .. } if inside(path) => Ok(None),
-        Source::Bind { .. } => open_bind(proof, plan, step).map(Some),
-        Source::Layers { layers } => open_layers(proof, step, layers).map(Some),
-        _ => Ok(None),
+        _ => open_source(proof, plan, step),
     };
     plan.mounts.iter().map(open).collect()
+}
+
+/// What a step shows of the host's, complete and attached nowhere; `None` for one that makes a file system of its own.
+pub fn open_source(proof: &SingleThreaded, plan: &Plan, step: &plan::Mount) -> Result<Option<Mount>, Failure> {
+    match &step.source {
+        Source::Bind { .. } => open_bind(proof, plan, step).map(Some),
+        Source::Layers { layers } => open_layers(proof, step, layers).map(Some),
+        Source::New { .. } | Source::Cgroup => Ok(None),
+    }
 }
 
 fn open_bind(proof: &SingleThreaded, plan: &Plan, step: &plan::Mount) -> Result<Mount, Failure> {

@@ -1,12 +1,13 @@
 //! What a shim needs to know to start its container.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use ferry_cgroup::Hierarchy;
 use ferry_runtime::Plan;
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{LinuxResources, LinuxSeccomp};
 use serde::{Deserialize, Serialize};
 
 use crate::health::HealthCheck;
@@ -45,6 +46,22 @@ pub struct Launch {
     /// How its health is looked after, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Box<HealthCheck>>,
+    /// Who makes the container's processes, if it is not the shim itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<Box<Runtime>>,
+}
+
+/// An OCI runtime other than Ferry's own: a program with runc's command line.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Runtime {
+    /// As the user calls it.
+    pub name: String,
+    pub path: PathBuf,
+    /// Before those of each command.
+    pub args: Vec<String>,
+    /// Of the configuration, in the place of [`Launch::seccomp`].
+    pub seccomp: Option<LinuxSeccomp>,
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// A port of the host's, served by the container's shim: what comes there goes on to a port of the container's.

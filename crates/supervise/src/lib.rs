@@ -29,7 +29,7 @@ pub use error::Error;
 pub use exit::Exit;
 pub use files::{FileStat, Files, FilesError, FilesRequest, FilesView, Operation};
 pub use health::{Health, HealthCheck, HealthStatus, Probe, ProbeResult};
-pub use launch::{IdMap, Launch, Network, Relay, RelayProtocol, Resolver, Rootfs, Stdin};
+pub use launch::{IdMap, Launch, Network, Relay, RelayProtocol, Resolver, Rootfs, Runtime, Stdin};
 pub use logging::{LogFile, Logging, Syslog, SyslogAddress, SyslogLayout};
 pub use supervisor::{Shim, Supervisor};
 pub use task::{Attach, Event, Exec, Task};

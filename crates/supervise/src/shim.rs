@@ -13,7 +13,10 @@
 
 mod client;
 mod detach;
+mod errands;
+mod exec;
 mod files;
+mod foreign;
 mod health;
 mod log;
 mod probing;
@@ -28,8 +31,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ferry_cgroup::Cgroup;
-use ferry_runtime::exec::{Exec, exec};
-use ferry_runtime::start::{Io, Start, start};
+use ferry_runtime::start::{Start, start};
 use ferry_runtime::{Failure, Kind};
 use ferry_sys::{Child, SingleThreaded, packet};
 use jiff::Timestamp;
@@ -38,16 +40,18 @@ use rustix::fs::{Mode, OFlags};
 use rustix::net::SocketFlags;
 
 use self::client::Client;
+use self::errands::Errand;
+use self::foreign::Foreign;
 use self::health::Monitor;
 use self::log::Log;
-use self::process::{Ended, Process, Streams, pipes};
+use self::process::{Ended, Process, Streams, ends_of};
 use self::relay::Relays;
 use self::resolver::{Ready, Resolver};
 pub(crate) use self::setup::socket_address;
 use self::setup::{claim, hand_over_network, listen, mount_root};
 use crate::exit::Exit;
 use crate::launch::{Launch, Network, Relay, Stdin};
-use crate::wire::{self, AttachRequest, Call, ExecRequest, Message, Refusal, Reply, Request, State};
+use crate::wire::{self, AttachRequest, Call, Message, Refusal, Reply, Request, State};
 
 /// The name of the shim's socket in the container's run directory.
 pub const SOCKET: &str = "shim.sock";
@@ -157,6 +161,10 @@ struct Shim {
     relays: Option<Relays>,
     /// Looks after the health of a container that has a check.
     monitor: Option<Box<Monitor>>,
+    /// Makes the container's processes, if it is not this one that does.
+    foreign: Option<Box<Foreign>>,
+    /// What it is doing.
+    errands: Vec<Errand>,
 }
 
 /// What a ready descriptor belongs to.
@@ -174,6 +182,7 @@ enum Source {
     Health,
     /// A server of logs takes more.
     Log,
+    Errand,
 }
 
 impl Shim {
@@ -214,30 +223,33 @@ impl Shim {
         let (cgroup, warnings) = launch.hierarchy.create(&launch.cgroup, &launch.resources)?;
         let cleanup = RemoveOnFailure(Some(&cgroup));
         let (root, _) = mount_root(&proof, &launch.rootfs)?;
-        let terminal = launch.plan.process.terminal;
-        let (io, stdin, outputs) = if terminal {
-            (Io::Terminal { plain: false }, None, [None, None])
-        } else {
-            pipes(launch.stdin != Stdin::Closed).map_err(|error| setup("make pipes", error.into()))?
-        };
+        let (io, stdin, outputs) = ends_of(launch.plan.process.terminal, launch.stdin != Stdin::Closed)?;
         let mut attach_network = |child: &Child| hand_over_network(daemon, child);
-        let started = start(
-            &proof,
-            Start {
-                plan: &launch.plan,
-                root,
-                network,
-                cgroup: Some(&cgroup),
-                io,
-                seccomp: (!launch.seccomp.is_empty()).then(|| launch.seccomp.clone()),
-                init: launch.plan.process.init.then_some(exe),
-                gate: None,
-            },
-            match launch.network {
-                Network::New => Some(&mut attach_network),
-                Network::Given | Network::Host => None,
-            },
-        )?;
+        let (foreign, started) = match launch.runtime.as_deref() {
+            Some(runtime) => {
+                let (foreign, started) = Foreign::start(&proof, &launch, runtime, &root, network.as_ref(), &exe, &io)?;
+                // Its ends are the container's alone.
+                drop(io);
+                (Some(Box::new(foreign)), started)
+            }
+            None => {
+                let plan = Start {
+                    plan: &launch.plan,
+                    root,
+                    network,
+                    cgroup: Some(&cgroup),
+                    io,
+                    seccomp: (!launch.seccomp.is_empty()).then(|| launch.seccomp.clone()),
+                    init: launch.plan.process.init.then_some(exe),
+                    gate: None,
+                };
+                let network: Option<ferry_runtime::start::Ready<'_>> = match launch.network {
+                    Network::New => Some(&mut attach_network),
+                    Network::Given | Network::Host => None,
+                };
+                (None, start(&proof, plan, network)?)
+            }
+        };
         let mut streams = match started.terminal {
             Some(master) => Streams::of_terminal(master, launch.stdin != Stdin::Closed, log)
                 .map_err(|error| setup("set up the terminal", error.into()))?,
@@ -275,6 +287,8 @@ impl Shim {
             resolver,
             relays,
             monitor,
+            foreign,
+            errands: Vec::new(),
         };
         let warnings = warnings.iter().map(ToString::to_string).collect();
         Ok((shim, Reply::Started { pid, warnings }))
@@ -297,6 +311,8 @@ impl Shim {
             for process in &mut self.processes {
                 process.streams.sweep();
             }
+            self.end_errands();
+            self.reap();
             self.look_after_health();
             if self.retire() {
                 break;
@@ -385,6 +401,12 @@ impl Shim {
                 timeout = Some(timeout.unwrap_or(due).min(due));
             }
         }
+        for errand in &self.errands {
+            add(Source::Errand, errand.ready(), PollFlags::IN);
+        }
+        if self.foreign.is_some() {
+            timeout = Some(timeout.unwrap_or(errands::LOOK).min(errands::LOOK));
+        }
         // What is too long for the kernel is no time-out.
         let timeout = timeout.and_then(|timeout| timeout.try_into().ok());
         match poll(&mut fds, timeout.as_ref()) {
@@ -416,8 +438,8 @@ impl Shim {
                     relays.handle(buffer);
                 }
             }
-            // Its loop does it.
-            Source::Log => {}
+            // The loop does it.
+            Source::Log | Source::Errand => {}
             Source::Health => self.hear_probe(&mut buffer[..CHUNK]),
         }
     }
@@ -446,6 +468,7 @@ impl Shim {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         if let Ok(connection) = rustix::net::accept_with(&self.listener, flags) {
             self.daemon = Some(connection);
+            self.errands.iter_mut().for_each(Errand::forget_call);
         }
     }
 
@@ -453,7 +476,10 @@ impl Shim {
         let Some(daemon) = &self.daemon else { return };
         match wire::receive::<Call>(daemon, buffer) {
             Ok(Some((call, fds))) => {
-                let result = self.answer(call.request, fds);
+                let Some((request, fds)) = self.delegate(call.id, call.request, fds) else {
+                    return;
+                };
+                let result = self.answer(request, fds);
                 let tell_again = matches!(result, Ok(Reply::State(_)));
                 self.tell(Message::Reply { id: call.id, result });
                 if tell_again {
@@ -471,16 +497,11 @@ impl Shim {
     fn answer(&mut self, request: Request, fds: Vec<OwnedFd>) -> Result<Reply, Refusal> {
         match request {
             Request::State => Ok(Reply::State(self.state())),
-            Request::Exec(request) => self.exec(*request, fds),
+            Request::Exec(request) => self.exec(&request, fds),
             Request::Attach(request) => self.attach(&request, fds),
             Request::Kill { exec, signal } => {
                 let process = self.process(exec.as_deref()).filter(|process| process.exit.is_none());
-                let process = process.ok_or(Refusal::Gone)?;
-                match process.child.signal(signal) {
-                    Ok(()) => Ok(Reply::Done),
-                    Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Err(Refusal::Gone),
-                    Err(error) => Err(Refusal::Other(error.to_string())),
-                }
+                process.ok_or(Refusal::Gone)?.signal(signal)
             }
             Request::Resize { exec, rows, columns } => {
                 let process = self.process(exec.as_deref()).ok_or(Refusal::Gone)?;
@@ -572,52 +593,6 @@ impl Shim {
         Ok(Reply::Done)
     }
 
-    fn exec(&mut self, request: ExecRequest, mut fds: Vec<OwnedFd>) -> Result<Reply, Refusal> {
-        let first = self
-            .processes
-            .first()
-            .filter(|first| first.exit.is_none())
-            .ok_or(Refusal::Gone)?;
-        let failed = |error: rustix::io::Errno| Refusal::Start(Failure::setup("make pipes", &error.into()));
-        let terminal = request.process.terminal;
-        let (io, stdin, outputs) = if terminal {
-            (Io::Terminal { plain: false }, None, [None, None])
-        } else {
-            pipes(request.stdin).map_err(failed)?
-        };
-        let started = exec(
-            &self.proof,
-            Exec {
-                process: &request.process,
-                target: first.child.pidfd.as_fd(),
-                namespaces: &self.launch.plan.namespaces,
-                cgroup: Some(&self.cgroup),
-                io,
-                seccomp: (!request.seccomp.is_empty()).then_some(request.seccomp.as_slice()),
-                extra: ferry_runtime::exec::Extra::default(),
-            },
-        )
-        .map_err(Refusal::Start)?;
-        let pid = started.child.pid.as_raw_nonzero().get();
-        let mut streams = match started.terminal {
-            Some(master) => Streams::of_terminal(master, request.stdin, None).map_err(failed)?,
-            None => Streams::of_pipes(stdin, outputs, true, None),
-        };
-        if let (Some(attach), Some(fd)) = (&request.attach, fds.pop()) {
-            add_client(&mut streams, fd, attach)?;
-        }
-        self.processes.push(Process {
-            exec: Some(request.id),
-            child: started.child,
-            streams,
-            exit: None,
-        });
-        Ok(Reply::Started {
-            pid,
-            warnings: Vec::new(),
-        })
-    }
-
     fn note_oom(&mut self) {
         if let Some(oom) = &self.oom {
             // Both kinds of watch are emptied by reading.
@@ -695,6 +670,10 @@ impl Shim {
     fn finish(&mut self) {
         // Only a container that shares a PID namespace can have processes left.
         let _ = self.cgroup.kill(libc::SIGKILL);
+        self.drop_errands();
+        if let Some(mut foreign) = self.foreign.take() {
+            foreign.delete(&self.proof);
+        }
         self.processes.clear();
         let _ = self.cgroup.remove();
         let _ = std::fs::remove_file(self.launch.run_dir.join(SOCKET));

@@ -182,6 +182,7 @@ impl Container {
             resolver: None,
             relays: Vec::new(),
             health: None,
+            runtime: None,
         };
         let mut shim: Shim = supervisor.shim().await.unwrap();
         if resolving {

@@ -56,6 +56,8 @@ const CHOSEN: &[(&str, &[&str])] = &[
             "run::a_read_only_root",
             "run::bind_mounts",
             "run::hello",
+            "runtimes::programs_run",
+            "runtimes::signals_pauses",
             "oci_spec::",
             "oci::root_a_container_is_created",
             "oci::root_a_create_that_is_killed",

@@ -58,6 +58,7 @@ pub(super) async fn create(
     let mounts::Drafts { points, volumes } = mounts::points(world, &host, &config)?;
     let secrets = crate::secrets::check(secrets, &config.user, &points)?;
     defaults(&mut host, world);
+    crate::runtimes::check(&host, &points, world)?;
     if host.userns_mode != "auto" && points.iter().any(|point| point.idmap) {
         return Err(Error::invalid(
             "IDMap shows a bind's files with the owners of the container's own ids: it has some with --userns=auto",
@@ -317,7 +318,7 @@ fn defaults(host: &mut HostConfig, world: &World) {
     let group = given.cgroupns.as_deref();
     set(&mut host.cgroupns_mode, group.unwrap_or_else(|| plan::cgroupns(world)));
     set(&mut host.restart_policy.name, "no");
-    set(&mut host.runtime, "ferry");
+    set(&mut host.runtime, &live.runtimes.default);
     if host.shm_size == 0 {
         host.shm_size = given.shm_size;
     }

@@ -49,12 +49,6 @@ pub(crate) fn supported(host: &HostConfig) -> Result<()> {
     {
         return not_yet("--gpus", "give the device files with --device");
     }
-    if !host.runtime.is_empty() && !matches!(host.runtime.as_str(), "ferry" | "runc" | "io.containerd.runc.v2") {
-        return Err(Error::invalid(format!(
-            "unknown or invalid runtime name: {}",
-            host.runtime
-        )));
-    }
     if !matches!(host.isolation.as_str(), "" | "default") {
         return Err(Error::invalid(format!(
             "invalid isolation ({}): linux only supports 'default'",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ferry_api::system::{Commit, Component, Index, Info, Platform, Plugins, RegistryConfig, Runtime, Version};
+use ferry_api::system::{Commit, Component, Index, Info, Platform, Plugins, RegistryConfig, Version};
 use ferry_api::{ApiVersion, Timestamp};
 
 use crate::container::Status;
@@ -84,8 +84,8 @@ pub(super) fn info(world: &World) -> Info {
         name: world.host.hostname.clone(),
         labels: Some(live.labels.clone()),
         server_version: VERSION.to_owned(),
-        runtimes: Some(BTreeMap::from([("ferry".to_owned(), Runtime::default())])),
-        default_runtime: "ferry".to_owned(),
+        runtimes: Some(live.runtimes.shown()),
+        default_runtime: live.runtimes.default.clone(),
         live_restore_enabled: true,
         init_binary: "docker-init".to_owned(),
         containerd_commit: Commit::default(),

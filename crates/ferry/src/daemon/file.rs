@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::defaults::{Limit, Size};
 use super::networks::Pool;
 use super::others;
+use super::runtimes::Entry;
 use crate::registry;
 
 /// Each key is absent or set; what is set may not be a flag as well.
@@ -73,6 +74,8 @@ pub struct File {
     pub no_new_privileges: Option<bool>,
     pub seccomp_profile: Option<String>,
     pub userns_remap: Option<String>,
+    pub runtimes: Option<BTreeMap<String, Entry>>,
+    pub default_runtime: Option<String>,
     pub proxies: Option<Proxies>,
     /// Ferry's own: mirrors of any registry, by its host; `*` for all.
     pub mirrors: Option<BTreeMap<String, Vec<String>>>,

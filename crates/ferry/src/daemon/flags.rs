@@ -8,6 +8,7 @@ use clap::{ArgAction, Parser};
 use super::defaults::DefaultFlags;
 use super::networks::NetworkFlags;
 use super::others::OtherFlags;
+use super::runtimes::RuntimeFlags;
 use super::tls::TlsFlags;
 
 /// A self-sufficient engine for containers
@@ -59,6 +60,8 @@ pub struct Flags {
     pub networks: NetworkFlags,
     #[command(flatten)]
     pub containers: DefaultFlags,
+    #[command(flatten)]
+    pub runtimes: RuntimeFlags,
     #[command(flatten)]
     pub others: OtherFlags,
     /// Preferred registry mirror, in place of docker.io; daemon.json has "mirrors" for any registry

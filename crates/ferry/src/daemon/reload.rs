@@ -34,6 +34,8 @@ const LIVE: &[&str] = &[
     "no-new-privileges",
     "seccomp-profile",
     "userns-remap",
+    "runtimes",
+    "default-runtime",
     "tlscacert",
     "tlscert",
     "tlskey",
@@ -81,6 +83,7 @@ impl Reloader {
             labels: engine.labels,
             registries: engine.registries,
             containers: engine.containers,
+            runtimes: engine.runtimes,
             more: more(&settings.keys),
         })?;
         self.level.set(settings.log_level);
@@ -128,13 +131,7 @@ fn more(keys: &Map<String, Value>) -> BTreeMap<String, String> {
         let value = keys.get(key).map_or_else(|| usual.to_owned(), Value::to_string);
         (key.to_owned(), value.trim_matches('"').to_owned())
     };
-    [
-        text("shutdown-timeout", "15"),
-        text("features", "{}"),
-        text("default-runtime", "ferry"),
-        text("runtimes", ""),
-    ]
-    .into()
+    [text("shutdown-timeout", "15"), text("features", "{}")].into()
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use super::log::{Format, level};
 use super::networks::Networks;
 use super::registries::Registries;
 use super::tls::Tls;
-use super::{defaults, others};
+use super::{defaults, others, runtimes};
 use crate::registry;
 
 const CONFIG_FILE: &str = "/etc/ferry/daemon.json";
@@ -74,6 +74,7 @@ impl Settings {
         let notes = others::check(&flags.others, &others, &mut both)?;
         let tls = Tls::of(flags.tls, &mut file, &mut both, environment);
         let containers = defaults::of(flags.containers, &mut file, &mut both)?;
+        let runtimes = runtimes::of(flags.runtimes, &mut file, &mut both, environment)?;
         let networks = Networks::of(flags.networks, &mut file, &mut both)?;
         let proxies = file.proxies.unwrap_or_default();
         let list = |list: Vec<String>| (!list.is_empty()).then_some(list);
@@ -200,6 +201,7 @@ impl Settings {
                 labels,
                 registries: registries.settings(environment)?,
                 containers,
+                runtimes,
                 open_files: None,
                 registry: registry.as_ref().map(|registry| registry.root.clone()),
             },

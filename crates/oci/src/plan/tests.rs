@@ -199,3 +199,153 @@ fn selinux_without_a_policy_is_none() {
         assert_eq!(is_of_a_policy(label.as_bytes()), expected, "{label:?}");
     }
 }
+
+/// What another runtime is told of a container of the engine's, read by this one, is the engine's plan again: nothing that
+/// confines is lost on the way.
+#[test]
+fn a_plan_that_is_written_is_read_as_it_was() {
+    use ferry_runtime::plan::{Process, Rlimit, User, devices};
+    use ferry_sys::mount::{PRIVATE, STRICTATIME};
+    let step = |target: &str, source: Source, set: u64, propagation: u64| Mount {
+        target: target.into(),
+        source,
+        attributes: Attributes {
+            set,
+            ..Attributes::default()
+        },
+        explicit: 0,
+        propagation,
+        propagation_top: false,
+        copy_up: false,
+        below: Attributes::default(),
+        idmap: None,
+        subpath: PathBuf::new(),
+    };
+    let new = |kind: &str, options: &[(&str, &str)]| Source::New {
+        kind: kind.to_owned(),
+        options: options
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect(),
+    };
+    let bind = |path: &str, recursive| Source::Bind {
+        path: path.into(),
+        recursive,
+    };
+    let nothing = NOSUID | NODEV | NOEXEC;
+    let strings = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+    let capabilities = ferry_runtime::plan::Capabilities {
+        bounding: 0xa804_25fb,
+        effective: 0xa804_25fb,
+        permitted: 0xa804_25fb,
+        ..ferry_runtime::plan::Capabilities::default()
+    };
+    let own = Device {
+        path: "/dev/fuse".into(),
+        kind: 'c',
+        major: 10,
+        minor: 229,
+        mode: 0o600,
+        uid: 1,
+        gid: 2,
+    };
+    let written = Plan {
+        namespaces: Namespaces {
+            create: CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS,
+            cgroup: true,
+            join: vec![(CLONE_NEWIPC, "/proc/7/ns/ipc".into())],
+            ..Namespaces::default()
+        },
+        hostname: Some("web".to_owned()),
+        mounts: vec![
+            step("/proc", new("proc", &[("source", "proc")]), nothing, 0),
+            step(
+                "/dev",
+                new("tmpfs", &[("source", "tmpfs"), ("mode", "755"), ("size", "65536k")]),
+                NOSUID | STRICTATIME,
+                0,
+            ),
+            step("/sys/fs/cgroup", Source::Cgroup, nothing | RDONLY, 0),
+            step("/data", bind("/srv/data", true), RDONLY, PRIVATE),
+            step("/follows", bind("/srv", false), 0, SLAVE),
+        ],
+        devices: devices::defaults().chain([own]).collect(),
+        masked: vec!["/proc/kcore".into(), "/sys/firmware".into()],
+        readonly: vec!["/proc/sys".into()],
+        readonly_root: true,
+        sysctls: vec![("kernel.shmmax".to_owned(), "1".to_owned())],
+        process: Process {
+            args: strings(&["sh", "-c", "true"]),
+            env: strings(&["PATH=/bin", "HOME=/root"]),
+            cwd: "/work".into(),
+            user: User::Ids {
+                uid: 5,
+                gid: 6,
+                groups: vec![6, 7],
+            },
+            capabilities,
+            no_new_privileges: true,
+            rlimits: vec![Rlimit {
+                name: "nofile".to_owned(),
+                soft: 5,
+                hard: u64::MAX,
+            }],
+            oom_score_adj: Some(7),
+            umask: Some(0o27),
+            terminal: true,
+            size: Some((24, 80)),
+            ..Process::default()
+        },
+        ..Plan::default()
+    };
+    let root = tempfile::tempdir().unwrap();
+    let files = ferry_sys::Root::open(root.path()).unwrap();
+    let text = ferry_runtime::spec::config(&ferry_runtime::spec::Beside {
+        plan: &written,
+        process: ferry_runtime::spec::process(&written.process, &files).unwrap(),
+        root: Path::new("/bundle/rootfs"),
+        cgroup: "ferry/c",
+        resources: &oci_spec::runtime::LinuxResources::default(),
+        seccomp: None,
+        annotations: &std::collections::BTreeMap::new(),
+        network: Some(Path::new("/bundle/network")),
+        sources: &std::collections::BTreeMap::new(),
+        init: None,
+    })
+    .to_string();
+    let config: Config = crate::config::parse(text.as_bytes()).unwrap();
+    assert_eq!(config.linux.as_ref().unwrap().cgroups_path.as_deref(), Some("/ferry/c"));
+    let mut read = of(&config, Path::new("/bundle"), Host::default(), &mut Vec::new()).unwrap();
+    let position = read
+        .namespaces
+        .join
+        .iter()
+        .position(|(flag, _)| *flag == CLONE_NEWNET)
+        .unwrap();
+    assert_eq!(read.namespaces.join.remove(position).1, Path::new("/bundle/network"));
+    assert_eq!(read.namespaces, written.namespaces);
+    assert_eq!(read.process, written.process);
+    assert_eq!(
+        (read.masked, read.readonly, read.readonly_root),
+        (written.masked, written.readonly, true)
+    );
+    assert_eq!((read.hostname, read.sysctls), (written.hostname, written.sysctls));
+    let sorted = |mut devices: Vec<Device>| {
+        devices.sort_by(|one, other| one.path.cmp(&other.path));
+        devices
+    };
+    assert_eq!(sorted(read.devices), sorted(written.devices));
+    for (read, written) in read.mounts.iter().zip(&written.mounts) {
+        assert_eq!((&read.target, &read.source), (&written.target, &written.source));
+        let propagation = match (&written.source, written.propagation) {
+            (Source::Bind { .. }, 0) => PRIVATE,
+            (_, propagation) => propagation,
+        };
+        assert_eq!(
+            (read.attributes.set, read.propagation),
+            (written.attributes.set, propagation)
+        );
+    }
+    let host = read.lifecycle.host_propagation.unwrap();
+    assert_eq!(host.mode, SLAVE, "a mount follows the host's");
+}

@@ -3,16 +3,16 @@
 
 use std::time::Instant;
 
-use ferry_runtime::exec::{Exec, Extra, exec};
 use ferry_runtime::{Failure, Kind};
 use jiff::Timestamp;
 use rustix::process::Signal;
 
 use super::Shim;
-use super::health::{Capture, Due};
-use super::process::{Ended, Process, Streams, pipes};
+use super::exec::Ends;
+use super::health::Due;
+use super::process::Ended;
 use crate::health::Probe;
-use crate::wire::Message;
+use crate::wire::{Message, Refusal};
 
 impl Shim {
     pub(super) fn look_after_health(&mut self) {
@@ -40,60 +40,53 @@ impl Shim {
         let id = ferry_kit::Id::random().to_string();
         let start = Timestamp::now();
         self.tell(Message::ProbeStarted { exec: id.clone() });
-        let started = self.fork_probe(&id);
+        let started = self.run_probe(&id, start);
         let Some(monitor) = &mut self.monitor else { return };
         match started {
             Ok(()) => monitor.exec_started(id, start),
-            Err(failure) => {
-                let code = match failure.kind {
-                    Kind::NotFound => 127,
-                    Kind::NotExecutable => 126,
-                    Kind::Setup => 128,
-                };
-                monitor.failed(start, failure.message);
-                self.tell_health(Some((id, Some(code))));
-            }
+            Err(failure) => self.probe_failed(&id, start, &failure),
         }
     }
 
-    /// Starts the program of the check in the container.
-    fn fork_probe(&mut self, id: &str) -> Result<(), Failure> {
-        let gone = || Failure::new(Kind::Setup, "the container is not running");
-        let (Some(monitor), Some(first)) = (&self.monitor, self.processes.first()) else {
-            return Err(gone());
+    /// A check did not come to run.
+    pub(super) fn probe_failed(&mut self, exec: &str, start: Timestamp, failure: &Failure) {
+        let Some(monitor) = &mut self.monitor else { return };
+        let code = match failure.kind {
+            Kind::NotFound => 127,
+            Kind::NotExecutable => 126,
+            Kind::Setup => 128,
         };
-        let Probe::Exec(process) = &monitor.check.probe else {
+        monitor.failed(start, failure.message.clone());
+        self.tell_health(Some((exec.to_owned(), Some(code))));
+    }
+
+    /// Starts the program of the check in the container.
+    fn run_probe(&mut self, id: &str, start: Timestamp) -> Result<(), Failure> {
+        let gone = || Failure::new(Kind::Setup, "the container is not running");
+        let Some(Probe::Exec(process)) = self.monitor.as_ref().map(|monitor| &monitor.check.probe) else {
             return Err(gone());
         };
         if process.args.is_empty() {
             return Err(Failure::new(Kind::Setup, "the health check names no program"));
         }
-        let (io, stdin, outputs) = pipes(false).map_err(|error| Failure::setup("make pipes", &error.into()))?;
-        let started = exec(
-            &self.proof,
-            Exec {
-                process,
-                target: std::os::fd::AsFd::as_fd(&first.child.pidfd),
-                namespaces: &self.launch.plan.namespaces,
-                cgroup: Some(&self.cgroup),
-                io,
-                seccomp: (!self.launch.seccomp.is_empty()).then_some(self.launch.seccomp.as_slice()),
-                extra: Extra::default(),
-            },
-        )?;
-        let mut streams = Streams::of_pipes(stdin, outputs, false, None);
-        streams.capture = Some(Capture::default());
-        self.processes.push(Process {
-            exec: Some(id.to_owned()),
-            child: started.child,
-            streams,
-            exit: None,
-        });
-        Ok(())
+        if self.foreign.is_some() {
+            let process = process.clone();
+            return self.begin_probe(id, start, &process);
+        }
+        let (io, ends) = Ends::of_probe(id)?;
+        let started = self.fork(process, io, &self.launch.seccomp)?;
+        match self.join(started, ends) {
+            Err(Refusal::Start(failure)) => Err(failure),
+            Err(_) => Err(gone()),
+            Ok(_) => Ok(()),
+        }
     }
 
     /// Ends the check's whole process group: it began a session.
-    fn kill_probe(&self, exec: &str) {
+    pub(super) fn kill_probe(&mut self, exec: &str) {
+        if self.errands.iter_mut().any(|errand| errand.kills(exec)) {
+            return;
+        }
         let probe = self
             .processes
             .iter()

@@ -6,6 +6,7 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Instant;
 
+use ferry_runtime::Failure;
 use ferry_runtime::start::Io;
 use ferry_sys::Child;
 use rustix::fs::{Mode, OFlags};
@@ -15,6 +16,7 @@ use rustix::pipe::PipeFlags;
 use super::client::{Client, Input};
 use super::health::Capture;
 use super::log::Log;
+use crate::wire::{Refusal, Reply};
 
 /// Input that waits for the process is bounded by this, beyond which the client is not read.
 const INPUT: usize = 64 * 1024;
@@ -53,8 +55,29 @@ pub(super) struct Streams {
     closing: bool,
 }
 
+impl Process {
+    pub fn signal(&self, signal: i32) -> Result<Reply, Refusal> {
+        match self.child.signal(signal) {
+            Ok(()) => Ok(Reply::Done),
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Err(Refusal::Gone),
+            Err(error) => Err(Refusal::Other(error.to_string())),
+        }
+    }
+}
+
+/// What a process is started with, and our ends of its input and outputs.
+type Ends = (Io, Option<OwnedFd>, [Option<OwnedFd>; 2]);
+
+/// Of a new process; a terminal's come when there is one.
+pub(super) fn ends_of(terminal: bool, open_stdin: bool) -> Result<Ends, Failure> {
+    match terminal {
+        true => Ok((Io::Terminal { plain: false }, None, [None, None])),
+        false => pipes(open_stdin).map_err(|error| Failure::setup("make pipes", &error.into())),
+    }
+}
+
 /// The process's ends of new pipes, and ours.
-pub(super) fn pipes(open_stdin: bool) -> rustix::io::Result<(Io, Option<OwnedFd>, [Option<OwnedFd>; 2])> {
+fn pipes(open_stdin: bool) -> rustix::io::Result<Ends> {
     let pipe = || rustix::pipe::pipe_with(PipeFlags::CLOEXEC);
     let (out_read, stdout) = pipe()?;
     let (err_read, stderr) = pipe()?;

@@ -89,6 +89,7 @@ impl Actor {
         world.apparmor.ready(&self.record).await?;
         let plan = plan::build(&self.record, &world)?;
         let filter = crate::seccomp::filter(&self.record, &world)?;
+        let runtime = crate::runtimes::of(&self.record, &world)?;
         let dir = world.container_dir(&self.record.id);
         let run_dir = world.run_dir(&self.record.id);
 
@@ -142,6 +143,7 @@ impl Actor {
             resolver: None,
             relays: publish::relays(&self.record.ports),
             health: health::check(&self.record, &world)?,
+            runtime,
         };
         let past = launch.health.as_ref().map(|check| check.past.clone());
         let (sender, events) = mpsc::unbounded_channel();
