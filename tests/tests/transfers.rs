@@ -413,6 +413,10 @@ fn mirrors_are_asked_first_and_missed_by_nobody() {
     daemon.cli(["push", "-q", "127.0.0.1:5000/library/thing:1"]).ok();
     // The first mirror is not there.
     assert_eq!(daemon.cli(["pull", "-q", "thing:1"]).ok(), "docker.io/library/thing:1");
+    // They also say which tags there are.
+    daemon.cli(["rmi", "thing:1"]).ok();
+    daemon.cli(["pull", "-q", "-a", "thing"]).ok();
+    assert_eq!(daemon.cli(["images", "--format", "{{.Tag}}", "thing"]).ok(), "1");
     let info: Value = serde_json::from_str(&daemon.cli(["info", "--format", "{{json .}}"]).ok()).unwrap();
     assert_eq!(
         info["RegistryConfig"]["Mirrors"],

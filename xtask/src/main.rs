@@ -7,6 +7,7 @@ mod deb;
 mod peer;
 mod setup;
 mod shell;
+mod suites;
 mod sweep;
 mod test;
 mod tidy;
@@ -47,6 +48,7 @@ cargo xtask TASK
   soak --execs [EXECS [AT-ONCE]]
                             commands through the engine (100000, 16 at a time): no byte and no exit code may be wrong,
                             and nothing grows
+  suites [ARGUMENT...]      docker-py's own tests against an engine of their own; arguments are pytest's, as in -k attach
   dist                      build the binary that is shipped
   deb [BINARY]              make the Debian package of it (or of that binary) in target/deb
   sweep [--remove]          list (or remove) what test runs left on this machine
@@ -86,27 +88,18 @@ fn run(task: &str, rest: &[String]) -> anyhow::Result<bool> {
         "bench" if flag("--images") => bench::images::run(&Workspace::find()?, rest),
         "bench" => bench::run(&Workspace::find()?, flag("--quick"), flag("--runtime"), flag("--write")),
         "soak" => {
-            let (example, rest) = match rest {
+            let (example_name, rest) = match rest {
                 [pulls, rest @ ..] if pulls == "--pulls" => ("soak-pulls", rest),
                 [execs, rest @ ..] if execs == "--execs" => ("soak-execs", rest),
                 [kills, rest @ ..] if kills == "--kills" => ("soak-kills", rest),
                 [networks, rest @ ..] if networks == "--networks" => ("soak-networks", rest),
                 rest => ("soak", rest),
             };
-            // Both at once: of the one alone, what both stand on would be built with other features.
-            let arguments = [
-                "build",
-                "--release",
-                "--package",
-                "ferry",
-                "--bin",
-                "ferry",
-                "--package",
-                "ferry-e2e",
-            ];
-            shell::run(shell::cargo().args(arguments).args(["--example", example]))?;
-            let examples = Workspace::find()?.binary("release").with_file_name("examples");
-            shell::run(std::process::Command::new(examples.join(example)).args(rest)).map(|()| true)
+            shell::run(example(example_name)?.args(rest)).map(|()| true)
+        }
+        "suites" => {
+            let prepared = suites::prepare(&Workspace::find()?)?;
+            shell::run(example("suites")?.args(prepared).args(rest)).map(|()| true)
         }
         "dist" => {
             let workspace = Workspace::find()?;
@@ -122,4 +115,15 @@ fn run(task: &str, rest: &[String]) -> anyhow::Result<bool> {
         }
         other => anyhow::bail!("no task '{other}'\n\n{USAGE}"),
     }
+}
+
+/// A program of the tests, built with the binary that it starts.
+fn example(name: &str) -> anyhow::Result<std::process::Command> {
+    // Both at once: of the one alone, what both stand on would be built with other features.
+    let packages = ["ferry", "ferry-e2e"].map(|package| format!("--package={package}"));
+    let mut cargo = shell::cargo();
+    cargo.args(["build", "--release", "--bin", "ferry", "--example", name]);
+    shell::run(cargo.args(packages))?;
+    let examples = Workspace::find()?.binary("release").with_file_name("examples");
+    Ok(std::process::Command::new(examples.join(name)))
 }

@@ -1,5 +1,5 @@
-//! What the tests need on the machine: Debian packages, cargo-nextest, and below `target/tools` the docker CLI, docker-py and
-//! two old OCI runtimes. Nothing is installed over what is there, and the CLI and the runtimes are only unpacked.
+//! What the tests need on the machine: Debian packages, cargo-nextest, and below `target/tools` the docker CLI, docker-py (with
+//! Prometheus' parser) and two old OCI runtimes. Nothing is installed over what is there, and the CLI and the runtimes are only unpacked.
 
 use std::fs;
 use std::path::Path;
@@ -145,7 +145,7 @@ fn old_runtimes(tools: &Path) -> Result<()> {
 
 fn docker_py(tools: &Path) -> Result<()> {
     let python = tools.join("python/bin/python");
-    if shell::succeeds(Command::new(&python).args(["-c", "import docker"])) {
+    if shell::succeeds(Command::new(&python).args(["-c", "import docker, prometheus_client"])) {
         return Ok(());
     }
     shell::run(
@@ -153,5 +153,5 @@ fn docker_py(tools: &Path) -> Result<()> {
             .args(["-m", "venv", "--clear"])
             .arg(tools.join("python")),
     )?;
-    shell::run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "docker"]))
+    shell::run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "docker", "prometheus-client"]))
 }

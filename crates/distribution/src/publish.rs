@@ -193,9 +193,9 @@ impl Repository {
         Ok(Some(found))
     }
 
-    /// All tags, in the registry's order.
+    /// All tags, in the order of the mirror or registry that has them.
     pub async fn tags(&self) -> Result<Vec<String>> {
-        let mut tries = self.tries(self.own());
+        let mut tries = self.tries(self.sources());
         loop {
             let endpoint = tries.next()?;
             if let Some(done) = tries.settle(&endpoint, self.tags_at(&endpoint).await) {

@@ -28,6 +28,7 @@ mod validate;
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use ferry_api::container::{Create, Created, Inspect, Summary, Top, Update, Updated, Wait};
 use ferry_api::{Filters, exec as api_exec};
@@ -37,6 +38,7 @@ use tokio::sync::oneshot;
 pub(crate) use self::actor::{Command, spawn};
 pub use self::archive::{Archive, PutOptions};
 pub(crate) use self::exec::Execs;
+use self::handle::Condition;
 pub(crate) use self::handle::{Handle, Snapshot};
 pub(crate) use self::ids::Ids;
 pub(crate) use self::order::{Place, start as start_in_order};
@@ -114,6 +116,9 @@ impl Attachment {
     }
 }
 
+/// How long a kill waits for the container to have ended (moby `Daemon.Kill`).
+const KILLED: Duration = Duration::from_secs(10);
+
 /// What the answer to `POST /containers/create` is.
 pub type CreateResponse = Created;
 
@@ -124,7 +129,8 @@ impl Containers {
 
     /// Makes a container. `name`: the user's, or one is made up.
     pub async fn create(&self, name: Option<&str>, platform: Option<&str>, request: Create) -> Result<Created> {
-        create::create(&self.world, name, platform, request).await
+        self.timed("create", create::create(&self.world, name, platform, request))
+            .await
     }
 
     /// Newest first.
@@ -137,7 +143,8 @@ impl Containers {
     }
 
     pub async fn start(&self, name: &str) -> Result<Permit> {
-        self.find(name)?.ask(|reply| Command::Start { reply }).await
+        let handle = self.find(name)?;
+        self.timed("start", handle.ask(|reply| Command::Start { reply })).await
     }
 
     /// `timeout`: seconds until SIGKILL, negative for never; `None`: the container's own.
@@ -160,7 +167,14 @@ impl Containers {
         let signal = signal
             .filter(|signal| !signal.is_empty())
             .map_or(Ok(libc::SIGKILL), crate::signal::parse)?;
-        self.find(name)?.ask(|reply| Command::Kill { signal, reply }).await
+        let handle = self.find(name)?;
+        let ended = handle.wait(Condition::NotRunning);
+        handle.ask(|reply| Command::Kill { signal, reply }).await?;
+        if signal == libc::SIGKILL {
+            // Who looks next shall see it ended, as with Docker. What the kernel does not let end is not waited for.
+            let _ = tokio::time::timeout(KILLED, ended).await;
+        }
+        Ok(())
     }
 
     pub async fn pause(&self, name: &str) -> Result<()> {
@@ -179,9 +193,17 @@ impl Containers {
     }
 
     pub async fn remove(&self, name: &str, force: bool, volumes: bool) -> Result<()> {
-        self.find(name)?
-            .ask(|reply| Command::Remove { force, volumes, reply })
+        let handle = self.find(name)?;
+        self.timed("delete", handle.ask(|reply| Command::Remove { force, volumes, reply }))
             .await
+    }
+
+    /// For the metrics, what is done takes its time.
+    async fn timed<T>(&self, action: &'static str, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let begin = Instant::now();
+        let done = work.await?;
+        self.world.counts.action(action, begin.elapsed());
+        Ok(done)
     }
 
     /// Takes a link from the container that has it: `CHILD/ALIAS`.
@@ -219,7 +241,7 @@ impl Containers {
 
     /// The answer comes later; that the container exists and the condition is a valid one is known at once.
     pub fn wait(&self, name: &str, condition: &str) -> Result<impl Future<Output = Wait> + Send + use<>> {
-        let condition = handle::Condition::parse(condition)?;
+        let condition = Condition::parse(condition)?;
         Ok(self.find(name)?.wait(condition))
     }
 

@@ -3,6 +3,7 @@
 //! A listener that reads too slowly loses the oldest events, never the engine its memory.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ferry_api::Filters;
@@ -23,6 +24,8 @@ const BEHIND: usize = 1024;
 pub struct Bus {
     past: Mutex<VecDeque<Arc<Message>>>,
     sender: broadcast::Sender<Arc<Message>>,
+    /// How many there were.
+    count: AtomicU64,
 }
 
 /// A listener: past events first, then what comes.
@@ -57,6 +60,7 @@ impl Default for Bus {
         Self {
             past: Mutex::default(),
             sender: broadcast::channel(BEHIND).0,
+            count: AtomicU64::new(0),
         }
     }
 }
@@ -73,6 +77,12 @@ impl Bus {
         // Without listeners there is nobody to tell. Under the lock, so that a new listener misses nothing and sees
         // nothing twice.
         let _ = self.sender.send(message);
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many events there were, and how many listen.
+    pub(crate) fn counts(&self) -> (u64, usize) {
+        (self.count.load(Ordering::Relaxed), self.sender.receiver_count())
     }
 
     pub(crate) fn container(&self, record: &Record, action: &str, more: &[(&str, String)]) {

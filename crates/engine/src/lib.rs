@@ -23,6 +23,7 @@ mod hello;
 pub mod images;
 mod live;
 pub mod logs;
+mod metrics;
 mod networks;
 mod runtimes;
 mod seccomp;

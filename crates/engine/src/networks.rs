@@ -132,9 +132,17 @@ impl Networks {
         }
         let stored = self.world.networks.create(name, request).await?;
         self.event(&stored, "create", None);
+        let unused: Vec<&str> = stored.unused.iter().map(|config| config.subnet.as_str()).collect();
+        let warning = match unused.is_empty() {
+            true => String::new(),
+            false => format!(
+                "the network has no IPv6, and {} is not used: create it with --ipv6 (EnableIPv6)",
+                unused.join(", ")
+            ),
+        };
         Ok(Created {
             id: stored.id.clone(),
-            warning: String::new(),
+            warning,
         })
     }
 

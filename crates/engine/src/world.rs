@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::events::Bus;
 use crate::images::Images;
 use crate::live::Live;
+use crate::metrics::{self, Counts};
 use crate::networks::{Attacher, Networks};
 use crate::seccomp;
 use crate::secrets::Secrets;
@@ -71,6 +72,7 @@ pub(crate) struct World {
     pub apparmor: AppArmor,
     pub events: Arc<Bus>,
     pub stats: Sampler,
+    pub counts: Counts,
     /// Settings that may be replaced.
     pub live: Live,
     pub tasks: TaskTracker,
@@ -115,6 +117,7 @@ impl Engine {
             apparmor: AppArmor::detect(),
             events: Arc::clone(&events),
             stats: Sampler::default(),
+            counts: Counts::default(),
             live: Live::new(&config)?,
             tasks: TaskTracker::new(),
             removals: AtomicUsize::new(0),
@@ -145,6 +148,11 @@ impl Engine {
             .all()
             .iter()
             .any(|handle| busy(handle.snapshot().record.run.status))
+    }
+
+    /// What Prometheus reads, as text.
+    pub async fn metrics(&self) -> String {
+        metrics::text(&self.world).await
     }
 
     /// Replaces what may change while it runs, and publishes dockerd's event of it. What is under way goes on as it began; of

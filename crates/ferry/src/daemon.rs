@@ -12,6 +12,7 @@ mod file;
 mod flags;
 mod heap;
 mod log;
+mod metrics;
 mod networks;
 mod others;
 pub(crate) mod registries;
@@ -123,6 +124,7 @@ async fn serve(settings: Settings, flags: Flags, level: Level) -> Result<()> {
     }
     let acceptor = settings.tls.acceptor(&settings.places)?;
     let listeners = listen(&settings, acceptor.as_ref())?;
+    let scraped = settings.metrics.map(metrics::listen).transpose()?;
     let manager = Manager::of_environment();
     let engine = Engine::open(settings.engine.clone()).await?;
     let site = settings.registry.map(|registry| {
@@ -154,6 +156,7 @@ async fn serve(settings: Settings, flags: Flags, level: Level) -> Result<()> {
         tokio::spawn(on_idle(engine.clone(), activity.clone(), limit, closing.clone()));
     }
     let registry = site.map(|site| tokio::spawn(site.run(closing.clone())));
+    let scraped = scraped.map(|listener| tokio::spawn(metrics::serve(listener, engine.clone(), closing.clone())));
     let identity = Identity {
         version: build::VERSION.to_owned(),
         build: build::id(),
@@ -165,9 +168,9 @@ async fn serve(settings: Settings, flags: Flags, level: Level) -> Result<()> {
     let router = ferry_server::router(engine.clone(), identity, closing.clone());
     ferry_server::serve(listeners, router, closing, activity).await;
     manager.stopping();
-    if let Some(registry) = registry {
+    for beside in registry.into_iter().chain(scraped) {
         // One that panicked has served for as long as it could.
-        let _ = registry.await;
+        let _ = beside.await;
     }
     engine.close().await;
     drop(pidfile);

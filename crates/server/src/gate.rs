@@ -19,6 +19,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 
 use crate::failure::Failure;
+use crate::leftover::Leftover;
 use crate::query::Version;
 
 /// What stood after `/v`, until a route is found.
@@ -50,6 +51,7 @@ async fn no_page() -> Failure {
 }
 
 async fn pass(State(server): State<Arc<HeaderValue>>, mut request: Request, next: Next) -> Response {
+    let leftover = Leftover::of(&mut request);
     let mut response = match prepare(&mut request) {
         Ok(()) => match AssertUnwindSafe(next.run(request)).catch_unwind().await {
             Ok(response) => response,
@@ -57,6 +59,11 @@ async fn pass(State(server): State<Arc<HeaderValue>>, mut request: Request, next
         },
         Err(response) => *response,
     };
+    if let Some(leftover) = leftover
+        && response.status().as_u16() >= 400
+    {
+        leftover.drain().await;
+    }
     let headers = response.headers_mut();
     for (name, value) in [
         (system::header::API_VERSION, "1.51"),

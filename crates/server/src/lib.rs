@@ -15,14 +15,18 @@
 mod body;
 mod failure;
 mod gate;
+mod held;
 mod hijack;
+mod leftover;
 mod listen;
+mod metrics;
 mod query;
 mod routes;
 mod serve;
 
 pub use ferry_tls::{Acceptor, Error as TlsError, Files as TlsFiles};
 pub use listen::{Error, GROUP, Listener, Place, Result, make_directory};
+pub use metrics::router as metrics;
 pub use routes::router;
 pub use serve::{Activity, PROTOCOLS, serve};
 

@@ -8,7 +8,6 @@ use axum::Router;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use ferry_tls::{Acceptor, refuse_plain};
 
+use crate::held::{self, Stream, Told};
 use crate::listen::{Listener, Socket};
 
 /// All headers of a request together.
@@ -127,8 +127,10 @@ async fn accept(
                 tasks.spawn(async move {
                     let _guard = guard;
                     match accepted {
-                        Accepted::Unix(stream) => connection(stream, router, shutdown).await,
-                        Accepted::Tcp(stream, None) => connection(stream, router, shutdown).await,
+                        Accepted::Unix(stream) => connection(Stream::Unix(stream), router, shutdown).await,
+                        Accepted::Tcp(stream, None) => {
+                            connection(Stream::Other(Box::new(stream)), router, shutdown).await;
+                        }
                         Accepted::Tcp(stream, Some(acceptor)) => secured(stream, &acceptor, router, shutdown).await,
                     }
                 });
@@ -178,18 +180,14 @@ async fn secured(mut stream: TcpStream, acceptor: &Acceptor, router: Router, shu
         () = shutdown.cancelled() => return,
     };
     match shaken {
-        Ok(Ok(stream)) => connection(stream, router, shutdown).await,
+        Ok(Ok(stream)) => connection(Stream::Other(Box::new(stream)), router, shutdown).await,
         // Who was refused is for the log: it may be an attack, or the reason somebody looks for.
         Ok(Err(error)) => tracing::info!(%error, peer, "no TLS connection"),
         Err(_) => tracing::info!(peer, "a TLS handshake took too long"),
     }
 }
 
-async fn connection(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    router: Router,
-    shutdown: CancellationToken,
-) {
+async fn connection(stream: Stream, router: Router, shutdown: CancellationToken) {
     let mut builder = Builder::new(TokioExecutor::new());
     // Docker's spelling of header names. A client that has hung up waits for nothing.
     builder
@@ -197,10 +195,16 @@ async fn connection(
         .title_case_headers(true)
         .half_close(false)
         .max_buf_size(HEADERS_MAX);
-    let service = TowerToHyperService::new(router);
-    let mut connection = std::pin::pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
+    let (held, takeover) = held::hold(stream);
+    let service = Told {
+        service: TowerToHyperService::new(router),
+        takeover: takeover.clone(),
+    };
+    let mut connection = std::pin::pin!(builder.serve_connection_with_upgrades(TokioIo::new(held), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        // It goes on without HTTP.
+        () = takeover.taken() => return,
         () = shutdown.cancelled() => {
             connection.as_mut().graceful_shutdown();
             match tokio::time::timeout(GRACE, connection).await {

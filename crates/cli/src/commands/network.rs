@@ -181,6 +181,9 @@ async fn create(call: Call<'_>) -> Result<u8> {
         check_duplicate: None,
     };
     let created: Created = call.client.post_json("/networks/create", &body).await?;
+    if !created.warning.is_empty() {
+        call.ui.error_line(&format!("WARNING: {}", created.warning));
+    }
     call.ui.line(&created.id);
     Ok(0)
 }

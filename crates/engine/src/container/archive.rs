@@ -20,7 +20,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::{Notify, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use super::handle::{Handle, Snapshot};
-use super::{Containers, plan};
+use super::{Containers, files, plan};
 use crate::error::{Error, Kind, Result, StartFailure};
 use crate::volumes::Transfer;
 use crate::world::World;
@@ -334,6 +334,7 @@ async fn view(world: &Arc<World>, handle: &Handle) -> Result<(FilesView, Option<
     if snapshot.removed {
         return Err(Error::not_found(format!("No such container: {}", handle.id())));
     }
+    files::prepare(&snapshot.record, world)?;
     if let Guard::Alone { volumes, .. } = &mut guard {
         *volumes = Transfer::of_container(world, &snapshot.record).await?;
     }

@@ -51,6 +51,10 @@ pub struct Export {
 impl Containers {
     /// Makes an image of a container, running or not; the image's id.
     pub async fn commit(&self, name: &str, commit: Commit) -> Result<String> {
+        self.timed("commit", self.make_image(name, commit)).await
+    }
+
+    async fn make_image(&self, name: &str, commit: Commit) -> Result<String> {
         let handle = self.find(name)?;
         let snapshot = handle.snapshot();
         let record = &snapshot.record;

@@ -37,6 +37,15 @@ pub(crate) fn write(record: &Record, dir: &Path, world: &World) -> Result<Option
     Ok(Some(Digest::of(&resolv)))
 }
 
+/// Writes what a container that never ran would have, for who looks at its files before.
+pub(crate) fn prepare(record: &Record, world: &World) -> Result<()> {
+    let dir = world.container_dir(&record.id);
+    match NAMES.iter().all(|name| dir.join(name).exists()) {
+        true => Ok(()),
+        false => write(record, &dir, world).map(drop),
+    }
+}
+
 /// Where one of the files is.
 pub(crate) fn path(record: &Record, world: &World, name: &str) -> PathBuf {
     let owner = network_owner(record, world);

@@ -76,8 +76,21 @@ fn merge_env(config: &mut Config, image: Option<Vec<String>>) {
             .into_iter()
             .filter(|entry| !names.contains(&name(entry))),
     );
-    // `-e NAME` without a value, for a variable the client does not have, takes it away.
-    own.retain(|entry| entry.contains('='));
+}
+
+/// Puts `entries` into an environment as Docker does (moby `container.ReplaceOrAppendEnvVars`): one takes the place of another of
+/// its name, and a name without a value (`-e NAME` of a variable that the client does not have) takes it away.
+pub(super) fn overlay_env(env: &mut Vec<String>, entries: impl IntoIterator<Item = String>) {
+    let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
+    for entry in entries {
+        let known = env.iter().position(|known| name(known) == name(&entry));
+        match (known, entry.contains('=')) {
+            (Some(place), true) => env[place] = entry,
+            (Some(place), false) => drop(env.remove(place)),
+            (None, true) => env.push(entry),
+            (None, false) => {}
+        }
+    }
 }
 
 fn merge_health(own: &mut Option<HealthCheck>, image: Option<HealthCheck>) {
@@ -106,5 +119,25 @@ fn merge_health(own: &mut Option<HealthCheck>, image: Option<HealthCheck>) {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_without_a_value_is_kept_and_takes_the_variable_away() {
+        let owned = |entries: &[&str]| entries.iter().map(|&entry| entry.to_owned()).collect::<Vec<_>>();
+        let mut config = Config {
+            env: Some(owned(&["GONE", "B="])),
+            ..Config::default()
+        };
+        merge_env(&mut config, Some(owned(&["GONE=image", "KEPT=image"])));
+        let own = config.env.unwrap();
+        assert_eq!(own, ["GONE", "B=", "KEPT=image"]);
+        let mut env = owned(&["PATH=/bin", "GONE=default"]);
+        overlay_env(&mut env, own.into_iter().chain(owned(&["PATH=/own"])));
+        assert_eq!(env, ["PATH=/own", "B=", "KEPT=image"]);
     }
 }

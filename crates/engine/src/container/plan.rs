@@ -14,6 +14,7 @@ use ferry_runtime::plan::{Attached, IdMap, Lifecycle, Mount, Process, Rlimit, So
 use ferry_supervise::Rootfs;
 use ferry_sys::mount::{Attributes, NODEV, NOEXEC, NOSUID, RDONLY, STRICTATIME};
 
+use super::merge::overlay_env;
 use super::point::{Depth, Point};
 use super::record::Record;
 use super::{files, links};
@@ -397,14 +398,7 @@ fn environment(record: &Record, world: &World) -> Vec<String> {
         env.push("TERM=xterm".to_owned());
     }
     env.extend(links::environment(record, world));
-    // As Docker: what is given takes the place of a default of the same name, and keeps its rank.
-    for entry in config.env.iter().flatten() {
-        let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
-        match env.iter_mut().find(|known| name(known) == name(entry)) {
-            Some(known) => known.clone_from(entry),
-            None => env.push(entry.clone()),
-        }
-    }
+    overlay_env(&mut env, config.env.iter().flatten().cloned());
     env
 }
 
@@ -459,10 +453,10 @@ pub(crate) fn exec_process(
 ) -> Result<Process> {
     let mut process = process(record, world)?;
     process.args = request.cmd.clone().unwrap_or_default();
-    process.env.extend(request.env.iter().flatten().cloned());
     if request.tty && !record.config.tty {
         process.env.push("TERM=xterm".to_owned());
     }
+    overlay_env(&mut process.env, request.env.iter().flatten().cloned());
     process.terminal = request.tty;
     process.size = size.filter(|_| request.tty);
     process.init = false;

@@ -50,6 +50,10 @@ impl Containers {
 
     /// What a container changed of its image's files; `None` for nothing.
     pub async fn changes(&self, name: &str) -> Result<Option<Vec<Change>>> {
+        self.timed("changes", self.find_changes(name)).await
+    }
+
+    async fn find_changes(&self, name: &str) -> Result<Option<Vec<Change>>> {
         let snapshot = self.find(name)?.snapshot();
         let (id, source) = (snapshot.record.id.clone(), commit::source(&snapshot.record));
         let images = self.world.store.images.clone();

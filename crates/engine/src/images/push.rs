@@ -37,7 +37,7 @@ impl Images {
     pub async fn push(&self, request: PushRequest, reporter: &Reporter) -> Result<()> {
         let name = &request.reference;
         reporter.tell(Step::Pushing {
-            repository: name.familiar_name(),
+            repository: name.name(),
         });
         let images = self.tagged(name)?;
         let repository = self.world.live.get().client.repository(name, &request.credentials)?;

@@ -239,11 +239,7 @@ impl Attacher {
             attachable: request.attachable,
             options: request.options.clone().unwrap_or_default(),
             labels: request.labels.clone().unwrap_or_default(),
-            ipam_options: request
-                .ipam
-                .as_ref()
-                .and_then(|ipam| ipam.options.clone())
-                .or(Some(BTreeMap::new())),
+            ipam_options: request.ipam.as_ref().and_then(|ipam| ipam.options.clone()),
             reserved: configs(&request)
                 .into_iter()
                 .map(|config| (config.subnet, config.auxiliary_addresses))
@@ -254,6 +250,10 @@ impl Attacher {
         if config_only.is_none() {
             let draft = draft::of(&id, &request)?;
             (stored.enable_ipv4, stored.enable_ipv6) = (draft.v4, draft.v6);
+            if !draft.v6 {
+                stored.unused = configs(&request);
+                stored.unused.retain(|config| config.subnet.contains(':'));
+            }
             let fabric = self.fabric()?;
             let network = run("create the network", move || fabric.create(draft)).await?;
             stored.network = Some(network);

@@ -66,12 +66,8 @@ pub(super) fn of(id: &str, request: &Create) -> Result<Draft> {
             .ok_or_else(|| wrong("com.docker.network.driver.mtu", text, "a number from 68 to 65535"))?,
     };
     let v6 = flag("com.docker.network.enable_ipv6", request.enable_ipv6, false)?;
-    if !v6 && ranges.iter().any(Range::is_v6) {
-        // As Docker: a subnet alone does not turn it on.
-        return Err(Error::invalid(
-            "an IPv6 subnet needs IPv6: create the network with --ipv6",
-        ));
-    }
+    // As with Docker, a subnet alone does not turn it on: whoever gave it is warned.
+    let ranges = ranges.into_iter().filter(|range| v6 || !range.is_v6()).collect();
     Ok(Draft {
         id: id.to_owned(),
         name: request.name.clone(),
@@ -359,11 +355,16 @@ mod tests {
                 "doesn't contain this address",
             ),
             ("", &[], &[config("", "", "1.2.3.4")], "--subnet"),
-            ("", &[], &[config("fd00::/64", "", "")], "--ipv6"),
         ];
         for (driver, options, config, expected) in cases {
             let error = of("0123456789abcdef", &create(driver, options, config)).unwrap_err();
             assert!(error.message.contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn a_subnet_of_a_family_that_is_off_is_left_out() {
+        let draft = of("0123456789abcdef", &create("", &[], &[config("fd00::/64", "", "")])).unwrap();
+        assert!(!draft.v6 && draft.ranges.is_empty());
     }
 }

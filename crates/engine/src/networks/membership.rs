@@ -77,8 +77,10 @@ pub(crate) fn check(network: &Stored, settings: &EndpointSettings) -> Result<()>
             match text.parse::<IpAddr>() {
                 Ok(address) if address.is_ipv4() == (family == "IPv4") => {
                     let ranges = network.network.iter().flat_map(|network| &network.ranges);
+                    let unused = network.unused.iter().filter_map(|config| config.subnet.parse().ok());
                     let mut subnets = ranges
                         .map(|range| range.subnet)
+                        .chain(unused)
                         .filter(|subnet| subnet.addr().is_ipv4() == address.is_ipv4());
                     match subnets.clone().next() {
                         None => wrong.push(format!("network {} has no subnet for {address}", network.name)),
@@ -105,7 +107,8 @@ pub(crate) fn check(network: &Stored, settings: &EndpointSettings) -> Result<()>
         wrong.push(format!("{} is not a valid mac address", settings.mac_address));
     }
     for key in settings.driver_opts.iter().flatten().map(|(key, _)| key) {
-        if !matches!(key.as_str(), IFNAME | SYSCTLS) {
+        // As with Docker, keys of others' are kept and shown; of its own, one that would do nothing is refused.
+        if key.starts_with("com.docker.network.") && !matches!(key.as_str(), IFNAME | SYSCTLS) {
             wrong.push(format!("unknown option of the endpoint: {key}"));
         }
     }
@@ -177,7 +180,7 @@ pub(crate) fn attach(record: &Record, network: &Stored, settings: &EndpointSetti
             _ => None,
         },
         ip6: match address(&ipam.ipv6_address)? {
-            Some(IpAddr::V6(ip)) => Some(ip),
+            Some(IpAddr::V6(ip)) if network.enable_ipv6 => Some(ip),
             _ => None,
         },
         more: ipam

@@ -27,6 +27,9 @@ pub(crate) struct Stored {
     /// Names that the user reserved addresses for.
     #[serde(default)]
     pub reserved: BTreeMap<String, BTreeMap<String, String>>,
+    /// Of a family that is off: shown, and nothing else.
+    #[serde(default)]
+    pub unused: Vec<IpamConfig>,
     /// `None` for `host`, `none` and for a network that is only a configuration for others.
     pub network: Option<Network>,
     /// The configuration of a network that is one for others.
@@ -61,6 +64,7 @@ impl Stored {
             labels: BTreeMap::new(),
             ipam_options: None,
             reserved: BTreeMap::new(),
+            unused: Vec::new(),
             network: None,
             config_only: None,
             config_from: String::new(),
@@ -70,7 +74,10 @@ impl Stored {
     /// Without its containers.
     pub fn inspect(&self) -> Inspect {
         let config = match (&self.network, &self.config_only) {
-            (Some(network), _) => Some(network.ranges.iter().map(|range| self.ipam(range)).collect()),
+            (Some(network), _) => {
+                let used = network.ranges.iter().map(|range| self.ipam(range));
+                Some(self.unused.iter().cloned().chain(used).collect())
+            }
             (None, Some(config)) => Some(config.clone()),
             (None, None) => None,
         };

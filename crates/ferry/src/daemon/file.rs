@@ -61,6 +61,7 @@ pub struct File {
     pub publish_through: Option<String>,
     pub log_driver: Option<String>,
     pub log_opts: Option<BTreeMap<String, String>>,
+    pub metrics_addr: Option<String>,
     pub registry_mirrors: Option<Vec<String>>,
     pub insecure_registries: Option<Vec<String>>,
     pub max_concurrent_downloads: Option<usize>,

@@ -53,6 +53,9 @@ pub struct Flags {
     /// Default log driver options for containers
     #[arg(long = "log-opt", value_name = "key=value")]
     pub log_options: Vec<String>,
+    /// Address and port to serve metrics for Prometheus on, as in 127.0.0.1:9323
+    #[arg(long, value_name = "string")]
+    pub metrics_addr: Option<String>,
     /// Set parent cgroup for all containers [default: ferry]
     #[arg(long, value_name = "string")]
     pub cgroup_parent: Option<String>,

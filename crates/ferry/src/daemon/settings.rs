@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use super::log::{Format, level};
 use super::networks::Networks;
 use super::registries::Registries;
 use super::tls::Tls;
-use super::{defaults, others, runtimes};
+use super::{defaults, metrics, others, runtimes};
 use crate::registry;
 
 const CONFIG_FILE: &str = "/etc/ferry/daemon.json";
@@ -50,6 +51,8 @@ pub struct Settings {
     /// The engine ends itself after this time without containers and clients.
     pub idle_exit: Option<Duration>,
     pub engine: Config,
+    /// Where metrics are served.
+    pub metrics: Option<SocketAddr>,
     /// A registry that is served beside it.
     pub registry: Option<registry::Settings>,
 }
@@ -95,6 +98,7 @@ impl Settings {
             .map(|map| map.into_iter().map(|(key, value)| format!("{key}={value}")).collect());
         let log_options = both.pick("log-opts", list(flags.log_options), given);
         let labels = both.pick("labels", list(flags.labels), file.labels).unwrap_or_default();
+        let metrics_addr = both.pick("metrics-addr", flags.metrics_addr, file.metrics_addr);
         let cgroup_parent = both.pick("cgroup-parent", flags.cgroup_parent, file.cgroup_parent);
         let idle_exit = both.pick("idle-exit", flags.idle_exit.flatten(), file.idle_exit);
         let registries = Registries {
@@ -154,6 +158,10 @@ impl Settings {
             .map(|file| mounted(file, &data_root))
             .transpose()
             .context("registry")?;
+        let metrics = metrics_addr
+            .filter(|address| !address.is_empty())
+            .map(|address| metrics::parse(&address))
+            .transpose()?;
         let hosts = match (hosts, is_activated(environment)) {
             (Some(hosts), _) => hosts,
             (None, true) => Vec::new(),
@@ -167,10 +175,10 @@ impl Settings {
             places.push(Place::Inherited(None));
         }
         Ok(Self {
-            // Somebody may want something of a registry at any time.
+            // Somebody may want something of a registry, or of metrics, at any time.
             idle_exit: idle_exit
                 .or(flags.idle_exit.map(|_| IDLE_EXIT))
-                .filter(|seconds| *seconds > 0 && registry.is_none())
+                .filter(|seconds| *seconds > 0 && registry.is_none() && metrics.is_none())
                 .map(Duration::from_secs),
             places,
             tls,
@@ -205,6 +213,7 @@ impl Settings {
                 open_files: None,
                 registry: registry.as_ref().map(|registry| registry.root.clone()),
             },
+            metrics,
             registry,
         })
     }

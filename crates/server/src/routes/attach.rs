@@ -25,6 +25,7 @@ pub async fn attach(
     let serve = move |connection| async move { serve(attachment, connection, &id).await };
     hijack
         .answer(&app.tasks, media, request.into_body(), serve)
+        .await
         .map_err(|error| cannot_take_over(&error))
 }
 
@@ -42,6 +43,7 @@ pub fn options(query: &Query) -> AttachOptions {
 /// Gives the container its client, after what its log has.
 pub async fn serve(mut attachment: Attachment, mut connection: Connection, id: &str) {
     if let Some(mut replay) = attachment.replay.take() {
+        connection.answered().await;
         loop {
             match replay.next().await {
                 Ok(Some(entries)) => {

@@ -42,10 +42,11 @@ pub async fn start(
         return Ok(StatusCode::OK.into_response());
     }
     let media = media_type(exec.tty, version);
-    // The request's body was the JSON: a client without an upgrade has said all it had to say.
+    // The request's body was the JSON.
     let serve = move |connection| async move { serve(exec, connection, &id).await };
     hijack
         .answer(&app.tasks, media, Body::empty(), serve)
+        .await
         .map_err(|error| cannot_take_over(&error))
 }
 

@@ -14,6 +14,9 @@ impl Actor {
     }
 
     pub(super) async fn on_probed(&mut self, exec: Option<(String, Option<i32>)>, health: Health) {
+        if let Some((_, code)) = &exec {
+            self.world.counts.health_check(*code != Some(0));
+        }
         if let Some((exec, Some(code))) = exec {
             self.event("exec_die", &[("execID", exec), ("exitCode", code.to_string())]);
         }
