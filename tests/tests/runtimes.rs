@@ -598,14 +598,14 @@ fn what_fails_is_said_in_the_runtime_s_own_words() {
             nobody.stderr
         );
     }
-    for (name, words) in [
-        ("fails", "OCI runtime create failed: no luck today"),
-        ("silent", "OCI runtime create failed: exit status 4"),
-        ("gone", "cannot run the runtime gone ("),
-        ("text", "exec format error"),
+    for (name, code, words) in [
+        ("fails", 125, "OCI runtime create failed: no luck today"),
+        ("silent", 125, "OCI runtime create failed: exit status 4"),
+        ("gone", 127, "cannot run the runtime gone ("),
+        ("text", 125, "exec format error"),
     ] {
         let failed = machine.try_run(name, &["--name", name], &["true"]);
-        assert_eq!(failed.code, 125, "{name}: {}", failed.stderr);
+        assert_eq!(failed.code, code, "{name}: {}", failed.stderr);
         assert!(failed.stderr.contains(words), "{name}: {}", failed.stderr);
     }
     let unknown = machine.try_run("nosuch", &[], &["true"]);

@@ -403,6 +403,9 @@ impl Shim {
         }
         for errand in &self.errands {
             add(Source::Errand, errand.ready(), PollFlags::IN);
+            if let Some(terminal) = errand.terminal() {
+                add(Source::Errand, terminal, PollFlags::IN);
+            }
         }
         if self.foreign.is_some() {
             timeout = Some(timeout.unwrap_or(errands::LOOK).min(errands::LOOK));

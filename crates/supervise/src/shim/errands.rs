@@ -56,6 +56,14 @@ impl Errand {
         self.running.child.pidfd.as_fd()
     }
 
+    /// Ready when the terminal of what it starts is there.
+    pub fn terminal(&self) -> Option<BorrowedFd<'_>> {
+        match &self.what {
+            What::Exec(starting) => starting.birth.waits(),
+            What::Kill { .. } => None,
+        }
+    }
+
     /// Whoever asked is gone.
     pub fn forget_call(&mut self) {
         match &mut self.what {
@@ -163,7 +171,11 @@ impl Shim {
     /// Goes on with what the commands that have ended were for.
     pub(super) fn end_errands(&mut self) {
         let mut index = 0;
-        while let Some(errand) = self.errands.get(index) {
+        while let Some(errand) = self.errands.get_mut(index) {
+            if let What::Exec(starting) = &mut errand.what {
+                // What is wrong with it is said at the end.
+                let _ = starting.birth.take_terminal();
+            }
             let code = match errand.running.child.wait(false) {
                 Ok(None) if errand.until > Instant::now() => {
                     index += 1;

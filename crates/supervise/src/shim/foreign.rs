@@ -69,6 +69,8 @@ pub(super) struct Birth {
 struct Console {
     listener: OwnedFd,
     path: PathBuf,
+    connection: Option<OwnedFd>,
+    master: Option<OwnedFd>,
 }
 
 impl Foreign {
@@ -160,19 +162,23 @@ impl Foreign {
         })
     }
 
+    /// The bundle as anybody reaches it, also after its directory was removed.
+    fn by_descriptor(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), self.place.as_raw_fd()))
+    }
+
     fn console(&self, number: u32) -> io::Result<Console> {
         // A socket's path is at most 107 bytes, and the bundle's is longer than that somewhere.
-        let of = |process: &str| {
-            let place = self.place.as_raw_fd();
-            PathBuf::from(format!("/proc/{process}/fd/{place}/console-{number}"))
-        };
+        let path = self.by_descriptor().join(format!("console-{number}"));
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let listener = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-        rustix::net::bind(&listener, &SocketAddrUnix::new(of("self"))?)?;
+        rustix::net::bind(&listener, &SocketAddrUnix::new(&path)?)?;
         rustix::net::listen(&listener, 1)?;
         Ok(Console {
             listener,
-            path: of(&std::process::id().to_string()),
+            path,
+            connection: None,
+            master: None,
         })
     }
 
@@ -186,10 +192,15 @@ impl Foreign {
         io: &Io,
     ) -> Result<Running, Failure> {
         self.count += 1;
-        let log = self.directory.0.join(format!("log-{}.json", self.count));
+        // The daemon may have removed the run directory of a container that is over, and nothing shall be made there again.
+        let base = match what {
+            "delete" => self.by_descriptor(),
+            _ => self.directory.0.clone(),
+        };
+        let log = base.join(format!("log-{}.json", self.count));
         let mut line: Vec<OsString> = vec![self.runtime.path.clone().into()];
         line.extend(self.runtime.args.iter().map(OsString::from));
-        line.extend(["--root".into(), self.directory.0.join("state").into()]);
+        line.extend(["--root".into(), base.join("state").into()]);
         line.extend(["--log".into(), log.clone().into(), "--log-format".into(), "json".into()]);
         line.extend(words);
         line.push(OsString::from(&self.id));
@@ -202,7 +213,7 @@ impl Foreign {
             path: &args[0],
             args: &args,
             env: &env,
-            directory: Some(&self.directory.0),
+            directory: Some(&base),
         };
         let null;
         let streams = match io {
@@ -261,24 +272,33 @@ impl Birth {
         words
     }
 
+    /// Ready when there is more of the terminal to take.
+    pub fn waits(&self) -> Option<BorrowedFd<'_>> {
+        let console = self.console.as_ref().filter(|console| console.master.is_none())?;
+        Some(console.connection.as_ref().unwrap_or(&console.listener).as_fd())
+    }
+
+    /// Takes the terminal as soon as it is there, so that it has its size before the program looks.
+    pub fn take_terminal(&mut self) -> io::Result<()> {
+        match &mut self.console {
+            Some(console) => console.receive(self.size),
+            None => Ok(()),
+        }
+    }
+
     /// Takes over the process that the runtime has made: it is this process's child since the runtime ended.
-    pub fn end(self) -> Result<Started, Failure> {
+    pub fn end(mut self) -> Result<Started, Failure> {
         let what = || "take over the process that the runtime made";
         let text = std::fs::read_to_string(&self.pid_file).during(what)?;
         let pid = text.trim().parse().ok().and_then(Pid::from_raw);
         let pid = pid.ok_or_else(|| Failure::new(Kind::Setup, format!("{}: {text:?} is no process", what())))?;
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).during(what)?;
         let child = Child { pid, pidfd };
-        let terminal = match &self.console {
-            None => None,
-            Some(console) => match receive(console, self.size) {
-                Ok(master) => Some(master),
-                Err(error) => {
-                    let _ = child.signal(libc::SIGKILL);
-                    return Err(Failure::setup("take the terminal that the runtime made", &error));
-                }
-            },
-        };
+        if let Err(error) = self.take_terminal() {
+            let _ = child.signal(libc::SIGKILL);
+            return Err(Failure::setup("take the terminal that the runtime made", &error));
+        }
+        let terminal = self.console.as_mut().and_then(|console| console.master.take());
         Ok(Started { child, terminal })
     }
 }
@@ -293,22 +313,32 @@ impl Drop for Birth {
     }
 }
 
-/// The terminal's master, which the runtime has sent before it ended.
-fn receive(console: &Console, size: Option<(u16, u16)>) -> io::Result<OwnedFd> {
-    let connection = rustix::net::accept_with(&console.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
-    // With it comes its path, which nobody needs.
-    let (_, mut fds) = packet::receive(&connection, &mut [0; 4096])?;
-    let master = fds.pop().ok_or_else(|| io::Error::other("no descriptor came"))?;
-    if let Some((ws_row, ws_col)) = size {
-        let size = rustix::termios::Winsize {
-            ws_row,
-            ws_col,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
+impl Console {
+    /// The terminal's master, which the runtime sends before it ends.
+    fn receive(&mut self, size: Option<(u16, u16)>) -> io::Result<()> {
+        if self.master.is_some() {
+            return Ok(());
+        }
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => rustix::net::accept_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?,
         };
-        rustix::termios::tcsetwinsize(&master, size)?;
+        let connection = self.connection.insert(connection);
+        // With it comes its path, which nobody needs.
+        let (_, mut fds) = packet::receive(connection, &mut [0; 4096])?;
+        let master = fds.pop().ok_or_else(|| io::Error::other("no descriptor came"))?;
+        if let Some((ws_row, ws_col)) = size {
+            let size = rustix::termios::Winsize {
+                ws_row,
+                ws_col,
+                ws_xpixel: 0,
+                ws_ypixel: 0,
+            };
+            rustix::termios::tcsetwinsize(&master, size)?;
+        }
+        self.master = Some(master);
+        Ok(())
     }
-    Ok(master)
 }
 
 fn words(words: &[&str]) -> Vec<OsString> {
