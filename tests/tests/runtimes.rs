@@ -198,7 +198,14 @@ fn execs_have_codes_terminals_users_and_reasons() {
         );
         let mut pty = Pty::spawn(
             &machine
-                .run(["exec", "-it", &container, "sh", "-c", "tty; stty size; exit 5"])
+                .run([
+                    "exec",
+                    "-it",
+                    &container,
+                    "sh",
+                    "-c",
+                    "until stty size 2>&1 | grep '24 80'; do sleep 0.05; done; exit 5",
+                ])
                 .into_command(),
         );
         pty.expect("24 80");
@@ -577,6 +584,7 @@ fn what_fails_is_said_in_the_runtime_s_own_words() {
     );
     script(&file("silent"), "exit 4");
     fs::write(file("text"), "no program").unwrap();
+    fs::set_permissions(file("text"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let add = |name: &str| format!("--add-runtime={name}={}", file(name).display());
     let all = ["fails", "silent", "text", "gone"].map(add);
     let all: Vec<&str> = all.iter().map(String::as_str).collect();
