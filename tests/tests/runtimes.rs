@@ -610,7 +610,7 @@ fn what_fails_is_said_in_the_runtime_s_own_words() {
         ("fails", 125, "OCI runtime create failed: no luck today"),
         ("silent", 125, "OCI runtime create failed: exit status 4"),
         ("gone", 127, "cannot run the runtime gone ("),
-        ("text", 125, "exec format error"),
+        ("text", 126, "exec format error"),
     ] {
         let failed = machine.try_run(name, &["--name", name], &["true"]);
         assert_eq!(failed.code, code, "{name}: {}", failed.stderr);
