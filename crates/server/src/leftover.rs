@@ -18,6 +18,8 @@ use http_body_util::BodyExt as _;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// A client that is silent for so long waits for its answer.
 const SILENCE: Duration = Duration::from_millis(250);
+/// More than any context or archive that somebody sends without looking whether there is an answer.
+const MOST: usize = 64 << 20;
 
 /// A body that its handler reads, and somebody else what the handler left.
 #[derive(Clone)]
@@ -37,8 +39,16 @@ impl Leftover {
 
     /// Reads it to its end, or until the client has had its time.
     pub async fn drain(mut self) {
-        let rest = async { while let Ok(Some(Ok(_))) = tokio::time::timeout(SILENCE, self.frame()).await {} };
-        // Too long: the connection is closed.
+        let rest = async {
+            let mut read = 0;
+            while let Ok(Some(Ok(frame))) = tokio::time::timeout(SILENCE, self.frame()).await {
+                read += frame.data_ref().map_or(0, Bytes::len);
+                if read > MOST {
+                    return;
+                }
+            }
+        };
+        // Too long or too much: the connection is closed.
         let _ = tokio::time::timeout(PATIENCE, rest).await;
     }
 

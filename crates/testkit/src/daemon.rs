@@ -294,7 +294,8 @@ impl TestDaemon {
         command.stdout(log.try_clone().unwrap()).stderr(log);
         let mut process = command.spawn().unwrap();
         let end = Instant::now() + START;
-        while UnixStream::connect(self.client.socket()).is_err() {
+        // It answers: a connection alone may be one to the daemon before, whose socket a child held that was about to become a shim.
+        while http::request(self.client.socket(), "GET", "/_ping", "", b"").is_err() {
             if let Ok(Some(status)) = process.try_wait() {
                 panic!("the daemon ended at once: {status}\n{}", self.log());
             }
