@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::Findings;
 
 /// Layer of every crate, by folder name (ARCHITECTURE.md).
-const LAYERS: [(&str, u8); 29] = [
+const LAYERS: [(&str, u8); 30] = [
     ("ferry", 6),
     ("cli", 5),
     ("server", 5),
@@ -29,6 +29,7 @@ const LAYERS: [(&str, u8); 29] = [
     ("seccomp", 1),
     ("archive", 1),
     ("dns", 1),
+    ("dockerfile", 1),
     ("tls", 1),
     ("api", 0),
     ("image", 0),

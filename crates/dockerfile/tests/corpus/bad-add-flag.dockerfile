@@ -1,0 +1,2 @@
+FROM busybox
+ADD --checksums=x a b

@@ -1,0 +1,3 @@
+FROM busybox
+ADD --keep-git-dir a b
+ADD --from=x a b

@@ -1,0 +1,2 @@
+FROM busybox
+ADD --checksum=sha256:zz https://e/x /y

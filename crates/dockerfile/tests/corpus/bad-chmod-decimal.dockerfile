@@ -1,0 +1,2 @@
+FROM busybox
+COPY --chmod=648 a b

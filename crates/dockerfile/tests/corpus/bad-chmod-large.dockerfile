@@ -1,0 +1,2 @@
+FROM busybox
+COPY --chmod=77777 a b

@@ -1,0 +1,2 @@
+FROM busybox
+COPY --chmod=-1 a b

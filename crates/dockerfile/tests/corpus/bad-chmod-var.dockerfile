@@ -1,0 +1,3 @@
+FROM busybox
+ARG m=nope
+COPY --chmod=$m a b

@@ -1,0 +1,2 @@
+FROM busybox
+COPY --chmod=99999 a b

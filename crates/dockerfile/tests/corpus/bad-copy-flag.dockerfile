@@ -1,0 +1,2 @@
+FROM busybox
+COPY --chownn=a a b

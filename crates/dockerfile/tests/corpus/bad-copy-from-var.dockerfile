@@ -1,0 +1,3 @@
+FROM busybox
+ARG x=busybox
+COPY --from=$x a b

@@ -1,0 +1,2 @@
+FROM busybox
+COPY git@github.com:a/b.git /y

@@ -1,0 +1,3 @@
+FROM busybox
+COPY --link=TRUE a b
+COPY --link=1 a b

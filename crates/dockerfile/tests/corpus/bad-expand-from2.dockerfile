@@ -1,0 +1,2 @@
+ARG a
+FROM ${a:?needs}

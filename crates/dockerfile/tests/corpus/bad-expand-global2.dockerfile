@@ -1,0 +1,2 @@
+ARG a=${b:?no}
+FROM busybox

@@ -1,0 +1,3 @@
+FROM busybox
+ENV a=
+COPY ${a:?} /x

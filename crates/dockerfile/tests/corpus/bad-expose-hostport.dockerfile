@@ -1,0 +1,2 @@
+FROM busybox
+EXPOSE x:80

@@ -1,0 +1,2 @@
+FROM busybox
+EXPOSE 1-2:3-6

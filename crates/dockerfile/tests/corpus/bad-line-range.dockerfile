@@ -1,0 +1,5 @@
+FROM busybox
+COPY --bad \
+  a \
+  b
+RUN x

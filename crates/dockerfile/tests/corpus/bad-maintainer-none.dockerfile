@@ -1,0 +1,3 @@
+FROM busybox
+MAINTAINER
+LABEL a

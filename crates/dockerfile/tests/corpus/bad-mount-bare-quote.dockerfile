@@ -1,0 +1,2 @@
+FROM busybox
+RUN --mount=type=ca\"che,target=/a x

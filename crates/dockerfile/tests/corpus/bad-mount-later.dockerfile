@@ -1,0 +1,3 @@
+FROM busybox AS a
+RUN --mount=from=b,target=/x true
+FROM busybox AS b

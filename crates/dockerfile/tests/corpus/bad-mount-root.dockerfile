@@ -1,0 +1,3 @@
+FROM busybox
+RUN --mount=type=bind true
+RUN --mount=type=cache,target=/ true

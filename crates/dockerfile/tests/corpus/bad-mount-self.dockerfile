@@ -1,0 +1,2 @@
+FROM busybox AS a
+RUN --mount=from=a,target=/x true

@@ -1,0 +1,3 @@
+FROM busybox AS a
+ONBUILD COPY --zz a b
+FROM a

@@ -1,0 +1,3 @@
+FROM busybox AS a
+ONBUILD RUNN x
+FROM a

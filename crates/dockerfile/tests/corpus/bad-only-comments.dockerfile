@@ -1,0 +1,3 @@
+# just this
+
+# and that

@@ -1,0 +1,1 @@
+FROM Busy_Box:Tag:Two

@@ -1,0 +1,2 @@
+FROM busybox AS a
+RUN --mount=from=0,target=/x true

@@ -1,0 +1,3 @@
+FROM busybox
+BAD x
+ENV y

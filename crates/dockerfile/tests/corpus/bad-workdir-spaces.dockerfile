@@ -1,0 +1,4 @@
+FROM busybox
+WORKDIR /a b
+USER a b
+STOPSIGNAL SIGTERM now

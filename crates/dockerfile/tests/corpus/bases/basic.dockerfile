@@ -1,0 +1,5 @@
+FROM busybox
+ENV FROMBASE=1
+WORKDIR /srv
+SHELL ["/bin/ash", "-c"]
+ONBUILD COPY $trigger /x

@@ -1,0 +1,7 @@
+# escape=`
+FROM busybox
+WORKDIR C:\path
+RUN echo a `
+    b
+COPY a`$b /c/
+ENV x=a`"b

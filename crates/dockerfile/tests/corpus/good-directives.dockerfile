@@ -1,0 +1,3 @@
+#CHECK=skip=none
+# Escape = \
+FROM scratch

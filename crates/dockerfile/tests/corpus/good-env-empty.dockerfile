@@ -1,0 +1,4 @@
+FROM busybox
+ENV a= b="" c=''
+ARG x= y
+LABEL e=

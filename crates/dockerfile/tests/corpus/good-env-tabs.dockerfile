@@ -1,0 +1,3 @@
+FROM	busybox
+ENV	a=b	c=d
+COPY	a	b	/c/

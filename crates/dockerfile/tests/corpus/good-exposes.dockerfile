@@ -1,0 +1,3 @@
+FROM busybox
+EXPOSE 80 443/tcp 53/udp 1000-1003 9/sctp
+EXPOSE $P

@@ -1,0 +1,2 @@
+FROM busybox
+RUN --mount=type=cache,target=/x --network=none echo --mount=not-a-flag

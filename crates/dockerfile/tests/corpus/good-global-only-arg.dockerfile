@@ -1,0 +1,2 @@
+ARG UNUSED
+FROM scratch

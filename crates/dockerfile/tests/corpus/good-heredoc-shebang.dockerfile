@@ -1,0 +1,6 @@
+FROM busybox
+RUN <<EOF
+#!/usr/bin/env python
+print("FROM nothing")
+EOF
+CMD ["x"]

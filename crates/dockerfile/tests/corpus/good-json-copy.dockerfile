@@ -1,0 +1,4 @@
+FROM busybox
+COPY ["a b", "c d", "/e f/"]
+ADD ["x", "/y"]
+COPY [ "a", "/b" ]

@@ -1,0 +1,4 @@
+FROM busybox
+RUN ["echo", 'single']
+CMD [echo, x]
+ENTRYPOINT ["a" "b"]

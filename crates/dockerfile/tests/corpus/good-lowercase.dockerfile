@@ -1,0 +1,4 @@
+from busybox as x
+run true
+copy a /b
+cmd ["x"]

@@ -1,0 +1,3 @@
+FROM scratch AS a
+FROM a
+COPY --from=0 /x /y

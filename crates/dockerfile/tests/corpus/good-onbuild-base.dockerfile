@@ -1,0 +1,3 @@
+FROM basic:1
+WORKDIR rel
+COPY $FROMBASE /y/

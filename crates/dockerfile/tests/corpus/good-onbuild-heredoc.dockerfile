@@ -1,0 +1,7 @@
+FROM busybox
+ONBUILD COPY <<E /x
+hi $y
+E
+ONBUILD RUN <<E
+x
+E

@@ -1,0 +1,4 @@
+FROM busybox
+SHELL ["powershell", "-Command"]
+CMD Write-Host hello
+ENTRYPOINT Write-Host hello

@@ -1,0 +1,2 @@
+FROM --platform=freebsd/amd64 busybox AS y-freebsd
+RUN x

@@ -1,0 +1,1 @@
+FROM --platform=$P busybox

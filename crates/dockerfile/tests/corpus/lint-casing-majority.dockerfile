@@ -1,0 +1,6 @@
+FROM busybox
+run a
+run b
+Run c
+COPY d /e
+copy f /g

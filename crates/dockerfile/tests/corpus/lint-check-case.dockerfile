@@ -1,0 +1,2 @@
+# CHECK=skip=all
+FROM busybox as X

@@ -1,0 +1,2 @@
+# check=skip=StageNameCasing;skip=FromAsCasing
+FROM busybox as X

@@ -1,0 +1,2 @@
+FROM busybox AS X
+# check=skip=all

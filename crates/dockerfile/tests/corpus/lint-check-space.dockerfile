@@ -1,0 +1,2 @@
+# check = skip = StageNameCasing ; error = false
+FROM busybox AS X

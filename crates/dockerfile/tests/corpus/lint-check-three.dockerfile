@@ -1,0 +1,2 @@
+# check=skip=all;error=true;experimental=all
+FROM busybox as X

@@ -1,0 +1,2 @@
+# check=skip=all;
+FROM busybox AS X

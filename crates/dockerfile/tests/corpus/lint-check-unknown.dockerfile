@@ -1,0 +1,2 @@
+# check=skip=Nope
+FROM busybox AS X

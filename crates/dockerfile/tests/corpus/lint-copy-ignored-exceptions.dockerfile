@@ -1,0 +1,3 @@
+# check=experimental=CopyIgnoredFile
+FROM busybox
+COPY secret.txt /x

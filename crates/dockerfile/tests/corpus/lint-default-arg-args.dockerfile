@@ -1,0 +1,4 @@
+ARG TAG
+ARG IMG
+FROM busybox:$TAG
+FROM $IMG

@@ -1,0 +1,2 @@
+# wrong
+FROM busybox AS other

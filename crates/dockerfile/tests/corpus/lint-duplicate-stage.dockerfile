@@ -1,0 +1,3 @@
+FROM busybox AS b
+FROM busybox AS b
+FROM busybox AS B

@@ -1,0 +1,9 @@
+FROM busybox
+COPY a \
+
+  b /c/
+RUN x \
+
+  && y \
+
+  && z

@@ -1,0 +1,3 @@
+FROM busybox as a
+from busybox AS b
+From busybox as c

@@ -1,0 +1,1 @@
+FROM busybox as a # comment

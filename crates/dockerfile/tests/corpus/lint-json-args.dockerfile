@@ -1,0 +1,5 @@
+FROM busybox
+CMD echo hi
+ENTRYPOINT echo hi
+FROM busybox
+cmd x

@@ -1,0 +1,5 @@
+FROM busybox
+ENV a b
+LABEL c d
+env e f
+ENV g=h

@@ -1,0 +1,3 @@
+from busybox
+Run a
+COPY ${ b

@@ -1,0 +1,4 @@
+FROM busybox AS a
+ONBUILD CMD x
+FROM a AS b
+FROM b

@@ -1,0 +1,5 @@
+FROM busybox AS a
+ONBUILD WORKDIR rel
+ONBUILD CMD x
+FROM a
+CMD ["y"]

@@ -1,0 +1,3 @@
+FROM busybox AS scratch
+FROM busybox AS context
+FROM busybox AS Context

@@ -1,0 +1,2 @@
+ARG API_KEY
+FROM busybox

@@ -1,0 +1,5 @@
+FROM busybox
+SHELL ["/bin/sh","-c"]
+ENTRYPOINT x
+HEALTHCHECK CMD x
+HEALTHCHECK CMD ["x"]

@@ -1,0 +1,3 @@
+# check=skip=StageNameCasing, MaintainerDeprecated
+FROM busybox as X
+MAINTAINER x

@@ -1,0 +1,2 @@
+FROM busybox AS Foo
+FROM foo AS BAR

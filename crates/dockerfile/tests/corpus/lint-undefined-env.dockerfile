@@ -1,0 +1,4 @@
+FROM busybox
+ENV a=$b b=$c
+ENV $d=1
+ENV legacy $e f

@@ -1,0 +1,4 @@
+FROM busybox AS a
+ONBUILD WORKDIR rel
+FROM a AS b
+FROM busybox

@@ -1,0 +1,3 @@
+FROM busybox AS Bad
+MAINTAINER me
+BADCMD

@@ -1,0 +1,4 @@
+FROM busybox
+ENV d=/x
+WORKDIR $d
+WORKDIR y

@@ -1,0 +1,4 @@
+FROM busybox AS a
+WORKDIR rel
+FROM a
+WORKDIR again

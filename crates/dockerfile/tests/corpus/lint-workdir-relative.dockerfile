@@ -1,0 +1,6 @@
+FROM busybox
+WORKDIR a
+WORKDIR b
+FROM busybox
+WORKDIR /a
+WORKDIR b

@@ -1,0 +1,3 @@
+FROM busybox
+RUN --security=sandbox true
+RUN --security=insecure true

@@ -1,0 +1,3 @@
+FROM busybox
+ARG --x a
+CMD ["x"]

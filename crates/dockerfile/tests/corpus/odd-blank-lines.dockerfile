@@ -1,0 +1,10 @@
+FROM busybox
+# comment
+
+  # indented
+
+RUN a \
+
+# c
+
+ b

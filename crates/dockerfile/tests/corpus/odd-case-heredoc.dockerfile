@@ -1,0 +1,5 @@
+FROM busybox
+run <<eof
+x
+EOF
+eof

@@ -1,0 +1,5 @@
+# check=experimental=all
+# wrong
+
+
+FROM busybox AS x

@@ -1,0 +1,2 @@
+# check=experimental=all
+FROM busybox AS x

@@ -1,0 +1,6 @@
+# check=experimental=all
+# wrong
+#
+FROM busybox AS x
+#x no space
+ARG x

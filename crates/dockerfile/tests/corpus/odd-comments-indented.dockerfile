@@ -1,0 +1,3 @@
+# check=experimental=all
+  # x described
+FROM busybox AS x

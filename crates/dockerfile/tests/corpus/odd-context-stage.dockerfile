@@ -1,0 +1,2 @@
+FROM scratch AS context
+COPY --from=context a /

@@ -1,0 +1,7 @@
+FROM busybox
+COPY a \
+
+  b /c/
+# c
+RUN <<E
+E

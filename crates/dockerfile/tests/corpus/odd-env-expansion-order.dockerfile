@@ -1,0 +1,4 @@
+FROM busybox
+ENV abc=hello
+ENV abc=bye def=$abc
+COPY $def $abc /x/

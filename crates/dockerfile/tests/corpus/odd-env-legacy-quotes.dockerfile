@@ -1,0 +1,3 @@
+FROM busybox
+ENV a "b c" $PATH
+ENV d   e\ f

@@ -1,0 +1,4 @@
+FROM busy\
+box
+RU\
+N true

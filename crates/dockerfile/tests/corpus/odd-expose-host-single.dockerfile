@@ -1,0 +1,2 @@
+FROM busybox
+EXPOSE 10:80-81

@@ -1,0 +1,3 @@
+FROM scratch
+ADD a /
+RUN ["/a"]

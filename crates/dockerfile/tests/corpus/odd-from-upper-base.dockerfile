@@ -1,0 +1,4 @@
+FROM busybox AS one
+RUN true
+FROM ONE
+RUN true

@@ -1,0 +1,4 @@
+FROM busybox
+COPY <<-E /x
+	  a
+	E

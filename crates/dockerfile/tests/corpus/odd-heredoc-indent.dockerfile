@@ -1,0 +1,7 @@
+FROM busybox
+	RUN <<E
+	E
+E
+COPY <<-E /x
+	a
+		E

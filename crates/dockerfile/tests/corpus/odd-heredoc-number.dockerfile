@@ -1,0 +1,3 @@
+FROM busybox
+RUN 1<<2
+2

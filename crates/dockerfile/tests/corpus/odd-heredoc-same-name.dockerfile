@@ -1,0 +1,6 @@
+FROM busybox
+COPY <<E <<E /x/
+a
+E
+b
+E

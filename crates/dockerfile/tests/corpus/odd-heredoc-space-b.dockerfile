@@ -1,0 +1,5 @@
+FROM busybox
+RUN cat <<
+notaninstruction
+
+RUN y

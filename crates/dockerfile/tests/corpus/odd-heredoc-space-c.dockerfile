@@ -1,0 +1,5 @@
+FROM busybox
+RUN cat << "E F"
+notaninstruction
+E F
+RUN y

@@ -1,0 +1,5 @@
+FROM busybox
+COPY << E /x
+notaninstruction
+E
+RUN y

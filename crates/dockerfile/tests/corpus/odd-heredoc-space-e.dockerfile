@@ -1,0 +1,5 @@
+FROM busybox
+RUN cat <<- E
+notaninstruction
+	E
+RUN y

@@ -1,0 +1,4 @@
+FROM busybox
+RUN a << $((2))
+notaninstruction
+$((2))

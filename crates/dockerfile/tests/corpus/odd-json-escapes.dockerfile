@@ -1,0 +1,3 @@
+FROM busybox
+CMD ["\u0041", "\n", "C:\\x"]
+ENTRYPOINT ["a\q"]

@@ -1,0 +1,1 @@
+FROM --platform=Linux/AMD64 busybox AS y

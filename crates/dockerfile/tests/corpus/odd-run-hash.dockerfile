@@ -1,0 +1,3 @@
+FROM busybox
+RUN echo # shell comment
+RUN # all comment

@@ -1,0 +1,1 @@
+FROM busybox # not a comment

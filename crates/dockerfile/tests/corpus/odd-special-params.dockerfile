@@ -1,0 +1,2 @@
+FROM busybox
+COPY $1 $@ $$ ${0} $- x$ /y/

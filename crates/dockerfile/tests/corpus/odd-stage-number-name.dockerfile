@@ -1,0 +1,3 @@
+FROM busybox AS a
+FROM busybox
+COPY --from=00 x y

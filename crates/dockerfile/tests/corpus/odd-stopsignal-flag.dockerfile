@@ -1,0 +1,3 @@
+FROM busybox
+STOPSIGNAL --x 9
+CMD ["x"]

@@ -1,0 +1,3 @@
+FROM busybox
+STOPSIGNAL term
+STOPSIGNAL rtmax-1

@@ -1,0 +1,3 @@
+FROM busybox
+ADD --unpack=false a.tar /x
+ADD --unpack b.tar /y

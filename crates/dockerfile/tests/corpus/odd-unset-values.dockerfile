@@ -1,0 +1,4 @@
+FROM busybox
+USER $unset
+WORKDIR $unset
+VOLUME $unset
