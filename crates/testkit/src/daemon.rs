@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::ops::Deref;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,7 +13,7 @@ use crate::client::{Client, Program};
 use crate::command::Run;
 use crate::engines::Engines;
 use crate::namespace::{Kinds, Namespace};
-use crate::{leftovers, tools};
+use crate::{http, leftovers, tools};
 
 const START: Duration = Duration::from_secs(15);
 const STOP: Duration = Duration::from_secs(15);
