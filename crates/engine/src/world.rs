@@ -273,8 +273,8 @@ impl World {
         let known: HashSet<String> = records.iter().map(|record| record.id.clone()).collect();
         self.secrets.settle(known.clone()).await;
         let used = records.iter().flat_map(volumes::names).map(str::to_owned).collect();
-        self.volumes.load(self, &used).await?;
-        let (mut left, mut made) = (Vec::new(), Vec::new());
+        let mut left = self.volumes.load(self, &used).await?;
+        let mut made = Vec::new();
         // All at once: one that does not answer holds up no other.
         let shims: Vec<_> = records
             .iter()

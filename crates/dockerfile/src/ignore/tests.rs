@@ -143,7 +143,10 @@ fn what_a_walk_finds_is_what_a_path_gives() {
 fn hostile_patterns_take_no_longer_than_they_are() {
     let started = std::time::Instant::now();
     let path = "a".repeat(2000);
-    assert!(!ignores(&[&"a*".repeat(200), &"**/a".repeat(200)], &(path.clone() + "b/c")) || cfg!(debug_assertions));
+    assert!(ignores(
+        &[&"a*".repeat(200), &"**/a".repeat(200)],
+        &(path.clone() + "b/c")
+    ));
     assert!(!ignores(&[&("*a".repeat(300) + "x")], &path));
     assert!(started.elapsed().as_secs() < 10);
 }

@@ -75,11 +75,19 @@ fn unescape(field: &[u8]) -> Vec<u8> {
 }
 
 impl Shelf {
-    /// Reads the records. `used` are the volumes that containers have.
-    pub async fn load(&self, world: &World, used: &BTreeSet<String>) -> Result<()> {
+    /// Reads the records. `used` are the volumes that containers have. Returns those that were made for containers that are not
+    /// there.
+    pub async fn load(&self, world: &World, used: &BTreeSet<String>) -> Result<Vec<String>> {
         let all = world.store.db.all::<Stored>().await?;
         // A disk that is not mounted, rather than somebody's rm: what the records say is wanted again when it is.
         let lost = all.len() > 1 && !all.iter().any(|stored| self.root.join(&stored.name).is_dir());
+        // One that cannot be read may have them.
+        let unknown = world.store.db.quarantined().iter().any(|bad| bad.kind == Record::KIND);
+        let orphans: Vec<String> = all
+            .iter()
+            .filter(|stored| stored.for_container && !lost && !unknown && !used.contains(&stored.name))
+            .map(|stored| stored.name.clone())
+            .collect();
         for stored in all {
             // A name that is no file name would lead elsewhere.
             if shelf::check_name(&stored.name).is_err() {
@@ -131,12 +139,13 @@ impl Shelf {
                 labels: None,
                 options: None,
                 scope: "local".to_owned(),
+                for_container: false,
                 name,
             };
             world.store.db.put(&stored, ferry_storage::Durability::Process).await?;
             self.put(stored);
         }
-        Ok(())
+        Ok(orphans)
     }
 
     /// A container that runs.

@@ -129,7 +129,7 @@ impl Shelf {
             claims.take(self.find("get", name)?);
         }
         for request in needed {
-            let (volume, made) = self.create(world, request).await?;
+            let (volume, made) = self.make(world, request, true).await?;
             if made && volume.stored.anonymous {
                 claims.made.push(Arc::clone(&volume));
             }
@@ -140,6 +140,10 @@ impl Shelf {
 
     /// The volume of that name, which must not be empty, and whether it was made.
     pub async fn create(&self, world: &World, request: Create) -> Result<(Arc<Volume>, bool)> {
+        self.make(world, request, false).await
+    }
+
+    async fn make(&self, world: &World, request: Create, for_container: bool) -> Result<(Arc<Volume>, bool)> {
         let name = request.name;
         if !matches!(request.driver.as_str(), "" | DRIVER) {
             let driver = request.driver;
@@ -152,8 +156,10 @@ impl Shelf {
         }
         check_name(&name)?;
         local::check(&name, &request.driver_opts)?;
+        let anonymous = request.labels.contains_key(ANONYMOUS) && is_id(&name);
         let stored = Stored {
-            anonymous: request.labels.contains_key(ANONYMOUS) && is_id(&name),
+            anonymous,
+            for_container: anonymous && for_container,
             created: jiff::Timestamp::now(),
             driver: DRIVER.to_owned(),
             labels: (!request.labels.is_empty()).then_some(request.labels),

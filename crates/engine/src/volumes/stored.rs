@@ -26,6 +26,10 @@ pub(crate) struct Stored {
     /// Nobody gave it its name.
     pub anonymous: bool,
     pub scope: String,
+    /// Made for a container, and not kept when that was removed: if no container has it when an engine starts, the one before
+    /// died between the two.
+    #[serde(default)]
+    pub for_container: bool,
 }
 
 impl Document for Stored {
@@ -46,6 +50,14 @@ impl Stored {
     /// What is mounted on its directory while containers use it.
     pub fn device(&self) -> Option<local::Device<'_>> {
         self.options.as_ref().and_then(local::Device::of)
+    }
+
+    /// What is to be written of one that outlives its container.
+    pub fn kept(&self) -> Option<Self> {
+        self.for_container.then(|| Self {
+            for_container: false,
+            ..self.clone()
+        })
     }
 
     pub fn shown(&self, mountpoint: &std::path::Path) -> Shown {

@@ -53,6 +53,13 @@ impl Actor {
         // Removal need not survive a power loss: an unreferenced directory, or a record without one, is collected.
         let mut batch = Batch::default();
         batch.delete::<Record>(&id);
+        if !volumes {
+            let own = crate::volumes::own(&self.record).into_iter();
+            let kept = own.filter_map(|name| self.world.volumes.get(&name)?.stored.kept());
+            if let Err(error) = kept.map(|kept| batch.put(&kept)).collect::<Result<(), _>>() {
+                tracing::error!(container = id, %error, "cannot keep the container's volumes");
+            }
+        }
         let deleted = self.world.store.db.commit_later(batch).await;
         let container = id.clone();
         let deleted = async move {
