@@ -54,7 +54,7 @@ fn a_container_is_confined_by_docker_s_profile_unless_it_says_otherwise() {
         "--cap-add",
         "ALL",
     ];
-    let attempts = "cat /proc/sys/vm/swappiness > /proc/sys/vm/swappiness; mount -t tmpfs x /mnt; echo tried";
+    let attempts = "cat /proc/sys/vm/swappiness > /proc/sys/vm/swappiness; mkdir /m; mount -t tmpfs x /m; echo tried";
     let tried = daemon.try_sh(&free, attempts);
     assert_eq!(tried.stderr.matches("ermission denied").count(), 2, "{tried:?}");
     let open: Vec<&str> = free

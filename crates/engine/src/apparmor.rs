@@ -109,11 +109,11 @@ impl AppArmor {
 /// The last `--security-opt apparmor=` counts.
 fn given(record: &Record) -> Option<&str> {
     let options = record.host_config.security_opt.iter().flatten();
-    let given = options.filter_map(|option| match option.split_once(['=', ':']) {
+    let mut given = options.filter_map(|option| match option.split_once(['=', ':']) {
         Some(("apparmor", profile)) if !profile.is_empty() => Some(profile),
         _ => None,
     });
-    given.last()
+    given.next_back()
 }
 
 fn load() -> Result<(), String> {

@@ -25,6 +25,7 @@ mod live;
 pub mod logs;
 mod metrics;
 mod networks;
+mod resolve;
 mod runtimes;
 mod seccomp;
 mod secrets;

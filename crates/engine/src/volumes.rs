@@ -18,7 +18,6 @@ mod copy_up;
 mod disk;
 mod local;
 mod reconcile;
-mod resolve;
 mod shelf;
 mod stored;
 mod transfer;

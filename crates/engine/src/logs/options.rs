@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use ferry_kit::template::{Missing, Options, Template};
 use ferry_supervise::log::Format;
@@ -33,8 +32,6 @@ const MAX_FILES: u32 = 5;
 /// Of `mode=non-blocking`, unless `max-buffer-size` says otherwise.
 const BUFFER: u64 = 1024 * 1024;
 const SYSLOG_PORT: u16 = 514;
-/// For the name of a server.
-const LOOKUP: Duration = Duration::from_secs(5);
 /// RFC 5424, table 1, as Docker spells them.
 const FACILITIES: [(&str, u8); 20] = [
     ("kern", 0),
@@ -122,8 +119,10 @@ pub(crate) fn file(record: &Record, world: &World) -> Result<Option<LogFile>> {
     Ok(settle(record, world)?.0)
 }
 
-/// A server's address is yet to be filled in.
-fn settle(record: &Record, world: &World) -> Result<(Option<LogFile>, Option<(Address, Syslog)>)> {
+/// A file, and a server with its address, which is yet to be filled in.
+type Settled = (Option<LogFile>, Option<(Address, Syslog)>);
+
+fn settle(record: &Record, world: &World) -> Result<Settled> {
     let options = given(record);
     let parsed = parse(&record.host_config.log_config.r#type, &options)?;
     let file = parsed.file.map(|files| files.of(record, world, &options)).transpose()?;
@@ -447,21 +446,11 @@ impl Address {
             Self::Named { stream, host, port } => (stream, host, port),
         };
         let scheme = if stream { "tcp" } else { "udp" };
-        let failed = |why: &str| {
-            let setup = Kind::Start(StartFailure::Setup);
-            Error::new(
-                setup,
-                format!("failed to initialize logging driver: dial {scheme}: lookup {host}: {why}"),
-            )
-        };
-        let found = tokio::time::timeout(LOOKUP, tokio::net::lookup_host((host.as_str(), port))).await;
-        let mut found = match found {
-            Err(_) => return Err(failed("i/o timeout")),
-            Ok(Err(_)) => return Err(failed("no such host")),
-            Ok(Ok(found)) => found,
-        };
-        let address = found.next().ok_or_else(|| failed("no such host"))?;
-        Ok(internet(stream, address))
+        let address = crate::resolve::address(&host).await.map_err(|why| {
+            let why = format!("failed to initialize logging driver: dial {scheme}: {why}");
+            Error::new(Kind::Start(StartFailure::Setup), why)
+        })?;
+        Ok(internet(stream, (address, port).into()))
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ferry_api::volume::mount_type;
 
-use super::{Shelf, Volume, event, local, names, resolve};
+use super::{Shelf, Volume, event, local, names};
 use crate::container::Record;
 use crate::error::{Error, Kind, Result, StartFailure};
 use crate::world::{World, blocking};
@@ -54,7 +54,7 @@ impl Volume {
         let mut users = self.mounted.lock().await;
         if users.is_empty() && self.stored.device().is_some() {
             let address = match self.stored.device().and_then(|device| device.host()) {
-                Some(host) => Some(resolve::address(host).await.map_err(|why| {
+                Some(host) => Some(crate::resolve::address(host).await.map_err(|why| {
                     Error::new(
                         Kind::Internal,
                         format!(

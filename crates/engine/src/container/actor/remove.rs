@@ -55,8 +55,8 @@ impl Actor {
         batch.delete::<Record>(&id);
         if !volumes {
             let own = crate::volumes::own(&self.record).into_iter();
-            let kept = own.filter_map(|name| self.world.volumes.get(&name)?.stored.kept());
-            if let Err(error) = kept.map(|kept| batch.put(&kept)).collect::<Result<(), _>>() {
+            let mut kept = own.filter_map(|name| self.world.volumes.get(&name)?.stored.kept());
+            if let Err(error) = kept.try_for_each(|kept| batch.put(&kept)) {
                 tracing::error!(container = id, %error, "cannot keep the container's volumes");
             }
         }

@@ -1,4 +1,4 @@
-//! The address of a file server: the kernel takes numbers only.
+//! The address of a server that a container needs and the engine is told by name: for files, whose kernel takes numbers only, or logs.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use hickory_resolver::TokioResolver;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// By /etc/hosts and the name servers of the host's resolv.conf.
-pub(super) async fn address(host: &str) -> Result<IpAddr, String> {
+pub(crate) async fn address(host: &str) -> Result<IpAddr, String> {
     let failed = |why: &dyn std::fmt::Display| format!("lookup {host}: {why}");
     let resolver = TokioResolver::builder_tokio().and_then(hickory_resolver::ResolverBuilder::build);
     let resolver = resolver.map_err(|error| failed(&error))?;
