@@ -24,12 +24,12 @@ chmod 755 /sbin/apparmor_parser",
 fn a_container_is_confined_by_docker_s_profile_unless_it_says_otherwise() {
     let Some(loaded) = Loaded::new() else { return };
     // The engine loads its own.
-    drop(loaded);
+    loaded.remove();
     let daemon = host();
     assert_eq!(daemon.sh(&[], CURRENT), "docker-default (enforce)");
     let given = std::fs::read_to_string(daemon.dir().join("given")).unwrap();
     assert!(given.contains("profile docker-default"), "{given}");
-    let _loaded = Loaded::new();
+    loaded.load();
     for (options, profile) in [
         (&["--init"][..], "docker-default (enforce)"),
         (&["--security-opt", "apparmor=unconfined"], "unconfined"),
@@ -84,7 +84,7 @@ fn a_container_is_confined_by_docker_s_profile_unless_it_says_otherwise() {
     daemon.cli(["stop", "-t", "0", "c1"]).ok();
     let failed = daemon.cli(["run", "--security-opt", "apparmor=ferry-test-nosuch", BUSYBOX, "true"]);
     assert!(
-        failed.code == 125 && failed.stderr.contains("ferry-test-nosuch"),
+        failed.code != 0 && failed.stderr.contains("ferry-test-nosuch"),
         "{failed:?}"
     );
     let info = daemon.cli(["info", "--format", "{{.SecurityOptions}}"]).ok();

@@ -10,28 +10,39 @@ const SECURITY: &str = "/sys/kernel/security/apparmor";
 /// As it is compiled by set-up (xtask/src/vm/apparmor.rs): everything but the file `/secret`.
 const PROFILE: &str = "ferry-test-oci";
 
-/// The profiles in the kernel, for as long as this lives.
-pub(crate) struct Loaded;
+/// The profiles in the kernel, for as long as this lives: one test at a time, since they are the whole machine's.
+pub(crate) struct Loaded(#[expect(dead_code, reason = "held: it is locked")] fs::File);
 
 impl Loaded {
     /// `None`, saying so, where the kernel has no AppArmor.
     pub(crate) fn new() -> Option<Self> {
         let enabled = fs::read_to_string("/sys/module/apparmor/parameters/enabled").unwrap_or_default();
-        let profile = tools::apparmor_profile();
-        let (true, true, Some(profile)) = (enabled.starts_with('Y'), Path::new(SECURITY).is_dir(), profile) else {
+        if !(enabled.starts_with('Y') && Path::new(SECURITY).is_dir() && tools::apparmor_profile().is_some()) {
             skip_outside_guest("it needs AppArmor and a profile");
             return None;
-        };
-        fs::write(Path::new(SECURITY).join(".replace"), fs::read(profile).unwrap()).unwrap();
-        Some(Self)
+        }
+        let lock = fs::File::create(std::env::temp_dir().join("ferry-test-apparmor")).unwrap();
+        lock.lock().unwrap();
+        let loaded = Self(lock);
+        loaded.load();
+        Some(loaded)
+    }
+
+    pub(crate) fn load(&self) {
+        let profiles = fs::read(tools::apparmor_profile().unwrap()).unwrap();
+        fs::write(Path::new(SECURITY).join(".replace"), profiles).unwrap();
+    }
+
+    pub(crate) fn remove(&self) {
+        for profile in [PROFILE, "docker-default"] {
+            fs::write(Path::new(SECURITY).join(".remove"), profile).unwrap();
+        }
     }
 }
 
 impl Drop for Loaded {
     fn drop(&mut self) {
-        for profile in [PROFILE, "docker-default"] {
-            fs::write(Path::new(SECURITY).join(".remove"), profile).unwrap();
-        }
+        self.remove();
     }
 }
 
