@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use ferry_testkit::images::{self, BUSYBOX, Image, Layer};
 use ferry_testkit::signal::{CONT, KILL, STOP};
-use ferry_testkit::{TestDaemon, siege, wait_for_none, wait_until};
+use ferry_testkit::{TestDaemon, parent, siege, wait_for_none, wait_until};
 use serde_json::json;
 
 /// Processes started by the daemon: shims, the spare one and helpers among them.
@@ -19,13 +19,6 @@ fn children(daemon: &TestDaemon) -> BTreeSet<u32> {
         .iter()
         .flat_map(|list| list.split_whitespace().map(|pid| pid.parse().unwrap()))
         .collect()
-}
-
-/// 0 if there is no such process.
-fn parent(pid: u32) -> u32 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("PPid:\t"));
-    line.map_or(0, |line| line.parse().unwrap())
 }
 
 fn signal(pid: u32, signal: ferry_testkit::signal::Signal) {

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use ferry_testkit::images::BUSYBOX;
-use ferry_testkit::{TestDaemon, wait_until, wait_within};
+use ferry_testkit::{TestDaemon, parent, wait_until, wait_within};
 use rustix::process::{Pid, Resource, Rlimit};
 
 fn say(daemon: &TestDaemon, text: &str) -> UnixStream {
@@ -142,11 +142,7 @@ fn connections_that_are_taken_over_and_abandoned_go_with_their_clients() {
             "while read line; do echo got $line; done; sleep 1000",
         ])
         .ok();
-    let (engine, shim) = (daemon.engine_pid(), {
-        let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid("c1"))).unwrap();
-        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:\t"));
-        parent.unwrap().parse::<u32>().unwrap()
-    });
+    let (engine, shim) = (daemon.engine_pid(), parent(daemon.pid("c1")));
     let files = (descriptors(engine), descriptors(shim));
     let attach = "POST /v1.51/containers/c1/attach?stream=1&stdin=1&stdout=1&stderr=1 HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n";
     for round in 0..300 {
@@ -245,14 +241,7 @@ fn a_machine_that_was_switched_off_comes_back_as_its_policies_say() {
         .iter()
         .map(|name| daemon.pid(name))
         .collect();
-    let shims: Vec<u32> = before
-        .iter()
-        .map(|pid| {
-            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-            let parent = status.lines().find_map(|line| line.strip_prefix("PPid:\t"));
-            parent.unwrap().parse().unwrap()
-        })
-        .collect();
+    let shims: Vec<u32> = before.iter().map(|pid| parent(*pid)).collect();
     // All at once, and what is in memory is gone.
     daemon.kill9();
     for pid in shims.iter().chain(&before) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ferry_testkit::images::{self, BUSYBOX, Image, Layer};
 use ferry_testkit::signal::KILL;
-use ferry_testkit::{Output, Pty, TestDaemon, peer, tools, wait_until};
+use ferry_testkit::{Output, Pty, TestDaemon, parent, peer, tools, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// A daemon that knows some runtimes, and their names.
@@ -536,18 +536,6 @@ fn the_daemon_may_die_and_the_shim_takes_the_container_along() {
             "{name}"
         );
     }
-}
-
-fn parent(pid: u32) -> u32 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    stat.rsplit(") ")
-        .next()
-        .unwrap()
-        .split(' ')
-        .nth(1)
-        .unwrap()
-        .parse()
-        .unwrap()
 }
 
 #[test]

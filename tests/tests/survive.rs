@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use ferry_testkit::images::BUSYBOX;
 use ferry_testkit::signal::KILL;
-use ferry_testkit::{Pty, TestDaemon, wait_until};
+use ferry_testkit::{Pty, TestDaemon, parent, wait_until};
 
 /// Process id and start time (clock ticks since boot, proc(5) field 22).
 fn identity(daemon: &TestDaemon, name: &str) -> (u32, String) {
@@ -215,14 +215,9 @@ fn a_shim_that_dies_takes_its_container_with_it() {
     daemon.sleeper("c1", &[]);
     daemon.sleeper("other", &[]);
     let pid = daemon.pid("c1");
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let shim = status.lines().find_map(|line| line.strip_prefix("PPid:\t")).unwrap();
-    assert_ne!(
-        shim.parse::<u32>().unwrap(),
-        daemon.engine_pid(),
-        "the daemon is the parent"
-    );
-    ferry_testkit::Run::new("kill").args(["-9", shim]).ok();
+    let shim = parent(pid);
+    assert_ne!(shim, daemon.engine_pid(), "the daemon is the parent");
+    ferry_testkit::Run::new("kill").args(["-9", &shim.to_string()]).ok();
     wait_until("the container is known to be gone", || {
         daemon.field("c1", "/State/Running") == "false"
     });
@@ -243,12 +238,7 @@ fn nobody_waits_for_a_shim_that_hangs() {
     let daemon = TestDaemon::start();
     daemon.sleeper("hung", &[]);
     daemon.sleeper("c1", &[]);
-    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid("hung"))).unwrap();
-    let shim = status
-        .lines()
-        .find_map(|line| line.strip_prefix("PPid:\t"))
-        .unwrap()
-        .to_owned();
+    let shim = parent(daemon.pid("hung")).to_string();
     ferry_testkit::Run::new("kill").args(["-STOP", &shim]).ok();
     let waiting = daemon.run(["exec", "hung", "true"]).spawn();
     let started = Instant::now();

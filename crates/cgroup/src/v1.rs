@@ -162,7 +162,7 @@ impl Cgroup {
     }
 
     pub fn open(mounts: Arc<Mounts>, path: String) -> Result<Self> {
-        let cgroup = Self { mounts, path };
+        let cgroup = Self::partial(mounts, path);
         let main = cgroup.main()?;
         if main.exists("") {
             Ok(cgroup)

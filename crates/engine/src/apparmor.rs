@@ -3,6 +3,7 @@
 //!
 //! As with Docker, a host has AppArmor if its kernel does and the compiler of profiles is installed (apparmor_parser(8)).
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -22,8 +23,8 @@ const COMPILER: &str = "/sbin/apparmor_parser";
 #[derive(Debug)]
 pub(crate) struct AppArmor {
     enabled: bool,
-    /// Whether the profile for those that ask for none could be loaded, or why not.
-    default: OnceCell<Result<(), String>>,
+    /// Set once the profile for those that ask for none is loaded.
+    default: OnceCell<()>,
 }
 
 impl AppArmor {
@@ -55,7 +56,7 @@ impl AppArmor {
         if self.of(record).as_deref() != Some(DEFAULT) {
             return Ok(());
         }
-        self.loaded().await.clone().map_err(|why| {
+        self.loaded().await.map_err(|why| {
             Error::new(
                 Kind::Internal,
                 format!(
@@ -97,12 +98,12 @@ impl AppArmor {
         ))
     }
 
-    async fn loaded(&self) -> &Result<(), String> {
+    async fn loaded(&self) -> Result<(), String> {
         let load = || async {
             let done = tokio::task::spawn_blocking(load).await;
             done.unwrap_or_else(|error| Err(error.to_string()))
         };
-        self.default.get_or_init(load).await
+        self.default.get_or_try_init(load).await.copied()
     }
 }
 
@@ -130,12 +131,11 @@ fn load() -> Result<(), String> {
         .stderr(Stdio::piped())
         .spawn()
         .map_err(failed)?;
-    if let Some(mut input) = child.stdin.take() {
-        std::io::Write::write_all(&mut input, SOURCE.as_bytes()).map_err(failed)?;
-    }
+    // One that does not read it says why not.
+    let given = child.stdin.take().map(|mut input| input.write_all(SOURCE.as_bytes()));
     let output = child.wait_with_output().map_err(failed)?;
     match output.status.success() {
-        true => Ok(()),
+        true => given.transpose().map(drop).map_err(failed),
         false => Err(format!(
             "{COMPILER}: {}",
             String::from_utf8_lossy(&output.stderr).trim()

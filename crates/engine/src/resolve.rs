@@ -1,4 +1,4 @@
-//! The address of a server that a container needs and the engine is told by name: for files, whose kernel takes numbers only, or logs.
+//! The address of a server of files or logs that is given by name: the kernel and the shim take numbers only.
 
 use std::net::IpAddr;
 use std::time::Duration;

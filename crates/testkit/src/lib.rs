@@ -53,6 +53,13 @@ pub use registry::{Registry, Wire};
 
 use std::time::{Duration, Instant};
 
+/// The parent of a process, 0 if there is none: of a container's first one, its shim.
+pub fn parent(pid: u32) -> u32 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("PPid:\t"));
+    line.map_or(0, |line| line.parse().unwrap())
+}
+
 /// Calls `check` until it is true, or panics with `what` after ten seconds.
 #[track_caller]
 pub fn wait_until(what: &str, check: impl FnMut() -> bool) {
