@@ -15,6 +15,7 @@
 //! * What an operation makes has an owner that removes it when the operation fails half-way.
 
 mod apparmor;
+pub mod builds;
 pub mod config;
 pub mod container;
 mod error;
@@ -35,6 +36,7 @@ mod system;
 pub mod volumes;
 mod world;
 
+pub use builds::Builds;
 pub use config::Config;
 pub use container::Containers;
 pub use error::{Error, Kind, Result, StartFailure};

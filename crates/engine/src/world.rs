@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::apparmor::AppArmor;
+use crate::builds::Builds;
 use crate::config::{Config, Reload};
 use crate::container::{Containers, Execs, Ids, Index, Place, Record, Status, spawn, start_in_order};
 use crate::error::{Error, Result};
@@ -50,6 +51,7 @@ pub struct Engine {
     pub networks: Networks,
     pub volumes: Volumes,
     pub system: System,
+    pub builds: Builds,
     pub events: Arc<Bus>,
     world: Arc<World>,
 }
@@ -135,6 +137,7 @@ impl Engine {
             networks: Networks::new(Arc::clone(&world)),
             volumes: Volumes::new(Arc::clone(&world)),
             system: System::new(Arc::clone(&world)),
+            builds: Builds::new(Arc::clone(&world)),
             events,
             world,
         })

@@ -1,0 +1,66 @@
+//! Why a build ended.
+
+use ferry_dockerfile::Range;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// The request, the Dockerfile or what it names is wrong: in BuildKit's words where it has some.
+    #[error("{0}")]
+    Invalid(String),
+    /// Something of the client's or of a registry's is not there.
+    #[error("{0}")]
+    NotFound(String),
+    /// The Dockerfile is wrong at certain lines.
+    #[error("{0}")]
+    Dockerfile(#[from] ferry_dockerfile::Error),
+    /// A step failed.
+    #[error("{0}")]
+    Step(Box<Failed>),
+    /// Whoever asked has gone, or said so.
+    #[error("the build was canceled")]
+    Canceled,
+    /// What Ferry itself, its disk or its kernel could not do.
+    #[error("{0}")]
+    Internal(String),
+}
+
+/// A step that failed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{why}")]
+pub struct Failed {
+    /// Which, by [`crate::progress::Vertex::id`].
+    pub vertex: String,
+    /// As progress shows it: `[2/3] RUN make`.
+    pub name: String,
+    /// `process "/bin/sh -c make" did not complete successfully: exit code: 2`
+    pub why: String,
+    /// Of a process that ended so.
+    pub exit_code: Option<i32>,
+    /// The lines of the Dockerfile it stands on.
+    pub ranges: Vec<Range>,
+}
+
+impl Error {
+    pub fn invalid(what: impl Into<String>) -> Self {
+        Self::Invalid(what.into())
+    }
+
+    pub fn internal(what: impl std::fmt::Display, error: &(dyn std::error::Error + 'static)) -> Self {
+        use std::fmt::Write as _;
+        let mut text = format!("{what}: {error}");
+        let mut source = error.source();
+        while let Some(cause) = source {
+            let _ = write!(text, ": {cause}");
+            source = cause.source();
+        }
+        Self::Internal(text)
+    }
+}
+
+impl From<ferry_dockerfile::Problem> for Error {
+    fn from(problem: ferry_dockerfile::Problem) -> Self {
+        Self::Dockerfile(problem.into())
+    }
+}

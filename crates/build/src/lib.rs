@@ -1,0 +1,28 @@
+//! The builder: a Dockerfile becomes a graph of steps, and the graph becomes layers and an image's configuration.
+//!
+//! ```text
+//! Request ── frontend ──▶ Graph { Source, Exec, Files, Merge } ── solve ──▶ Solved { Tree, configuration }
+//!               │                                                  │
+//!               ▼ Session: directories, secrets, agents            ▼ Workspace: layers, processes, the cache
+//!             whoever asked for the build                        the engine
+//! ```
+//!
+//! Two traits are all it knows of the rest: a [`Session`] is whoever asked for the build and has the files and the secrets; a
+//! [`Workspace`] makes layers, runs processes and remembers results. What happens is told as [`progress::Event`]s.
+//!
+//! Nothing of a build is trusted: contexts and images are read through [`ferry_sys::Root`], and what a client says is bounded.
+
+mod error;
+pub mod files;
+pub mod graph;
+pub mod output;
+pub mod progress;
+pub mod request;
+pub mod session;
+pub mod workspace;
+
+pub use error::{Error, Failed, Result};
+pub use graph::Graph;
+pub use request::Request;
+pub use session::Session;
+pub use workspace::{Tree, Workspace};

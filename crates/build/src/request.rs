@@ -1,0 +1,112 @@
+//! What is asked of a build: the frontend's attributes, typed.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ferry_image::Platform;
+
+/// A Dockerfile and everything that changes what it becomes.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// Of this build alone, chosen by who asks or by us.
+    pub id: String,
+    pub context: Location,
+    /// Where the Dockerfile is; without it, in the context.
+    pub dockerfile: Option<Location>,
+    /// Its path there; empty for `Dockerfile`.
+    pub filename: String,
+    /// Named contexts (`--build-context`), by name, which is in lower case.
+    pub contexts: BTreeMap<String, Named>,
+    /// A stage by name or number; empty for the last.
+    pub target: String,
+    /// Empty for the engine's own.
+    pub platform: Option<Platform>,
+    pub build_args: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
+    pub no_cache: NoCache,
+    /// Ask the registries for base images even if there are local ones.
+    pub pull: bool,
+    pub run: RunOptions,
+    pub entitlements: Entitlements,
+    /// Do not build but tell about the file.
+    pub call: Option<Call>,
+}
+
+/// Where a context's files are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Location {
+    /// A directory of the client's, by its name in the session.
+    Directory(String),
+    /// An archive, or a file that is the Dockerfile, which the client sends: by its name in the session.
+    Upload(String),
+    /// A git repository, or by HTTP an archive or a Dockerfile.
+    Url(String),
+    /// No files at all.
+    #[default]
+    Nothing,
+}
+
+/// What a named context is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Named {
+    Files(Location),
+    /// `docker-image://`
+    Image(String),
+    /// Another build's result, by the id its owner knows it by.
+    Result(String),
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum NoCache {
+    #[default]
+    None,
+    All,
+    /// Of these stages.
+    Stages(Vec<String>),
+}
+
+/// Of every `RUN`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RunOptions {
+    /// `default`, `none`, `host` or a network's name; empty for the default.
+    pub network: String,
+    pub extra_hosts: Vec<(String, IpAddr)>,
+    pub hostname: String,
+    /// Bytes; 0 for the default.
+    pub shm_size: i64,
+    /// Name, soft, hard.
+    pub ulimits: Vec<(String, i64, i64)>,
+    pub cgroup_parent: String,
+    pub limits: Limits,
+}
+
+/// As of `docker build`; 0 or empty for none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes.
+    pub memory: i64,
+    pub memory_swap: i64,
+    pub cpu_shares: i64,
+    /// Microseconds.
+    pub cpu_period: i64,
+    pub cpu_quota: i64,
+    pub cpuset_cpus: String,
+    pub cpuset_mems: String,
+}
+
+/// What the user has allowed steps to ask for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Entitlements {
+    pub network_host: bool,
+    pub security_insecure: bool,
+    pub device: bool,
+}
+
+/// `--call`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    Check,
+    Outline,
+    Targets,
+    Describe,
+}
