@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use crate::apply::{WARNINGS, Warning};
 use crate::diff::Shift;
 use crate::reader::{Entry, Kind, Time};
-use crate::{Error, Result, Writer, tree};
+use crate::{Error, Recorder, Result, Writer, tree};
 
 #[derive(Clone, Debug, Default)]
 pub struct CreateOptions {
@@ -44,6 +44,8 @@ pub(crate) struct Walk<W: Write> {
     /// Files with several links that were written, and under which name.
     linked: HashMap<Inode, PathBuf>,
     buffer: Vec<u8>,
+    /// Is told of the contents of files, whose paths must be those below its root.
+    recorder: Option<Recorder>,
 }
 
 /// How what is on disk is put into words.
@@ -94,7 +96,13 @@ impl<W: Write> Walk<W> {
             warnings: Vec::new(),
             linked: HashMap::new(),
             buffer: vec![0; 256 << 10],
+            recorder: None,
         }
+    }
+
+    pub fn recorded_by(mut self, recorder: Option<Recorder>) -> Self {
+        self.recorder = recorder;
+        self
     }
 
     fn tree(&mut self, top: OwnedFd, name: PathBuf, contents_only: bool) -> Result<()> {
@@ -298,6 +306,9 @@ impl<W: Write> Walk<W> {
     }
 
     fn content(&mut self, path: &Path, mut file: File, size: u64) -> Result<()> {
+        if let Some(recorder) = &self.recorder {
+            recorder.content(path, 0, size).map_err(sink)?;
+        }
         let mut left = size;
         while left > 0 {
             let most = usize::try_from(left).unwrap_or(usize::MAX).min(self.buffer.len());

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 
 use crate::apply::Warning;
 use crate::create::{Form, MAX_DEPTH, Walk, failed, sink};
-use crate::{Error, Result, tree};
+use crate::{Error, Recorder, Result, tree};
 
 #[derive(Debug, Default)]
 pub struct DiffOptions<'a> {
@@ -28,6 +28,8 @@ pub struct DiffOptions<'a> {
     pub made: &'a [PathBuf],
     /// The layers below, topmost first.
     pub lower: &'a [Root],
+    /// Writes the recipe of what the stream becomes, which is to be its [`Recorder::record`].
+    pub recorder: Option<Recorder>,
 }
 
 /// A tree as a tar stream.
@@ -82,7 +84,7 @@ pub fn diff<W: Write>(upper: &Root, stream: W, options: &DiffOptions<'_>) -> Res
         shift: options.shift,
         layer: true,
     };
-    let mut walk = Walk::new(stream, form);
+    let mut walk = Walk::new(stream, form).recorded_by(options.recorder.clone());
     let top = upper
         .resolve("", OFlags::RDONLY | OFlags::DIRECTORY)
         .map_err(|source| failed(Path::new("."), source))?;
@@ -115,6 +117,43 @@ pub fn diff<W: Write>(upper: &Root, stream: W, options: &DiffOptions<'_>) -> Res
     let warnings = std::mem::take(&mut walk.warnings);
     let stream = walk.writer.finish().map_err(sink)?;
     Ok(Written { stream, warnings })
+}
+
+/// Takes away what the engine made in `upper` only to mount something on, and directories that were made or copied up only
+/// to hold it: what [`diff`] would leave out.
+pub fn tidy(upper: &Root, made: &[PathBuf], lower: &[Root]) -> Result<()> {
+    let options = DiffOptions {
+        made,
+        lower,
+        ..DiffOptions::default()
+    };
+    let mut paths: Vec<&Path> = made.iter().flat_map(|made| made.ancestors()).collect();
+    paths.retain(|path| !path.as_os_str().is_empty());
+    // What is in a directory goes before it.
+    paths.sort_unstable_by_key(|path| std::cmp::Reverse(path.components().count()));
+    paths.dedup();
+    for path in paths {
+        let wrong = |source| failed(path, source);
+        let parent = path.parent().unwrap_or(Path::new(""));
+        let dir = match upper.resolve_no_links(parent, OFlags::RDONLY | OFlags::DIRECTORY) {
+            Ok(dir) => dir,
+            // Not there, or a link, which is none of ours.
+            Err(_) => continue,
+        };
+        let name = path.file_name().unwrap_or_default();
+        let name = CString::new(name.as_bytes()).map_err(|_| wrong(Errno::INVAL.into()))?;
+        let Some(stat) = look(dir.as_fd(), &name, path)? else {
+            continue;
+        };
+        if options.vanishes(dir.as_fd(), &name, &stat, path)? {
+            let flags = match FileType::from_raw_mode(stat.st_mode) {
+                FileType::Directory => AtFlags::REMOVEDIR,
+                _ => AtFlags::empty(),
+            };
+            rustix::fs::unlinkat(&dir, &name, flags).map_err(|source| wrong(source.into()))?;
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn too_deep() -> Error {

@@ -124,6 +124,14 @@ impl Recorder {
         }
     }
 
+    /// The stream that an archive is written to.
+    pub fn record<W: Write>(&self, stream: W) -> Recorded<W> {
+        Recorded {
+            inner: stream,
+            recorder: self.clone(),
+        }
+    }
+
     /// Ends the recipe; the number of bytes it makes. It is in the page cache, not synced.
     pub fn finish(self) -> io::Result<u64> {
         let mut state = self.state.borrow_mut();
@@ -261,6 +269,31 @@ impl<R: Read> Read for Watched<R> {
         let count = self.inner.read(buffer)?;
         self.recorder.state.borrow_mut().saw(&buffer[..count])?;
         Ok(count)
+    }
+}
+
+/// A stream whose bytes are recorded as they are written.
+#[derive(Debug)]
+pub struct Recorded<W> {
+    inner: W,
+    recorder: Recorder,
+}
+
+impl<W> Recorded<W> {
+    pub fn into_inner(self) -> W {
+        self.inner
+    }
+}
+
+impl<W: Write> Write for Recorded<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.inner.write(bytes)?;
+        self.recorder.state.borrow_mut().saw(&bytes[..count])?;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
     }
 }
 

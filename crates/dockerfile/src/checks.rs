@@ -11,6 +11,7 @@
 mod bases;
 mod instructions;
 mod rule;
+mod scope;
 mod settings;
 mod stages;
 mod walk;
@@ -19,6 +20,7 @@ mod written;
 use ferry_image::{Platform, Reference};
 
 pub use rule::Rule;
+pub use scope::{Based, From, On, Scope};
 pub use settings::{Choice, Settings};
 
 use crate::error::{Error, Problem, Result};

@@ -17,7 +17,7 @@ mod excerpt;
 mod file;
 pub mod ignore;
 pub mod instruction;
-mod path;
+pub mod path;
 mod range;
 mod source;
 mod split;

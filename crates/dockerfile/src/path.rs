@@ -1,7 +1,7 @@
 //! Paths as Go's `path` package cleans and joins them, as text.
 
 /// `/` and `workdir` and `path`, unless `path` is absolute; cleaned, and below the root.
-pub(crate) fn join(workdir: &str, path: &str) -> String {
+pub fn join(workdir: &str, path: &str) -> String {
     if path.starts_with('/') {
         clean(path)
     } else {
@@ -10,7 +10,7 @@ pub(crate) fn join(workdir: &str, path: &str) -> String {
 }
 
 /// Go's `path.Clean`: no empty element, no `.`, no `..` but at the beginning of a relative path; `.` for nothing.
-pub(crate) fn clean(path: &str) -> String {
+pub fn clean(path: &str) -> String {
     let rooted = path.starts_with('/');
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {

@@ -201,6 +201,7 @@ impl Images {
             shift: options.shift,
             made: &options.made,
             lower: &self.shared.roots(&pins)?,
+            recorder: None,
         };
         let wrong = |source| Error::archive("the container's file system", &snapshot.upper, source);
         ferry_archive::changed(&upper, &options).map_err(wrong)
@@ -227,6 +228,7 @@ impl Images {
                     shift: options.shift,
                     made: &options.made,
                     lower: &lower,
+                    recorder: None,
                 };
                 let written = diff(&upper, BufWriter::with_capacity(64 << 10, writer), &options)?;
                 tell(container, &written.warnings);

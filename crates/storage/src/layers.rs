@@ -76,6 +76,13 @@ impl From<Layer> for Record {
     }
 }
 
+impl Pin {
+    /// Where its files are.
+    pub fn path(&self) -> PathBuf {
+        self.layers.path(&self.layer.chain_id)
+    }
+}
+
 #[derive(Debug)]
 enum Known {
     Building,

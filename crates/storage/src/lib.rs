@@ -41,6 +41,7 @@ mod save;
 mod settling;
 mod single;
 mod snapshots;
+mod steps;
 mod store;
 mod stream;
 
@@ -60,5 +61,6 @@ pub use remove::{RemoveOptions, Removed, User};
 pub use save::Save;
 pub use single::Single;
 pub use snapshots::{Snapshot, Snapshots, Usage, visible_layers};
+pub use steps::{Draft, Held, Lent, Step, Steps, lend_all};
 pub use store::{Problem, Store};
 pub use stream::Expansion;

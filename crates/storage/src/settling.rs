@@ -47,7 +47,8 @@ impl Unsynced {
     }
 }
 
-fn boot() -> Option<String> {
+/// Names the boot that this machine is in.
+pub(crate) fn boot() -> Option<String> {
     std::fs::read_to_string(BOOT).ok().map(|boot| boot.trim().to_owned())
 }
 

@@ -307,7 +307,7 @@ fn make(snapshot: &Snapshot, owner: Option<(u32, u32)>) -> Result<()> {
     Ok(())
 }
 
-fn make_dir(path: &Path, mode: u32, owner: Option<(u32, u32)>) -> Result<()> {
+pub(crate) fn make_dir(path: &Path, mode: u32, owner: Option<(u32, u32)>) -> Result<()> {
     std::fs::create_dir(path).at("make the directory", path)?;
     std::fs::set_permissions(path, Permissions::from_mode(mode)).at("change the mode of", path)?;
     if let Some((uid, gid)) = owner {

@@ -20,6 +20,7 @@ use crate::origin::{Origin, Way};
 use crate::reaper::Reaper;
 use crate::settling::{Settling, Unsynced};
 use crate::snapshots::{self, Snapshots};
+use crate::steps::{self, Step, Steps};
 use crate::{Error, Result, names};
 
 /// The data root of one engine.
@@ -28,6 +29,7 @@ pub struct Store {
     pub db: Db,
     pub images: Images,
     pub snapshots: Snapshots,
+    pub steps: Steps,
     shared: Arc<Shared>,
 }
 
@@ -49,6 +51,7 @@ pub(crate) struct Shared {
     pub index: RwLock<Arc<Index>>,
     /// Containers and the layers they hold.
     pub held: Mutex<HashMap<String, snapshots::Record>>,
+    pub steps: Mutex<steps::Known>,
     /// Held while the set of images changes: what is needed is decided and written as one.
     pub change: Mutex<()>,
     pub problems: Vec<Problem>,
@@ -71,6 +74,9 @@ impl Store {
                 shared: Arc::clone(&shared),
             },
             snapshots: Snapshots {
+                shared: Arc::clone(&shared),
+            },
+            steps: Steps {
                 shared: Arc::clone(&shared),
             },
             shared,
@@ -120,7 +126,7 @@ impl Shared {
         self.change.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// The layers that images or containers need, given an index.
+    /// The layers that images, containers or remembered steps need, given an index.
     pub fn needed(&self, index: &Index) -> HashSet<Digest> {
         let held = self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let containers = held.values().flat_map(|record| record.held().cloned());
@@ -130,6 +136,7 @@ impl Shared {
             .flat_map(|image| image.layers.iter().map(|layer| layer.chain_id.clone()));
         containers
             .chain(images)
+            .chain(self.steps().layers().cloned().collect::<Vec<_>>())
             .chain(index.kept_layers.iter().cloned())
             .collect()
     }
@@ -158,6 +165,7 @@ fn open(root: &Path) -> Result<Shared> {
     let image_records = db.all_blocking::<images::Record>()?;
     let names = db.all_blocking::<images::Name>()?;
     let held = db.all_blocking::<snapshots::Record>()?;
+    let steps = db.all_blocking::<Step>()?;
     let unsynced = db.all_blocking::<Unsynced>()?;
     let (lost, unsynced): (Vec<_>, Vec<_>) = unsynced.into_iter().partition(Unsynced::is_of_another_boot);
 
@@ -192,6 +200,9 @@ fn open(root: &Path) -> Result<Shared> {
             }
         }
     }
+    let has = |chain: &Digest| known.contains_key(chain) && layout.layer(chain).join("fs").is_dir();
+    let (steps, untrue) = Shared::untrue(steps, has);
+    untrue.iter().for_each(|key| batch.delete::<Step>(key));
     let mut references = BTreeMap::new();
     for name in names {
         match names::parse(&name.key) {
@@ -223,6 +234,7 @@ fn open(root: &Path) -> Result<Shared> {
                 .map(|record| (record.container.clone(), record))
                 .collect(),
         ),
+        steps: Mutex::new(steps::Known::new(steps)),
         change: Mutex::default(),
         problems,
         settling,

@@ -57,21 +57,7 @@ pub(super) enum Origin {
 }
 
 pub(super) fn walk(file: &Dockerfile, bases: &Bases, options: &Options<'_>, warnings: &mut Warnings) -> Result<()> {
-    let name = |(index, stage): (usize, &'_ file::Stage)| stage.name.as_deref().map(|_| index);
-    let mut by_name = HashMap::new();
-    for index in file.stages.iter().enumerate().filter_map(name) {
-        by_name.insert(file.stages[index].name.as_deref().unwrap_or_default(), index);
-    }
-    let mut walk = Walk {
-        file,
-        globals: &bases.globals,
-        options,
-        warnings,
-        by_name,
-        spent: 0,
-        inherited: 0,
-        triggered: 0,
-    };
+    let mut walk = Walk::new(file, bases, options, warnings);
     let needs = walk.needs()?;
     without_circles(file, &needs)?;
     let target = walk.target()?;
@@ -103,6 +89,21 @@ pub(super) fn walk(file: &Dockerfile, bases: &Bases, options: &Options<'_>, warn
         states.push(state);
     }
     Ok(())
+}
+
+/// The stage that is built, and which ones that needs.
+pub(super) fn needed(
+    file: &Dockerfile,
+    bases: &Bases,
+    options: &Options<'_>,
+    warnings: &mut Warnings,
+) -> Result<(usize, Vec<bool>)> {
+    let walk = Walk::new(file, bases, options, warnings);
+    let needs = walk.needs()?;
+    without_circles(file, &needs)?;
+    let target = walk.target()?.unwrap_or(file.stages.len() - 1);
+    let needed = reachable(bases, &needs, target);
+    Ok((target, needed))
 }
 
 fn triggers_of(stage: &file::Stage) -> Vec<String> {
@@ -177,7 +178,41 @@ fn reachable(bases: &Bases, needs: &Needs, target: usize) -> Vec<bool> {
     reached
 }
 
+/// Where `--from` of `COPY` points, of a file with that many stages.
+pub(super) fn copy_origin(from: &str, stages: usize, named: impl Fn(&str) -> Origin) -> Result<Origin, Problem> {
+    if let Ok(number) = from.parse::<i64>() {
+        let index = usize::try_from(number).ok().filter(|index| *index < stages);
+        return index
+            .map(Origin::Stage)
+            .ok_or_else(|| Problem::StageIndex(from.to_owned()));
+    }
+    let origin = named(from);
+    if origin == Origin::Elsewhere && from.contains('$') {
+        return Err(Problem::invalid(
+            "variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope as a workaround",
+        ));
+    }
+    Ok(origin)
+}
+
 impl<'a> Walk<'a> {
+    fn new(file: &'a Dockerfile, bases: &'a Bases, options: &'a Options<'a>, warnings: &'a mut Warnings) -> Self {
+        let mut by_name = HashMap::new();
+        for (index, stage) in file.stages.iter().enumerate() {
+            by_name.extend(stage.name.as_deref().map(|name| (name, index)));
+        }
+        Self {
+            file,
+            globals: &bases.globals,
+            options,
+            warnings,
+            by_name,
+            spent: 0,
+            inherited: 0,
+            triggered: 0,
+        }
+    }
+
     fn target(&self) -> Result<Option<usize>, Problem> {
         let Some(name) = self.options.target.filter(|name| !name.is_empty()) else {
             return Ok(None);
@@ -241,21 +276,7 @@ impl<'a> Walk<'a> {
     }
 
     pub fn copy_origin(&self, from: &str) -> Result<Origin, Problem> {
-        if let Ok(number) = from.parse::<i64>() {
-            let index = usize::try_from(number)
-                .ok()
-                .filter(|index| *index < self.file.stages.len());
-            return index
-                .map(Origin::Stage)
-                .ok_or_else(|| Problem::StageIndex(from.to_owned()));
-        }
-        let origin = self.mount_origin(from);
-        if origin == Origin::Elsewhere && from.contains('$') {
-            return Err(Problem::invalid(
-                "variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope as a workaround",
-            ));
-        }
-        Ok(origin)
+        copy_origin(from, self.file.stages.len(), |name| self.mount_origin(name))
     }
 
     /// What a stage on an image begins with, and what the base of any stage has for those who build on it.
