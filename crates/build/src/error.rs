@@ -12,9 +12,9 @@ pub enum Error {
     /// Something of the client's or of a registry's is not there.
     #[error("{0}")]
     NotFound(String),
-    /// The Dockerfile is wrong at certain lines.
-    #[error("{0}")]
-    Dockerfile(#[from] ferry_dockerfile::Error),
+    /// The Dockerfile is wrong.
+    #[error("{}", .0.error)]
+    Dockerfile(Box<Written>),
     /// A step failed.
     #[error("{0}")]
     Step(Box<Failed>),
@@ -24,6 +24,17 @@ pub enum Error {
     /// What Ferry itself, its disk or its kernel could not do.
     #[error("{0}")]
     Internal(String),
+}
+
+/// What is wrong with a Dockerfile, and the file.
+#[derive(Debug, Clone)]
+pub struct Written {
+    pub error: ferry_dockerfile::Error,
+    pub filename: String,
+    /// All of it; empty as long as nobody added it.
+    pub source: Vec<u8>,
+    /// The lines it is about, as BuildKit shows them.
+    pub excerpt: String,
 }
 
 /// A step that failed.
@@ -40,6 +51,7 @@ pub struct Failed {
     pub exit_code: Option<i32>,
     /// The lines of the Dockerfile it stands on.
     pub ranges: Vec<Range>,
+    pub excerpt: String,
 }
 
 impl Error {
@@ -59,8 +71,19 @@ impl Error {
     }
 }
 
+impl From<ferry_dockerfile::Error> for Error {
+    fn from(error: ferry_dockerfile::Error) -> Self {
+        Self::Dockerfile(Box::new(Written {
+            error,
+            filename: String::new(),
+            source: Vec::new(),
+            excerpt: String::new(),
+        }))
+    }
+}
+
 impl From<ferry_dockerfile::Problem> for Error {
     fn from(problem: ferry_dockerfile::Problem) -> Self {
-        Self::Dockerfile(problem.into())
+        ferry_dockerfile::Error::from(problem).into()
     }
 }

@@ -36,10 +36,11 @@ pub struct Step {
 #[derive(Debug, Clone)]
 pub enum Op {
     Image(Image),
+    /// Another build's result, by the id its owner knows it by.
+    Result(String),
     Context(Context),
     Http(Http),
     Git(Git),
-    /// On top of its first input.
     Exec(Exec),
     Files(Files),
     /// The layers of all inputs on top of each other, first one lowest.
@@ -64,9 +65,6 @@ pub struct Http {
     pub checksum: Option<String>,
     /// What it is called.
     pub name: String,
-    pub mode: u32,
-    pub uid: u32,
-    pub gid: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -104,6 +102,8 @@ pub struct Exec {
     #[serde(skip)]
     pub limits: Limits,
     pub devices: Vec<(String, bool)>,
+    /// The first input is its root; without it, nothing is.
+    pub has_root: bool,
     pub mounts: Vec<ExecMount>,
 }
 

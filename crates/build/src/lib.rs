@@ -14,15 +14,20 @@
 
 mod error;
 pub mod files;
+pub mod frontend;
+mod git;
 pub mod graph;
 pub mod output;
 pub mod progress;
 pub mod request;
 pub mod session;
+mod solve;
 pub mod workspace;
 
 pub use error::{Error, Failed, Result};
+pub use frontend::{Job, Plan, plan};
 pub use graph::Graph;
 pub use request::Request;
 pub use session::Session;
+pub use solve::{Solution, solve};
 pub use workspace::{Tree, Workspace};

@@ -77,6 +77,28 @@ impl Events {
         let _ = self.0.send(event);
     }
 
+    /// Begins a step that is not one of the graph's.
+    pub fn start(&self, name: String, inputs: Vec<String>) -> Running {
+        let id = ferry_image::Digest::of(format!("{name}\0{}", inputs.join("\0"))).to_string();
+        self.start_as(Vertex {
+            id,
+            name,
+            inputs,
+            ..Vertex::default()
+        })
+    }
+
+    /// Begins a step.
+    pub fn start_as(&self, mut vertex: Vertex) -> Running {
+        vertex.started = Some(Timestamp::now());
+        self.send(Event::Vertex(vertex.clone()));
+        Running {
+            vertex,
+            events: self.clone(),
+            ended: false,
+        }
+    }
+
     pub fn log(&self, vertex: &str, stream: u8, data: impl Into<Bytes>) {
         self.send(Event::Log(Log {
             vertex: vertex.to_owned(),
@@ -84,5 +106,46 @@ impl Events {
             data: data.into(),
             at: Timestamp::now(),
         }));
+    }
+}
+
+/// A step that has begun. Dropped before its end, it was canceled.
+#[derive(Debug)]
+pub struct Running {
+    vertex: Vertex,
+    events: Events,
+    ended: bool,
+}
+
+impl Running {
+    pub fn id(&self) -> &str {
+        &self.vertex.id
+    }
+
+    /// Its result was there.
+    pub fn cached(&mut self) {
+        self.vertex.cached = true;
+    }
+
+    /// Ends it by how something came out.
+    pub fn end<T, E: std::fmt::Display>(mut self, outcome: Result<T, E>) -> Result<T, E> {
+        let error = outcome.as_ref().err().map(ToString::to_string);
+        self.tell(error);
+        outcome
+    }
+
+    fn tell(&mut self, error: Option<String>) {
+        self.ended = true;
+        self.vertex.completed = Some(Timestamp::now());
+        self.vertex.error = error;
+        self.events.send(Event::Vertex(self.vertex.clone()));
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.tell(Some("CANCELED".to_owned()));
+        }
     }
 }

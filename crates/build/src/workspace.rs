@@ -1,4 +1,4 @@
-//! What the engine does for a build: layers, processes, and what was built before.
+//! What the engine does for a build: images, layers, processes, and what was built before.
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -7,43 +7,114 @@ use std::sync::Arc;
 
 use ferry_image::{Digest, Platform};
 use ferry_sys::Root;
-use serde::{Deserialize, Serialize};
+use jiff::Timestamp;
 
 use crate::error::Result;
-use crate::graph::Exec;
+use crate::frontend::Sent;
+use crate::graph::{Exec, Git, Http};
+use crate::progress::Events;
 use crate::session::Session;
 
 /// Files as layers on top of each other, lowest first; none is an empty directory.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Tree<L> {
     pub layers: Vec<L>,
 }
 
-/// Layers, processes, results. Clones are handles on the same one.
+impl<L> Default for Tree<L> {
+    fn default() -> Self {
+        Self { layers: Vec::new() }
+    }
+}
+
+/// Images, layers, processes, results. Clones are handles on the same one.
 pub trait Workspace: Debug + Clone + Send + Sync + 'static {
     /// A read-only directory of files. A clone keeps it.
-    type Layer: Debug + Clone + Send + Sync + 'static;
+    type Layer: Layer;
     /// A layer that is being written. Dropped, it is removed.
-    type Draft: Draft + 'static;
+    type Draft: Draft;
+    /// Held as long as a step is made, so that nobody else makes it.
+    type Turn: Debug + Send + 'static;
 
-    /// The layers of an image that [`Workspace::resolve`] found.
-    fn image(&self, image: &Image) -> impl Future<Output = Result<Tree<Self::Layer>>> + Send;
+    /// What runs here.
+    fn platform(&self) -> Platform;
 
-    /// A new layer on top of a tree.
+    /// An image by its full name or id: a local one, or one that is pulled.
+    fn find_image(
+        &self,
+        name: &str,
+        platform: &Platform,
+        pull: bool,
+        session: &Arc<dyn Session>,
+        events: &Events,
+    ) -> impl Future<Output = Result<Image>> + Send;
+
+    /// The files of an image that was found.
+    fn image(&self, image: &Image) -> Result<Tree<Self::Layer>>;
+
+    /// The files of another build's result.
+    fn result(&self, id: &str) -> Option<Tree<Self::Layer>>;
+
+    /// The configuration of another build's result, as JSON.
+    fn result_config(&self, id: &str) -> Option<Vec<u8>>;
+
+    /// A context that is fetched: an archive or a Dockerfile by HTTP, or a repository.
+    fn fetch_context(&self, url: &str, session: &Arc<dyn Session>) -> impl Future<Output = Result<Sent>> + Send;
+
+    /// Fetches a file into a draft. What makes it the same file again, for a step's key.
+    fn fetch_file(&self, http: &Http, session: &Arc<dyn Session>) -> impl Future<Output = Result<Fetched<Self>>> + Send;
+
+    /// Checks a repository out into a draft.
+    fn fetch_git(&self, git: &Git, session: &Arc<dyn Session>) -> impl Future<Output = Result<Fetched<Self>>> + Send;
+
+    /// An empty directory that becomes a layer.
     fn draft(&self) -> impl Future<Output = Result<Self::Draft>> + Send;
 
-    /// Ends the writing. Its digest is made behind: nobody waits for it before [`Workspace::remember`].
-    fn seal(&self, draft: Self::Draft, below: &Tree<Self::Layer>) -> impl Future<Output = Result<Self::Layer>> + Send;
+    /// Ends the writing of a layer on top of a tree; `made` is what was made in it only to mount something on, relative to its
+    /// root. The layer can be used at once.
+    fn seal(
+        &self,
+        draft: Self::Draft,
+        below: &Tree<Self::Layer>,
+        made: Vec<PathBuf>,
+    ) -> impl Future<Output = Result<Self::Layer>> + Send;
 
-    /// All of a tree as one directory that nobody can write to. Blocks for a moment.
-    fn view(&self, tree: &Tree<Self::Layer>) -> Result<Root>;
+    /// The same layer on top of another tree.
+    fn rebase(
+        &self,
+        layer: &Self::Layer,
+        below: &Tree<Self::Layer>,
+    ) -> impl Future<Output = Result<Self::Layer>> + Send;
 
-    /// Runs a process. Its changes are the draft's.
+    /// All of a tree as one directory that nobody can write to.
+    fn view(&self, tree: &Tree<Self::Layer>) -> impl Future<Output = Result<Root>> + Send;
+
+    /// Where contents of a place's files are remembered.
+    fn index(&self, key: &str) -> Option<PathBuf>;
+
+    /// Runs a process. Dropped, the process and all its children end.
     fn run(&self, run: Run<'_, Self>) -> impl Future<Output = Result<Ended>> + Send;
+
+    /// What is remembered of a step. Does no I/O.
+    fn recall(&self, key: &str) -> Option<Recalled<Self::Layer>>;
+
+    /// Waits until nobody else makes the step with this key.
+    fn turn(&self, key: &str) -> impl Future<Output = Self::Turn> + Send;
+
+    /// Remembers a step. Returns when it is; what is remembered is whole, whenever the engine is killed.
+    fn remember(&self, made: Made, tree: &Tree<Self::Layer>) -> impl Future<Output = Result<()>> + Send;
+
+    /// Lets a step be found by another key as well.
+    fn alias(&self, key: &str, alias: &str) -> impl Future<Output = Result<()>> + Send;
+}
+
+pub trait Layer: Debug + Clone + Send + Sync + 'static {
+    /// When it was made, if this engine made it.
+    fn created(&self) -> Option<Timestamp>;
 }
 
 /// A directory that becomes a layer.
-pub trait Draft: Debug + Send {
+pub trait Draft: Debug + Send + Sync + 'static {
     /// Where files are written, without regard to what is below: what is written wins, and directories join.
     fn root(&self) -> &Root;
 }
@@ -53,18 +124,33 @@ pub trait Draft: Debug + Send {
 pub struct Run<'a, W: Workspace> {
     pub exec: &'a Exec,
     pub root: &'a Tree<W::Layer>,
+    /// What the mounts show, by the places of the step's inputs.
+    pub inputs: &'a [Tree<W::Layer>],
     pub draft: &'a W::Draft,
     pub session: &'a Arc<dyn Session>,
+    /// Where its output goes.
+    pub vertex: &'a str,
+    pub events: &'a Events,
 }
 
 /// How a process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ended {
     pub code: i32,
     pub out_of_memory: bool,
+    /// What was made in the draft only to mount something on.
+    pub made: Vec<PathBuf>,
 }
 
-/// An image that is here, or that a registry has.
+/// What was fetched.
+#[derive(Debug)]
+pub struct Fetched<W: Workspace> {
+    pub draft: W::Draft,
+    /// The digest of a file, a commit.
+    pub identity: String,
+}
+
+/// An image that is here.
 #[derive(Debug, Clone)]
 pub struct Image {
     /// `docker.io/library/debian:12@sha256:…`, as progress shows it.
@@ -78,9 +164,26 @@ pub struct Image {
     pub layers: Vec<Digest>,
 }
 
-/// A result that is remembered.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Remembered {
+/// A result that was remembered.
+#[derive(Debug, Clone)]
+pub struct Recalled<L> {
+    pub tree: Tree<L>,
+    /// What steps on top of it know it by.
+    pub identity: String,
+}
+
+/// What is to be remembered of a step.
+#[derive(Debug, Clone, Default)]
+pub struct Made {
     pub key: String,
-    pub layers: Vec<PathBuf>,
+    /// Empty if it is the key.
+    pub identity: String,
+    pub aliases: Vec<String>,
+    /// Keys of the steps it is on top of.
+    pub parents: Vec<String>,
+    /// Of what it is made, by name, for who asks why it was done.
+    pub made_of: Vec<(String, String)>,
+    /// BuildKit's word for it: `regular`, `source.git.checkout`, …
+    pub kind: &'static str,
+    pub description: String,
 }

@@ -79,7 +79,7 @@ impl Problem {
     }
 
     /// As an error at one place.
-    pub(crate) fn at(self, range: Range) -> Error {
+    pub fn at(self, range: Range) -> Error {
         Error {
             problem: self,
             ranges: vec![range],

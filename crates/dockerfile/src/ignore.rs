@@ -44,12 +44,17 @@ pub struct Matched(Vec<bool>);
 
 impl Ignore {
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
+        Self::new(Self::lines(bytes)?)
+    }
+
+    /// The patterns of a file, as [`Ignore::new`] takes them.
+    pub fn lines(bytes: &[u8]) -> Result<Vec<String>, Error> {
         if bytes.len() > MAX_FILE {
             return Err(Error::Length);
         }
         let text = String::from_utf8_lossy(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes));
         let lines = text.lines().filter(|line| !line.starts_with('#')).map(str::trim);
-        Self::new(lines.filter(|line| !line.is_empty()).map(clean_line))
+        Ok(lines.filter(|line| !line.is_empty()).map(clean_line).collect())
     }
 
     /// Of patterns that are not lines of a file: `--exclude`.

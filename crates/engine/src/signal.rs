@@ -4,73 +4,9 @@ use ferry_api::container::Config;
 
 use crate::error::{Error, Result};
 
-/// The kernel's names on Linux, without `SIG`.
-const NAMES: [(&str, i32); 35] = [
-    ("ABRT", 6),
-    ("ALRM", 14),
-    ("BUS", 7),
-    ("CHLD", 17),
-    ("CLD", 17),
-    ("CONT", 18),
-    ("FPE", 8),
-    ("HUP", 1),
-    ("ILL", 4),
-    ("INT", 2),
-    ("IO", 29),
-    ("IOT", 6),
-    ("KILL", 9),
-    ("PIPE", 13),
-    ("POLL", 29),
-    ("PROF", 27),
-    ("PWR", 30),
-    ("QUIT", 3),
-    ("SEGV", 11),
-    ("STKFLT", 16),
-    ("STOP", 19),
-    ("SYS", 31),
-    ("TERM", 15),
-    ("TRAP", 5),
-    ("TSTP", 20),
-    ("TTIN", 21),
-    ("TTOU", 22),
-    ("URG", 23),
-    ("USR1", 10),
-    ("USR2", 12),
-    ("VTALRM", 26),
-    ("WINCH", 28),
-    ("XCPU", 24),
-    ("XFSZ", 25),
-    ("RTMIN", 34),
-];
-const RTMIN: i32 = 34;
-const RTMAX: i32 = 64;
-
 /// A number or a name, with or without `SIG`, in any case; `RTMIN+n` and `RTMAX-n` too.
 pub(crate) fn parse(text: &str) -> Result<i32> {
-    let invalid = || Error::invalid(format!("invalid signal: {text}"));
-    if let Ok(number) = text.parse::<i32>() {
-        return if (1..=RTMAX).contains(&number) {
-            Ok(number)
-        } else {
-            Err(invalid())
-        };
-    }
-    let upper = text.to_uppercase();
-    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let offset = |text: &str| text.parse::<i32>().ok();
-    let number = if let Some(rest) = name.strip_prefix("RTMIN+") {
-        offset(rest).map(|offset| RTMIN + offset)
-    } else if let Some(rest) = name.strip_prefix("RTMAX-") {
-        offset(rest).map(|offset| RTMAX - offset)
-    } else if name == "RTMAX" {
-        Some(RTMAX)
-    } else {
-        NAMES
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, number)| *number)
-    };
-    number.filter(|number| (1..=RTMAX).contains(number)).ok_or_else(invalid)
+    ferry_kit::signal::parse(text).ok_or_else(|| Error::invalid(format!("invalid signal: {text}")))
 }
 
 /// What stops a container.

@@ -11,6 +11,7 @@ pub mod gofmt;
 pub mod id;
 pub mod moment;
 pub mod names;
+pub mod signal;
 pub mod table;
 pub mod template;
 pub mod units;

@@ -101,7 +101,7 @@ impl Run {
     }
 
     /// `--from` of each mount that has one. No variable can be in it.
-    pub(crate) fn mount_sources(&self) -> impl Iterator<Item = String> {
+    pub fn mount_sources(&self) -> impl Iterator<Item = String> {
         self.mount_flags.iter().filter_map(|flag| mount::source(flag))
     }
 

@@ -48,70 +48,16 @@ pub(super) fn kill(context: &mut Context<'_>, parsed: &Parsed) -> Result<u8> {
     Ok(0)
 }
 
-/// Signals by name, with or without `SIG`, in any case (signal(7)).
-const NAMES: [(&str, i32); 35] = [
-    ("ABRT", libc::SIGABRT),
-    ("ALRM", libc::SIGALRM),
-    ("BUS", libc::SIGBUS),
-    ("CHLD", libc::SIGCHLD),
-    ("CLD", libc::SIGCHLD),
-    ("CONT", libc::SIGCONT),
-    ("FPE", libc::SIGFPE),
-    ("HUP", libc::SIGHUP),
-    ("ILL", libc::SIGILL),
-    ("INT", libc::SIGINT),
-    ("IO", libc::SIGIO),
-    ("IOT", libc::SIGABRT),
-    ("KILL", libc::SIGKILL),
-    ("PIPE", libc::SIGPIPE),
-    ("POLL", libc::SIGPOLL),
-    ("PROF", libc::SIGPROF),
-    ("PWR", libc::SIGPWR),
-    ("QUIT", libc::SIGQUIT),
-    ("SEGV", libc::SIGSEGV),
-    ("STKFLT", libc::SIGSTKFLT),
-    ("STOP", libc::SIGSTOP),
-    ("SYS", libc::SIGSYS),
-    ("TERM", libc::SIGTERM),
-    ("TRAP", libc::SIGTRAP),
-    ("TSTP", libc::SIGTSTP),
-    ("TTIN", libc::SIGTTIN),
-    ("TTOU", libc::SIGTTOU),
-    ("URG", libc::SIGURG),
-    ("USR1", libc::SIGUSR1),
-    ("USR2", libc::SIGUSR2),
-    ("VTALRM", libc::SIGVTALRM),
-    ("WINCH", libc::SIGWINCH),
-    ("XCPU", libc::SIGXCPU),
-    ("XFSZ", libc::SIGXFSZ),
-    ("UNUSED", libc::SIGSYS),
-];
-
+/// Any number, 0 too, which is for asking alone; or a name.
 fn signal(text: &str) -> Option<i32> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     if let Ok(number) = digits.parse::<i32>() {
         return Some(number);
     }
-    let upper = text.to_uppercase();
-    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    // Real-time signals as glibc numbers them: 32 and 33 are its own.
-    let real_time = |rest: &str, base: i32, sign: i32| match rest {
-        "" => Some(base),
-        rest => {
-            let offset: i32 = rest.get(1..)?.parse().ok()?;
-            Some(base + sign * offset).filter(|number| (34..=64).contains(number))
-        }
-    };
-    if let Some(rest) = name.strip_prefix("RTMIN") {
-        return real_time(rest, 34, 1);
+    match text.to_uppercase().as_str() {
+        "UNUSED" | "SIGUNUSED" => Some(libc::SIGSYS),
+        _ => ferry_kit::signal::parse(text),
     }
-    if let Some(rest) = name.strip_prefix("RTMAX") {
-        return real_time(rest, 64, -1);
-    }
-    NAMES
-        .iter()
-        .find(|(known, _)| *known == name)
-        .map(|(_, number)| *number)
 }
 
 #[cfg(test)]

@@ -1,0 +1,334 @@
+//! From a Dockerfile to a graph of steps and the configuration of an image, as BuildKit's `dockerfile2llb` does it.
+//!
+//! ```text
+//! load (the file, .dockerignore) ─▶ scope (stages, arguments) ─▶ bases (images) ─▶ checks ─▶ stage by stage, from the target back
+//! ```
+
+pub mod config;
+mod contexts;
+mod instructions;
+mod load;
+mod names;
+mod run;
+mod stage;
+mod transfer;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use ferry_dockerfile::checks::{self, Base, On, Options, Scope};
+use ferry_dockerfile::{Dockerfile, Ignore};
+use ferry_image::{AnyReference, Platform, Reference};
+use jiff::Timestamp;
+
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Op, Step, StepId};
+use crate::progress::{Event, Events, Warning};
+use crate::request::{Location, Named, Request};
+use crate::session::Session;
+use crate::workspace::{Image, Workspace};
+use config::ImageConfig;
+pub use contexts::{Contexts, Opened, Sent};
+pub(crate) use load::report;
+use stage::Stage;
+
+/// What a build works with. Clones are handles on the same one.
+#[derive(Debug, Clone)]
+pub struct Job<W: Workspace> {
+    pub request: Arc<Request>,
+    pub session: Arc<dyn Session>,
+    pub workspace: W,
+    pub events: Events,
+}
+
+/// What a build is to do.
+#[derive(Debug)]
+pub struct Plan {
+    pub graph: Graph,
+    /// The files of the image; without it there are none.
+    pub target: Option<StepId>,
+    pub image: ImageConfig,
+    pub platform: Platform,
+    /// Directories that are open already, by the names in [`crate::graph::Context`].
+    pub contexts: Contexts,
+    /// `SOURCE_DATE_EPOCH`.
+    pub epoch: Option<Timestamp>,
+}
+
+/// The graph while it is made.
+struct Making<'a, W: Workspace> {
+    job: &'a Job<W>,
+    file: &'a Dockerfile,
+    scope: Scope,
+    /// What `--platform` says, or the engine's own.
+    platform: Platform,
+    graph: Graph,
+    /// Stages that are done.
+    stages: Vec<Option<Arc<Stage>>>,
+    /// Images that are known, by name and platform.
+    images: HashMap<(String, String), Image>,
+    /// Steps of images and contexts.
+    sources: HashMap<String, StepId>,
+    contexts: Contexts,
+    /// The patterns of what contexts leave out, by name.
+    excluded: HashMap<String, Vec<String>>,
+    epoch: Option<Timestamp>,
+    /// Bytes that values of variables took.
+    spent: usize,
+    /// Stages that are begun.
+    depth: usize,
+}
+
+/// Reads the Dockerfile and plans the build.
+pub async fn plan<W: Workspace>(job: &Job<W>) -> Result<Plan> {
+    let mut contexts = Contexts::default();
+    let loaded = load::load(job, &mut contexts).await?;
+    let file = Dockerfile::parse(&loaded.bytes).map_err(|error| loaded.explain(error))?;
+    plan_file(job, &loaded, &file, contexts)
+        .await
+        .map_err(|error| match error {
+            Error::Dockerfile(written) => loaded.explain(written.error),
+            other => other,
+        })
+}
+
+async fn plan_file<W: Workspace>(
+    job: &Job<W>,
+    loaded: &load::Loaded,
+    file: &Dockerfile,
+    contexts: Contexts,
+) -> Result<Plan> {
+    let request = &job.request;
+    if let Some(syntax) = ferry_dockerfile::syntax(&loaded.bytes) {
+        load::check_syntax(&syntax.reference, request)?;
+    }
+    let host = job.workspace.platform();
+    let platform = request.platform.clone().unwrap_or_else(|| host.clone());
+    let scope = Scope::of(file, &options(request, &host, &platform, None, &|_, _| None))?;
+    let mut making = Making {
+        job,
+        file,
+        stages: file.stages.iter().map(|_| None).collect(),
+        scope,
+        epoch: epoch(request)?,
+        platform: platform.clone(),
+        graph: Graph::default(),
+        images: HashMap::new(),
+        sources: HashMap::new(),
+        contexts,
+        excluded: HashMap::from([(describe(&request.context).to_owned(), loaded.exclude.clone())]),
+        spent: 0,
+        depth: 0,
+    };
+    making.find_images().await?;
+    let base = |reference: &Reference, platform: &Platform| making.base(reference, platform);
+    let report = checks::run(
+        &loaded.bytes,
+        &options(request, &host, &platform, loaded.ignore.as_ref(), &base),
+    );
+    for warning in report.warnings {
+        job.events.send(Event::Warning(Warning {
+            vertex: loaded.vertex.clone(),
+            short: format!("{}: {}", warning.rule.name(), warning.detail),
+            detail: vec![warning.rule.description().to_owned()],
+            url: warning.rule.url(),
+            ranges: vec![warning.range],
+        }));
+    }
+    if let Some(error) = report.error {
+        return Err(error.into());
+    }
+    let target = making.scope.target;
+    // In the order of the file, so that hardly any waits for another.
+    for index in 0..target {
+        if making.scope.stages[index].needed {
+            making.stage(index).await?;
+        }
+    }
+    let stage = making.stage(target).await?;
+    let mut image = stage.image.clone();
+    image.config.labels.extend(request.labels.clone());
+    Ok(Plan {
+        graph: making.graph,
+        target: stage.files,
+        image,
+        platform: stage.platform.clone(),
+        contexts: making.contexts,
+        epoch: making.epoch,
+    })
+}
+
+fn options<'a>(
+    request: &'a Request,
+    host: &Platform,
+    platform: &Platform,
+    ignore: Option<&'a Ignore>,
+    base: &'a dyn Fn(&Reference, &Platform) -> Option<Base>,
+) -> Options<'a> {
+    Options {
+        arguments: request.build_args.clone(),
+        target: Some(request.target.as_str()).filter(|target| !target.is_empty()),
+        build_platform: host.clone(),
+        target_platform: platform.clone(),
+        settings: None,
+        ignore,
+        base,
+    }
+}
+
+fn epoch(request: &Request) -> Result<Option<Timestamp>> {
+    let Some(text) = request.build_args.get("SOURCE_DATE_EPOCH").filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let second = text.parse().ok().and_then(|second| Timestamp::from_second(second).ok());
+    second
+        .map(Some)
+        .ok_or_else(|| Error::invalid(format!("invalid SOURCE_DATE_EPOCH: {text}: give seconds since 1970")))
+}
+
+impl<W: Workspace> Making<'_, W> {
+    fn add(&mut self, step: Step) -> StepId {
+        self.graph.steps.push(step);
+        StepId(self.graph.steps.len() - 1)
+    }
+
+    /// Finds all images that the file itself names, at once.
+    async fn find_images(&mut self) -> Result<()> {
+        let mut wanted: Vec<(String, Platform)> = Vec::new();
+        for (stage, based) in self.file.stages.iter().zip(&self.scope.stages) {
+            if !based.needed {
+                continue;
+            }
+            if let On::Image(name) = &based.on {
+                wanted.push((name.clone(), based.platform.clone()));
+            }
+            for instruction in &stage.instructions {
+                for from in instructions::origins(&instruction.command, &self.scope)? {
+                    wanted.push((from, based.platform.clone()));
+                }
+            }
+        }
+        wanted.retain(|(name, _)| name != "scratch" && !self.is_files(name));
+        wanted.sort_by_key(|(name, platform)| (name.clone(), platform.to_string()));
+        wanted.dedup();
+        let job = self.job;
+        let mut finding = tokio::task::JoinSet::new();
+        for (name, platform) in wanted {
+            let job = job.clone();
+            let name = self.image_name(&name);
+            finding.spawn(async move {
+                let found = find_image(&job, &name, &platform).await;
+                (name, platform, found)
+            });
+        }
+        while let Some(found) = finding.join_next().await {
+            let (name, platform, image) = found.map_err(|error| Error::internal("find an image", &error))?;
+            self.images.insert((name, platform.to_string()), image?);
+        }
+        Ok(())
+    }
+
+    /// Whether a name is that of a context that is no image.
+    fn is_files(&self, name: &str) -> bool {
+        matches!(self.named(name), Some(Named::Files(_) | Named::Result(_)))
+    }
+
+    /// The named context that stands in the place of an image or a stage.
+    fn named(&self, name: &str) -> Option<&Named> {
+        let contexts = &self.job.request.contexts;
+        let familiar = || Reference::parse_named(name).ok().map(|reference| reference.familiar());
+        let full = || {
+            let reference = Reference::parse_named(name).ok()?;
+            Some(reference.tagged().to_string())
+        };
+        contexts
+            .get(&name.to_lowercase())
+            .or_else(|| contexts.get(&familiar()?))
+            .or_else(|| contexts.get(&full()?))
+    }
+
+    /// The image that a name means, which may be another one's by `--build-context`.
+    fn image_name(&self, name: &str) -> String {
+        match self.named(name) {
+            Some(Named::Image(other)) => other.clone(),
+            _ => name.to_owned(),
+        }
+    }
+
+    async fn image(&mut self, name: &str, platform: &Platform) -> Result<Image> {
+        let name = self.image_name(name);
+        let key = (name.clone(), platform.to_string());
+        if let Some(known) = self.images.get(&key) {
+            return Ok(known.clone());
+        }
+        let found = find_image(self.job, &name, platform).await?;
+        self.images.insert(key, found.clone());
+        Ok(found)
+    }
+
+    /// What the checks want to know of an image.
+    fn base(&self, reference: &Reference, platform: &Platform) -> Option<Base> {
+        let is = |name: &str| {
+            Reference::parse_named(name).is_ok_and(|known| known.tagged().to_string() == reference.to_string())
+        };
+        let found = self
+            .images
+            .iter()
+            .find(|((name, of), _)| is(name) && *of == platform.to_string());
+        let (_, image) = found?;
+        let config = ImageConfig::parse(&image.config).ok()?;
+        let pair = |pair: &String| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (key.to_owned(), value.to_owned())
+        };
+        Some(Base {
+            variables: config.config.env.iter().map(pair).collect::<BTreeMap<_, _>>(),
+            workdir: config.config.working_dir,
+            shell: config.config.shell,
+            triggers: config.config.on_build,
+            platform: image.platform.clone(),
+        })
+    }
+
+    /// The step that has an image's files.
+    fn image_step(&mut self, image: Image, name: String, ranges: Vec<ferry_dockerfile::Range>) -> StepId {
+        let key = format!("image {}", image.id);
+        if let Some(step) = self.sources.get(&key) {
+            return *step;
+        }
+        let step = self.add(Step {
+            op: Op::Image(image),
+            inputs: Vec::new(),
+            name,
+            ranges,
+            no_cache: false,
+        });
+        self.sources.insert(key, step);
+        step
+    }
+}
+
+async fn find_image<W: Workspace>(job: &Job<W>, name: &str, platform: &Platform) -> Result<Image> {
+    let full = match name.parse::<AnyReference>() {
+        Ok(AnyReference::Name(reference)) => reference.tagged().to_string(),
+        Ok(AnyReference::Id(id)) => id.to_string(),
+        Err(error) => {
+            let name = ferry_kit::gofmt::quote(name);
+            return Err(Error::invalid(format!("failed to parse stage name {name}: {error}")));
+        }
+    };
+    let running = job.events.start(format!("[internal] load metadata for {full}"), Vec::new());
+    let found = job
+        .workspace
+        .find_image(&full, platform, job.request.pull, &job.session, &job.events)
+        .await;
+    running.end(found)
+}
+
+/// A context's place in words, for a step's key and for errors.
+fn describe(location: &Location) -> &str {
+    match location {
+        Location::Directory(name) | Location::Upload(name) | Location::Url(name) => name,
+        Location::Nothing => "nothing",
+    }
+}

@@ -1,0 +1,235 @@
+//! From a graph to layers.
+//!
+//! ```text
+//! probe: what is this step's key, and is its result remembered?        (asks its inputs what they are known by; no files)
+//!   │ no
+//! make:  the inputs' files, all at once ─▶ its turn ─▶ a draft ─▶ a process or files ─▶ sealed ─▶ remembered, behind
+//! ```
+//!
+//! A key is made of what a step does and of what its inputs are known by. A step that takes files by their contents (`COPY`) has
+//! two: a quick one of where they come from, if that says all, and the true one of what they are. What is not asked for is not
+//! made: a build whose last step is remembered opens no file.
+
+mod context;
+mod fetch;
+mod key;
+mod make;
+mod source;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ferry_dockerfile::Range;
+use jiff::Timestamp;
+use tokio::sync::OnceCell;
+use tokio_util::task::TaskTracker;
+
+use crate::error::{Error, Failed, Result};
+use crate::frontend::{Job, Opened, Plan};
+use crate::graph::{Graph, Op, Step, StepId};
+use crate::progress::{Event, Vertex};
+use crate::workspace::{Tree, Workspace};
+
+/// The files of a build's target.
+#[derive(Debug)]
+pub struct Solution<W: Workspace> {
+    pub tree: Tree<W::Layer>,
+    /// What they are known by.
+    pub identity: String,
+}
+
+/// A graph that is being solved.
+pub(crate) struct Solver<'a, W: Workspace> {
+    job: &'a Job<W>,
+    graph: &'a Graph,
+    /// For progress, by step.
+    vertices: Vec<String>,
+    nodes: Vec<Node<W>>,
+    contexts: Mutex<HashMap<String, Opened>>,
+    epoch: Option<Timestamp>,
+    /// What is written down behind.
+    behind: TaskTracker,
+    /// Steps whose end was told.
+    told: Mutex<Vec<bool>>,
+    failed: Arc<Mutex<Option<Error>>>,
+}
+
+/// What is known of a step.
+struct Node<W: Workspace> {
+    probed: OnceCell<Probed<W::Layer>>,
+    made: OnceCell<Output<W::Layer>>,
+}
+
+/// A step's key, and its result if it is remembered.
+#[derive(Debug, Clone)]
+pub(crate) struct Probed<L> {
+    /// What steps on top of it know it by.
+    pub identity: String,
+    /// Under which its result is remembered; empty for what is not.
+    pub key: String,
+    /// Other keys under which it is to be found.
+    pub aliases: Vec<String>,
+    pub made_of: Vec<(String, String)>,
+    pub tree: Option<Tree<L>>,
+}
+
+/// A step's files.
+#[derive(Debug, Clone)]
+pub(crate) enum Output<L> {
+    Tree(Tree<L>),
+    Directory(Opened),
+}
+
+/// Makes what a plan is for.
+pub async fn solve<W: Workspace>(job: &Job<W>, plan: &Plan) -> Result<Solution<W>> {
+    let Some(target) = plan.target else {
+        return Ok(Solution {
+            tree: Tree::default(),
+            identity: key::SCRATCH.to_owned(),
+        });
+    };
+    let graph = &plan.graph;
+    let solver = Solver {
+        job,
+        graph,
+        vertices: key::vertices(graph),
+        nodes: graph.steps.iter().map(|_| Node::default()).collect(),
+        contexts: Mutex::new(plan.contexts.clone()),
+        epoch: plan.epoch,
+        behind: TaskTracker::new(),
+        told: Mutex::new(vec![false; graph.steps.len()]),
+        failed: Arc::default(),
+    };
+    solver.announce(target);
+    let solved = async {
+        let tree = match solver.output(target).await? {
+            Output::Tree(tree) => tree,
+            Output::Directory(_) => return Err(Error::invalid("a context is no image")),
+        };
+        let identity = solver.probe(target).await?.identity.clone();
+        Ok(Solution { tree, identity })
+    };
+    let solved = solved.await;
+    solver.behind.close();
+    solver.behind.wait().await;
+    let failed = solver.failed.lock().unwrap_or_else(PoisonError::into_inner).take();
+    match (solved, failed) {
+        (Ok(_), Some(error)) => Err(error),
+        (solved, _) => solved,
+    }
+}
+
+impl<W: Workspace> Default for Node<W> {
+    fn default() -> Self {
+        Self {
+            probed: OnceCell::new(),
+            made: OnceCell::new(),
+        }
+    }
+}
+
+impl<W: Workspace> Solver<'_, W> {
+    fn step(&self, id: StepId) -> &Step {
+        &self.graph.steps[id.0]
+    }
+
+    /// Tells which steps there are, as far as the target needs them.
+    fn announce(&self, target: StepId) {
+        let mut needed = vec![false; self.graph.steps.len()];
+        needed[target.0] = true;
+        // What a step needs comes before it.
+        for index in (0..=target.0).rev() {
+            if needed[index] {
+                for input in &self.graph.steps[index].inputs {
+                    needed[input.0] = true;
+                }
+            }
+        }
+        for index in (0..=target.0).filter(|index| needed[*index]) {
+            self.job.events.send(Event::Vertex(self.vertex(StepId(index))));
+        }
+    }
+
+    fn vertex(&self, id: StepId) -> Vertex {
+        let step = self.step(id);
+        let inputs = step.inputs.iter().map(|input| self.vertices[input.0].clone());
+        Vertex {
+            id: self.vertices[id.0].clone(),
+            inputs: inputs.collect(),
+            name: step.name.clone(),
+            ..Vertex::default()
+        }
+    }
+
+    /// What a step is known by.
+    pub(crate) async fn probe(&self, id: StepId) -> Result<&Probed<W::Layer>> {
+        // Boxed: a step asks its inputs the same.
+        let probing = || Box::pin(self.probe_now(id));
+        self.nodes[id.0].probed.get_or_try_init(probing).await
+    }
+
+    /// A step's files, which are made if they have to be.
+    pub(crate) async fn output(&self, id: StepId) -> Result<Output<W::Layer>> {
+        let making = || Box::pin(self.output_now(id));
+        self.nodes[id.0].made.get_or_try_init(making).await.cloned()
+    }
+
+    async fn output_now(&self, id: StepId) -> Result<Output<W::Layer>> {
+        let step = self.step(id);
+        if let Op::Context(context) = &step.op {
+            return self.open_context(id, context).await.map(Output::Directory);
+        }
+        let probed = self.probe(id).await?;
+        if let Some(tree) = &probed.tree {
+            self.tell_cached(id);
+            return Ok(Output::Tree(tree.clone()));
+        }
+        self.make(id, probed).await.map(Output::Tree)
+    }
+
+    /// The files of all inputs, made at the same time.
+    async fn outputs(&self, ids: &[StepId]) -> Result<Vec<Output<W::Layer>>> {
+        let outputs = ids.iter().map(|id| self.output(*id));
+        futures_util::future::try_join_all(outputs).await
+    }
+
+    /// A remembered step is told once, and those below it, which nobody asks for.
+    fn tell_cached(&self, id: StepId) {
+        let mut open = vec![id];
+        let mut below = Vec::new();
+        {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            while let Some(id) = open.pop() {
+                if !std::mem::replace(&mut told[id.0], true) {
+                    below.push(id);
+                    open.extend(&self.step(id).inputs);
+                }
+            }
+        }
+        below.sort_unstable();
+        for id in below {
+            let mut running = self.job.events.start_as(self.vertex(id));
+            running.cached();
+            let _ = running.end(Ok::<_, Error>(()));
+        }
+    }
+
+    /// Begins a step that is not remembered.
+    fn start(&self, id: StepId) -> crate::progress::Running {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)[id.0] = true;
+        self.job.events.start_as(self.vertex(id))
+    }
+
+    fn failure(&self, id: StepId, why: String, exit_code: Option<i32>) -> Error {
+        let step = self.step(id);
+        let ranges: Vec<Range> = step.ranges.clone();
+        Error::Step(Box::new(Failed {
+            vertex: self.vertices[id.0].clone(),
+            name: step.name.clone(),
+            why,
+            exit_code,
+            ranges,
+            excerpt: String::new(),
+        }))
+    }
+}

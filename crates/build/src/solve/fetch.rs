@@ -1,0 +1,72 @@
+//! Files that are fetched for `ADD`: their key is what was fetched.
+
+use super::{Probed, Solver, key};
+use crate::error::{Error, Result};
+use crate::graph::{Op, StepId};
+use crate::workspace::{Made, Tree, Workspace};
+
+impl<W: Workspace> Solver<'_, W> {
+    /// A URL's files. What a checksum promises is not fetched again.
+    pub(super) async fn fetch(&self, id: StepId) -> Result<Probed<W::Layer>> {
+        let step = self.step(id);
+        let workspace = &self.job.workspace;
+        let (promised, kind) = match &step.op {
+            Op::Http(http) => {
+                let promised = http.checksum.as_ref().map(|sum| self.fetched_key(id, sum));
+                (promised, "source.http")
+            }
+            // A commit is one if it is written whole.
+            Op::Git(git) => {
+                let commit = git.checksum.as_ref().filter(|commit| commit.len() >= 40);
+                (commit.map(|commit| self.fetched_key(id, commit)), "source.git.checkout")
+            }
+            _ => return Err(Error::Internal("a step that fetches nothing".to_owned())),
+        };
+        if let Some(key) = promised.filter(|_| !step.no_cache)
+            && let Some(found) = workspace.recall(&key)
+        {
+            return Ok(remembered(key, found.tree));
+        }
+        let running = self.start(id);
+        let fetched = match &step.op {
+            Op::Http(http) => workspace.fetch_file(http, &self.job.session).await,
+            Op::Git(git) => workspace.fetch_git(git, &self.job.session).await,
+            _ => return Err(Error::Internal("a step that fetches nothing".to_owned())),
+        };
+        let fetched = running.end(fetched.map_err(|error| self.at(id, error)))?;
+        let key = self.fetched_key(id, &fetched.identity);
+        let turn = workspace.turn(&key).await;
+        if let Some(found) = workspace.recall(&key) {
+            return Ok(remembered(key, found.tree));
+        }
+        let layer = workspace.seal(fetched.draft, &Tree::default(), Vec::new()).await?;
+        let tree = Tree { layers: vec![layer] };
+        let made = Made {
+            key: key.clone(),
+            kind,
+            description: step.name.clone(),
+            ..Made::default()
+        };
+        self.remember(made, &tree, turn);
+        Ok(remembered(key, tree))
+    }
+
+    fn fetched_key(&self, id: StepId, identity: &str) -> String {
+        let identity = [identity.to_owned()];
+        match &self.step(id).op {
+            Op::Http(http) => key::key("http", &http.name, &identity),
+            Op::Git(git) => key::key("git", &(&git.subdirectory, git.keep_git_dir, git.submodules), &identity),
+            _ => String::new(),
+        }
+    }
+}
+
+fn remembered<L>(key: String, tree: Tree<L>) -> Probed<L> {
+    Probed {
+        identity: key.clone(),
+        key,
+        aliases: Vec::new(),
+        made_of: Vec::new(),
+        tree: Some(tree),
+    }
+}

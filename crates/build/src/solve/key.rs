@@ -1,0 +1,232 @@
+//! What steps are known by.
+
+use ferry_image::Digest;
+use serde::Serialize;
+
+use super::source::Owned;
+use super::{Output, Probed, Solver};
+use crate::error::Result;
+use crate::graph::{Action, Files, Graph, MountKind, Op, StepId};
+use crate::workspace::Workspace;
+
+/// What no files at all are known by.
+pub const SCRATCH: &str = "scratch";
+/// Changes when the same step would become other files than before.
+const VERSION: &str = "1";
+
+/// Of what a step does and what it is on top of.
+pub fn key(op: &str, what: &impl Serialize, inputs: &[String]) -> String {
+    let json = serde_json::to_vec(&(VERSION, op, what, inputs)).unwrap_or_default();
+    Digest::of(json).encoded().to_owned()
+}
+
+/// Names steps for progress: by what they do, so that a step of the same name is another one if it does something else.
+pub fn vertices(graph: &Graph) -> Vec<String> {
+    let mut ids: Vec<String> = Vec::new();
+    for (index, step) in graph.steps.iter().enumerate() {
+        let inputs: Vec<&String> = step.inputs.iter().map(|input| &ids[input.0]).collect();
+        let op = match &step.op {
+            Op::Image(image) => serde_json::to_string(&("image", &image.id)),
+            Op::Result(id) => serde_json::to_string(&("result", id)),
+            Op::Context(context) => serde_json::to_string(&("context", context)),
+            Op::Http(http) => serde_json::to_string(&("http", http)),
+            Op::Git(git) => serde_json::to_string(&("git", git)),
+            Op::Exec(exec) => serde_json::to_string(&("exec", exec)),
+            Op::Files(files) => serde_json::to_string(&("files", files)),
+            Op::Merge => serde_json::to_string("merge"),
+        };
+        let text = serde_json::to_string(&(op.unwrap_or_default(), inputs)).unwrap_or_default();
+        let mut id = Digest::of(text).to_string();
+        if ids.contains(&id) {
+            id = Digest::of(format!("{id} {index}")).to_string();
+        }
+        ids.push(id);
+    }
+    ids
+}
+
+impl<W: Workspace> Solver<'_, W> {
+    pub(super) async fn probe_now(&self, id: StepId) -> Result<Probed<W::Layer>> {
+        let step = self.step(id);
+        match &step.op {
+            Op::Image(image) => {
+                let identity = image.layers.iter().map(Digest::encoded).collect::<Vec<_>>().join(" ");
+                Ok(Probed {
+                    identity: key("image", &identity, &[]),
+                    key: String::new(),
+                aliases: Vec::new(),
+                    made_of: Vec::new(),
+                    tree: Some(self.job.workspace.image(image)?),
+                })
+            }
+            Op::Result(result) => Ok(Probed {
+                identity: key("result", result, &[]),
+                key: String::new(),
+                aliases: Vec::new(),
+                made_of: Vec::new(),
+                tree: Some(self.result(result)?),
+            }),
+            // Known by its contents only, which depends on who asks.
+            Op::Context(context) => Ok(Probed {
+                identity: key("context", context, &[]),
+                key: String::new(),
+                aliases: Vec::new(),
+                made_of: Vec::new(),
+                tree: None,
+            }),
+            Op::Http(_) | Op::Git(_) => self.fetch(id).await,
+            Op::Exec(exec) => {
+                let mut inputs = Vec::new();
+                let mut made_of = vec![("instruction".to_owned(), key("exec", exec, &[]))];
+                for (place, input) in step.inputs.iter().enumerate() {
+                    let identity = self.probe(*input).await?.identity.clone();
+                    made_of.push((self.role(place, exec.has_root, *input), identity.clone()));
+                    inputs.push(identity);
+                }
+                // What a process was told in secret, or by a proxy, does not count.
+                self.recalled(id, key("exec", &public(exec), &inputs), made_of)
+            }
+            Op::Files(files) => self.probe_files(id, files).await,
+            Op::Merge => {
+                let mut inputs = Vec::new();
+                for input in &step.inputs {
+                    inputs.push(self.probe(*input).await?.identity.clone());
+                }
+                let made_of = inputs.iter().map(|input| ("layers".to_owned(), input.clone())).collect();
+                self.recalled(id, key("merge", &(), &inputs), made_of)
+            }
+        }
+    }
+
+    /// How an input is called, for who asks why a step was done.
+    fn role(&self, place: usize, has_root: bool, input: StepId) -> String {
+        match (place, has_root) {
+            (0, true) => "the files below".to_owned(),
+            _ => self.step(input).name.clone(),
+        }
+    }
+
+    /// Files by where they come from if that says all, and else by what they are.
+    async fn probe_files(&self, id: StepId, what: &Files) -> Result<Probed<W::Layer>> {
+        let step = self.step(id);
+        let mut inputs = Vec::new();
+        let mut made_of = vec![("instruction".to_owned(), key("files", what, &[]))];
+        for (place, input) in step.inputs.iter().enumerate() {
+            let identity = self.probe(*input).await?.identity.clone();
+            made_of.push((self.role(place, what.base.is_some(), *input), identity.clone()));
+            inputs.push(identity);
+        }
+        let copied: Vec<usize> = what
+            .actions
+            .iter()
+            .filter_map(|action| match action {
+                Action::Copy(copy) => Some(copy.input),
+                Action::MakeDirectory { .. } | Action::Documents { .. } => None,
+            })
+            .collect();
+        let from_context = copied.iter().any(|place| self.is_context(step.inputs[*place]));
+        let quick = key("files", &(what, self.epoch), &inputs);
+        if copied.is_empty() {
+            return self.recalled(id, quick, made_of);
+        }
+        if !from_context && !step.no_cache {
+            let found = self.recalled(id, quick.clone(), made_of.clone())?;
+            if found.tree.is_some() {
+                return Ok(found);
+            }
+        }
+        let contents = self.contents(id, what).await?;
+        for place in copied {
+            inputs[place].clone_from(&contents);
+        }
+        made_of.push(("contents".to_owned(), contents));
+        let mut found = self.recalled(id, key("files", &(what, self.epoch), &inputs), made_of)?;
+        if !from_context {
+            if found.tree.is_some() {
+                self.job.workspace.alias(&found.key, &quick).await?;
+            } else {
+                found.aliases.push(quick);
+            }
+        }
+        Ok(found)
+    }
+
+    /// A digest of all that a step copies.
+    async fn contents(&self, id: StepId, what: &Files) -> Result<String> {
+        let step = self.step(id);
+        let places: Vec<usize> = (0..step.inputs.len()).filter(|place| Some(*place) != what.base).collect();
+        let wanted: Vec<StepId> = places.iter().map(|place| step.inputs[*place]).collect();
+        let outputs = self.outputs(&wanted).await?;
+        let mut sources: Vec<Option<Owned>> = step.inputs.iter().map(|_| None).collect();
+        for (place, output) in places.into_iter().zip(outputs) {
+            sources[place] = Some(self.source(output).await?);
+        }
+        let what = what.clone();
+        let digest = tokio::task::spawn_blocking(move || super::source::digest(&what, &sources)).await;
+        digest
+            .map_err(|error| crate::Error::internal("look at files", &error))?
+            .map_err(|error| self.failure(id, error.to_string(), None))
+    }
+
+    /// A directory to copy from.
+    pub(super) async fn source(&self, output: Output<W::Layer>) -> Result<Owned> {
+        Ok(match output {
+            Output::Directory(opened) => {
+                let index = opened.directory.key.as_deref().and_then(|key| self.job.workspace.index(key));
+                Owned::Context { opened, index }
+            }
+            Output::Tree(tree) => Owned::Tree(self.job.workspace.view(&tree).await?),
+        })
+    }
+
+    pub(super) fn is_context(&self, id: StepId) -> bool {
+        matches!(self.step(id).op, Op::Context(_))
+    }
+
+    /// What is remembered under a key. A step that is to be done whatever is remembered becomes another one for those above.
+    fn recalled(&self, id: StepId, key: String, made_of: Vec<(String, String)>) -> Result<Probed<W::Layer>> {
+        if self.step(id).no_cache {
+            let salt = ferry_kit::Id::random();
+            return Ok(Probed {
+                identity: self::key("again", &salt.to_string(), &[key.clone()]),
+                key,
+                aliases: Vec::new(),
+                made_of,
+                tree: None,
+            });
+        }
+        let found = self.job.workspace.recall(&key);
+        let (identity, tree) = match found {
+            Some(found) => (found.identity, Some(found.tree)),
+            None => (key.clone(), None),
+        };
+        Ok(Probed {
+            identity,
+            key,
+            aliases: Vec::new(),
+            made_of,
+            tree,
+        })
+    }
+
+    fn result(&self, id: &str) -> Result<crate::workspace::Tree<W::Layer>> {
+        let missing = || crate::Error::NotFound(format!("the result {id} of another build is gone"));
+        self.job.workspace.result(id).ok_or_else(missing)
+    }
+}
+
+/// A process without what its result does not depend on.
+fn public(exec: &crate::graph::Exec) -> crate::graph::Exec {
+    let mut exec = exec.clone();
+    for mount in &mut exec.mounts {
+        match &mut mount.kind {
+            MountKind::Cache { id, .. } => id.clear(),
+            MountKind::Bind { .. }
+            | MountKind::Tmpfs { .. }
+            | MountKind::Secret { .. }
+            | MountKind::Ssh { .. }
+            | MountKind::Document { .. } => {}
+        }
+    }
+    exec
+}
