@@ -29,5 +29,5 @@ pub use frontend::{Job, Plan, plan};
 pub use graph::Graph;
 pub use request::Request;
 pub use session::Session;
-pub use solve::{Solution, solve};
+pub use solve::{Solution, copy_tree, solve};
 pub use workspace::{Tree, Workspace};

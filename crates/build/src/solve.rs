@@ -16,6 +16,8 @@ mod key;
 mod make;
 mod source;
 
+pub use source::copy_tree;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -1,19 +1,38 @@
 //! Builds: what the builder asks of the engine, and what the API asks of builds.
+//!
+//! ```text
+//! <data root>/builds/cache/       cache mounts ([`caches`])
+//!                   /index/       what is known of contexts' contents
+//!                   /contexts/    what clients sent of their contexts
+//! ```
+//! All of that can go at any time without a build being wrong. Layers and what is remembered of steps are the store's.
+
+mod agent;
+mod caches;
+mod export;
+mod fetch;
+mod process;
+mod workshop;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
 
 use ferry_build::output::{Kept, Output, Prune};
 use ferry_build::progress::Events;
-use ferry_build::{Error, Request, Session};
+use ferry_build::workspace::Tree;
+use ferry_build::{Error, Job, Request, Session};
+use ferry_kit::Id;
+use jiff::Timestamp;
 
 use crate::world::World;
+use workshop::{Layer, Workshop};
 
 /// The builder of an engine. Clones are handles on the same one.
 #[derive(Debug, Clone)]
 pub struct Builds {
-    #[allow(dead_code)]
-    world: Arc<World>,
+    shop: Workshop,
 }
 
 /// What a build came to. As long as a clone is held, its files stay, and other builds can name it
@@ -24,9 +43,12 @@ pub struct Solved {
 }
 
 #[derive(Debug)]
-struct Inner {
+pub(crate) struct Inner {
     id: String,
     config: Vec<u8>,
+    image: ferry_build::frontend::config::ImageConfig,
+    tree: Tree<Layer>,
+    epoch: Option<Timestamp>,
     answers: BTreeMap<String, Vec<u8>>,
 }
 
@@ -35,8 +57,7 @@ impl Solved {
         &self.inner.id
     }
 
-    /// The image's configuration as JSON, without what only an export adds (`rootfs`, `created` of the last layer); empty if nothing
-    /// was built.
+    /// The image's configuration as JSON, without what only an export adds: its layers.
     pub fn config(&self) -> &[u8] {
         &self.inner.config
     }
@@ -49,14 +70,53 @@ impl Solved {
 
 impl Builds {
     pub(crate) fn new(world: Arc<World>) -> Self {
-        Self { world }
+        Self {
+            shop: Workshop {
+                world,
+                shared: Arc::default(),
+            },
+        }
     }
 
     /// Builds. Dropped, the build is canceled, and its processes end. What happens is told to `events`, the last event before this
     /// returns.
     pub async fn solve(&self, request: Request, session: Arc<dyn Session>, events: Events) -> Result<Solved, Error> {
-        let _ = (request, session, events);
-        Err(Error::Internal("the builder is not there yet".to_owned()))
+        if let Some(call) = request.call {
+            let _ = call;
+            return Err(Error::invalid("--call is not there yet"));
+        }
+        let job = Job {
+            request: Arc::new(request),
+            session: Arc::clone(&session),
+            workspace: self.shop.clone(),
+            events,
+        };
+        let building = async {
+            let plan = ferry_build::plan(&job).await?;
+            let solution = ferry_build::solve(&job, &plan).await?;
+            Ok::<_, Error>((plan, solution))
+        };
+        let (plan, solution) = tokio::select! {
+            built = building => built?,
+            () = session.gone() => return Err(Error::Canceled),
+        };
+        if let Err(error) = self.shop.world.store.steps.settle().await {
+            tracing::warn!(%error, "cannot note which steps were used");
+        }
+        let unfinished = plan.image.finish(&[], &[], plan.epoch.unwrap_or_default());
+        let inner = Arc::new(Inner {
+            id: Id::random().to_string(),
+            config: unfinished.map_err(|error| Error::internal("write the image's configuration", &error))?,
+            image: plan.image,
+            tree: solution.tree,
+            epoch: plan.epoch,
+            answers: BTreeMap::new(),
+        });
+        let mut results = self.shop.shared.results.lock().unwrap_or_else(PoisonError::into_inner);
+        results.retain(|_, result| result.strong_count() > 0);
+        results.insert(inner.id.clone(), Arc::downgrade(&inner));
+        drop(results);
+        Ok(Solved { inner })
     }
 
     /// Makes something of a result. Returns what clients are told: `containerimage.digest`, `containerimage.config.digest`, `image.name`, …
@@ -67,8 +127,16 @@ impl Builds {
         session: Arc<dyn Session>,
         events: Events,
     ) -> Result<BTreeMap<String, String>, Error> {
-        let _ = (solved, outputs, session, events);
-        Err(Error::Internal("the builder is not there yet".to_owned()))
+        let mut told = BTreeMap::new();
+        for (number, output) in outputs.iter().enumerate() {
+            told.extend(export::export(&self.shop, &solved.inner, number, output, &session, &events).await?);
+        }
+        Ok(told)
+    }
+
+    /// Where files lie that clients send of a context.
+    pub fn contexts_dir(&self) -> Result<PathBuf, Error> {
+        dir(&self.shop.world, "contexts")
     }
 
     /// What is kept of builds.
@@ -81,4 +149,12 @@ impl Builds {
         let _ = prune;
         Ok(Vec::new())
     }
+}
+
+/// One of the builder's own directories.
+fn dir(world: &World, name: &str) -> Result<PathBuf, Error> {
+    let dir = world.store.root().join("builds").join(name);
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
+    made.map_err(|error| Error::internal(format!("make {}", dir.display()), &error))?;
+    Ok(dir)
 }

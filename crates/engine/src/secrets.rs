@@ -35,6 +35,12 @@ const MODE: u32 = 0o400;
 #[derive(Default)]
 pub(crate) struct Given(Vec<File>);
 
+impl std::fmt::Debug for Given {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|file| &file.name)).finish()
+    }
+}
+
 struct File {
     name: String,
     data: Vec<u8>,
@@ -44,6 +50,19 @@ struct File {
 }
 
 impl Given {
+    /// Adds a file of its own; its name.
+    pub fn add(&mut self, data: Vec<u8>, uid: u32, gid: u32, mode: u32) -> String {
+        let name = self.0.len().to_string();
+        self.0.push(File {
+            name: name.clone(),
+            data,
+            uid,
+            gid,
+            mode,
+        });
+        name
+    }
+
     pub fn names(&self) -> Vec<String> {
         self.0.iter().map(|file| file.name.clone()).collect()
     }
@@ -139,7 +158,7 @@ impl Secrets {
         }
     }
 
-    fn dir(&self, id: &str) -> PathBuf {
+    pub fn dir(&self, id: &str) -> PathBuf {
         self.root.join(id)
     }
 

@@ -544,7 +544,7 @@ fn wants_to_run(record: &Record) -> bool {
     }
 }
 
-async fn remove_dir(path: &Path) {
+pub(crate) async fn remove_dir(path: &Path) {
     let path = path.to_owned();
     let done = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(path)).await;
     if let Ok(Err(error)) = done

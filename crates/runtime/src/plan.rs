@@ -151,10 +151,22 @@ pub enum Source {
     },
     /// A host path, with what is mounted below it if `recursive`; opened by the shim with the host's credentials.
     Bind { path: PathBuf, recursive: bool },
-    /// Layers of an image, top first, read-only; laid over each other by the shim with the host's credentials.
-    Layers { layers: Vec<PathBuf> },
+    /// Layers of an image, top first; laid over each other by the shim with the host's credentials.
+    Layers {
+        layers: Vec<PathBuf>,
+        /// Where what is written goes; without it, nothing can be.
+        #[serde(default)]
+        upper: Option<Upper>,
+    },
     /// The container's own cgroups, laid out as this machine's hierarchy is.
     Cgroup,
+}
+
+/// A writable layer and its work directory, on one file system. Nobody else mounts them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upper {
+    pub dir: PathBuf,
+    pub work: PathBuf,
 }
 
 /// A device node in the container's /dev.

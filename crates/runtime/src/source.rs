@@ -9,7 +9,7 @@ use ferry_sys::mount::{
     ATIME, Attributes, Mount, NOATIME, NODEV, NODIRATIME, NOEXEC, NOSUID, NOSYMFOLLOW, PRIVATE, RDONLY, SHARED, SLAVE,
     STRICTATIME, UNBINDABLE,
 };
-use ferry_sys::overlay::Overlay;
+use ferry_sys::overlay::{Overlay, Upper};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatVfsMountFlags, StatxFlags, statx};
 use rustix::io::Errno;
 
@@ -71,26 +71,30 @@ pub(crate) fn open(
     Ok(mount)
 }
 
-/// An image's layers as one read-only mount, or what of them is at the step's subpath. `user`: whose ids they show.
+/// An image's layers as one mount, read-only without `upper`, or what of them is at the step's subpath. `user`: whose ids they show.
 pub(crate) fn layers(
     proof: &SingleThreaded,
     step: &plan::Mount,
     layers: &[PathBuf],
+    upper: Option<&plan::Upper>,
     user: Option<BorrowedFd<'_>>,
 ) -> Result<Mount, Failure> {
     let what = || error_mounting(Path::new("the image"), &step.target);
-    let whole = match layers {
+    let whole = match (layers, upper) {
         // An overlay has at least two.
-        [layer] => {
+        ([layer], None) => {
             let mount = Mount::clone_path(layer, false).during(what)?;
             user.map_or(Ok(()), |user| mount.idmap(user, false)).during(what)?;
             mount
         }
-        layers => {
+        (layers, upper) => {
             let overlay = Overlay {
                 lower: layers,
-                upper: None,
-                volatile: false,
+                upper: upper.map(|upper| Upper {
+                    dir: &upper.dir,
+                    work: &upper.work,
+                }),
+                volatile: upper.is_some(),
                 idmap: user,
             };
             overlay.mount(proof).during(what)?

@@ -360,7 +360,7 @@ fn open_sources(proof: &SingleThreaded, plan: &Plan) -> Result<Vec<Option<Mount>
 pub fn open_source(proof: &SingleThreaded, plan: &Plan, step: &plan::Mount) -> Result<Option<Mount>, Failure> {
     match &step.source {
         Source::Bind { .. } => open_bind(proof, plan, step).map(Some),
-        Source::Layers { layers } => open_layers(proof, step, layers).map(Some),
+        Source::Layers { layers, upper } => open_layers(proof, step, layers, upper.as_ref()).map(Some),
         Source::New { .. } | Source::Cgroup => Ok(None),
     }
 }
@@ -387,13 +387,18 @@ fn open_bind(proof: &SingleThreaded, plan: &Plan, step: &plan::Mount) -> Result<
 }
 
 /// The layers of an image as one mount, with the owners that its id map shows.
-fn open_layers(proof: &SingleThreaded, step: &plan::Mount, layers: &[PathBuf]) -> Result<Mount, Failure> {
+fn open_layers(
+    proof: &SingleThreaded,
+    step: &plan::Mount,
+    layers: &[PathBuf],
+    upper: Option<&plan::Upper>,
+) -> Result<Mount, Failure> {
     let user = step
         .idmap
         .as_ref()
         .map(|map| birth::user_namespace(proof, &map.uids, &map.gids))
         .transpose()?;
-    source::layers(proof, step, layers, user.as_ref().map(AsFd::as_fd))
+    source::layers(proof, step, layers, upper, user.as_ref().map(AsFd::as_fd))
 }
 
 /// Opens the source of a bind mount as it is in the child's mount namespace, with the host's credentials.

@@ -84,9 +84,9 @@ pub fn enter(proof: &SingleThreaded, view: View<'_>) -> Result<Root, Failure> {
                         Ok((step, mount))
                     }))
                 }
-                Source::Layers { layers } => {
+                Source::Layers { layers, upper } => {
                     let user = user.as_ref().filter(|_| step.idmap.is_some());
-                    let opened = source::layers(proof, step, layers, user.map(OwnedFd::as_fd));
+                    let opened = source::layers(proof, step, layers, upper.as_ref(), user.map(OwnedFd::as_fd));
                     Some(opened.map(|mount| (step, mount)))
                 }
                 Source::New { .. } | Source::Cgroup => None,

@@ -11,11 +11,12 @@
 //! whole. Records are a cache: one that a power cut may have made untrue is dropped.
 
 use std::collections::HashMap;
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ferry_archive::{DiffOptions, Recorder, diff, tree};
-use ferry_image::{Digest, chain_id};
+use ferry_image::{Digest, Reference, chain_id};
 use ferry_sys::Root;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -23,7 +24,7 @@ use tokio::sync::{RwLock, watch};
 
 use crate::db::{Batch, Document, Durability};
 use crate::error::Context as _;
-use crate::images::{Image, blocking};
+use crate::images::{Image, NewBlob, NewImage, blocking, parse_config};
 use crate::layers::{self, Layer, Pin};
 use crate::layout::Staging;
 use crate::remake::Hashing;
@@ -86,6 +87,14 @@ pub struct Lent {
     _guard: Option<tokio::sync::OwnedRwLockReadGuard<PathBuf>>,
 }
 
+/// An image that was built.
+#[derive(Clone, Debug)]
+pub struct Built {
+    /// As JSON; its layers are those it is recorded on.
+    pub config: Vec<u8>,
+    pub references: Vec<Reference>,
+}
+
 /// What is remembered of a step.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
@@ -96,6 +105,9 @@ pub struct Step {
     /// What steps on top of it know it by, if that is not its key: of one that was done again by order.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub identity: String,
+    /// When each layer was made, where that is known.
+    #[serde(default)]
+    pub times: Vec<Option<Timestamp>>,
     /// Keys of the steps it is on top of.
     pub parents: Vec<String>,
     /// Of what it is made, by name, as hex: for who asks why it was done.
@@ -228,6 +240,79 @@ impl Steps {
         Ok(Held {
             inner: Arc::new(Inner::Sealed(sealed)),
         })
+    }
+
+    /// The same layer on top of others, lowest first.
+    pub async fn rebase(&self, held: &Held, below: &[Held]) -> Result<Held> {
+        let old = held.settled().await?;
+        let mut diff_ids = Vec::new();
+        let mut parent = None;
+        for held in below {
+            let layer = held.settled().await?;
+            diff_ids.push(layer.diff_id);
+            parent = Some(layer.chain_id);
+        }
+        diff_ids.push(old.diff_id.clone());
+        let chain = chain_id(&diff_ids).unwrap_or_else(|| old.diff_id.clone());
+        let layer = Layer {
+            chain_id: chain.clone(),
+            parent,
+            ..old.clone()
+        };
+        let (shared, kept) = (Arc::clone(&self.shared), held.clone());
+        blocking(move || {
+            let pin = shared.layers.obtain(&chain, || {
+                let staging = Staging::new(&shared.layout)?;
+                let (from, to) = (shared.layout.layer(&old.chain_id), &staging.path);
+                for name in ["fs", "attic"] {
+                    let (from, to) = (from.join(name), to.join(name));
+                    if !from.exists() {
+                        continue;
+                    }
+                    std::fs::create_dir(&to).at("make the directory", &to)?;
+                    let open = |path: &PathBuf| std::fs::File::open(path).at("open", path);
+                    crate::relink::relink(open(&from)?.as_fd(), open(&to)?.as_fd()).at("copy the layer to", &to)?;
+                }
+                let recipe = to.join("recipe");
+                std::fs::hard_link(from.join("recipe"), &recipe).at("make", &recipe)?;
+                Ok((staging, layer))
+            });
+            drop(kept);
+            Ok(Held {
+                inner: Arc::new(Inner::Pinned(pin?)),
+            })
+        })
+        .await
+    }
+
+    /// Records an image on top of layers, lowest first. It is used from now on; the disk has it some seconds later, as of a pull.
+    pub async fn record(&self, built: Built, layers: &[Held]) -> Result<crate::Loaded> {
+        let mut pins = Vec::new();
+        for held in layers {
+            let layer = held.settled().await?;
+            let pin = self.shared.layers.get(&layer.chain_id);
+            pins.push(pin.ok_or_else(|| Error::Invalid(format!("the layer {} is gone", layer.chain_id)))?);
+        }
+        let shared = Arc::clone(&self.shared);
+        blocking(move || {
+            let new = NewImage {
+                config: parse_config(&built.config)?,
+                raw_config: built.config,
+                pins,
+                manifest: None,
+                origin: None,
+                parent: None,
+                references: built.references,
+            };
+            let id = Digest::of(&new.raw_config);
+            let staging = Staging::new(&shared.layout)?;
+            let path = staging.path.join("config");
+            std::fs::write(&path, &new.raw_config).at("write", &path)?;
+            let blob = NewBlob { digest: id, path };
+            let loaded = shared.record(&[new], &[blob], Durability::Process)?;
+            loaded.into_iter().next().ok_or(Error::Closed)
+        })
+        .await
     }
 
     /// What is remembered under a key, with its layers. Does no I/O.
@@ -471,7 +556,7 @@ fn hash(draft: &Draft, lower: &[Root]) -> Result<Hashed> {
     Ok(Hashed {
         diff_id,
         tar_size,
-        size: tree::size(std::os::fd::AsFd::as_fd(&root)).at("measure", &upper)?,
+        size: tree::size(root.as_fd()).at("measure", &upper)?,
     })
 }
 

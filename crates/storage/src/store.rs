@@ -97,6 +97,11 @@ impl Store {
         self.shared.layout.volumes()
     }
 
+    /// A directory without anything, for what has no layers.
+    pub fn empty_dir(&self) -> PathBuf {
+        self.shared.layout.empty()
+    }
+
     /// The file of a blob, which need not exist.
     pub fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.shared.layout.blob(digest)

@@ -39,6 +39,15 @@ pub fn unshare_mounts(_proof: &SingleThreaded) -> io::Result<()> {
     Ok(())
 }
 
+/// Gives the calling thread a copy of its mount namespace, and a root and working directory of its own. For a thread that ends
+/// with what it does there.
+pub fn unshare_mounts_of_thread() -> io::Result<()> {
+    // SAFETY: CLONE_NEWNS implies CLONE_FS, and both change what paths mean to this thread alone; no memory or descriptor is
+    // unshared.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::FS) }?;
+    Ok(())
+}
+
 /// statfs(2) of a namespace's file (linux/magic.h).
 const NSFS_MAGIC: i64 = 0x6e73_6673;
 /// `_IO(0xb7, 3)` (linux/nsfs.h).

@@ -122,6 +122,11 @@ fn check_writable(mount: &Mount, work: &Path) -> io::Result<()> {
     Err(Errno::ROFS.into())
 }
 
+fn too_many(count: usize) -> io::Error {
+    let message = format!("the image has {count} layers; the kernel takes 1 to {MAX_LAYERS}");
+    io::Error::new(io::ErrorKind::InvalidInput, message)
+}
+
 /// Options that keep what is written in a form that `diff` and `commit` read without knowing this overlay.
 const OPTIONS: [(&str, &str); 3] = [("index", "off"), ("metacopy", "off"), ("redirect_dir", "off")];
 
@@ -131,11 +136,26 @@ impl Overlay<'_> {
         self.mount_by(proof, method()?)
     }
 
+    /// The same for a process with threads, which never forks: on old kernels by a thread in a mount namespace of its own.
+    pub fn mount_from_threads(&self) -> io::Result<Mount> {
+        if self.lower.is_empty() || self.lower.len() > MAX_LAYERS {
+            return Err(too_many(self.lower.len()));
+        }
+        match method()? {
+            Method::Legacy => std::thread::scope(|scope| {
+                let mounting = scope.spawn(|| {
+                    crate::ns::unshare_mounts_of_thread()?;
+                    self.mount_here()
+                });
+                mounting.join().map_err(|_| io::Error::from(Errno::IO))?
+            }),
+            method => self.mount_detached(method),
+        }
+    }
+
     fn mount_by(&self, proof: &SingleThreaded, method: Method) -> io::Result<Mount> {
         if self.lower.is_empty() || self.lower.len() > MAX_LAYERS {
-            let count = self.lower.len();
-            let message = format!("the image has {count} layers; the kernel takes 1 to {MAX_LAYERS}");
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+            return Err(too_many(self.lower.len()));
         }
         let mount = match method {
             Method::Legacy => self.mount_in_child(proof),

@@ -55,3 +55,8 @@ pub fn write(
     let _ = (files, sources, below, draft, epoch);
     Err(crate::Error::Internal("not there yet".to_owned()))
 }
+
+/// Copies a tree's files into a draft. Blocks.
+pub fn copy_tree(files: &Files, tree: Root, draft: &Root) -> Result<()> {
+    write(files, &[Some(Owned::Tree(tree))], None, draft, None)
+}

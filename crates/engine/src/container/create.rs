@@ -302,7 +302,7 @@ fn shares_the_host(host: &HostConfig) -> bool {
 }
 
 /// What Docker fills in and `inspect` then shows.
-fn defaults(host: &mut HostConfig, world: &World) {
+pub(super) fn defaults(host: &mut HostConfig, world: &World) {
     let set = |field: &mut String, value: &str| {
         if field.is_empty() {
             value.clone_into(field);

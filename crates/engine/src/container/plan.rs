@@ -300,6 +300,7 @@ fn of_image(record: &Record, point: &Point, world: &World) -> Mount {
     let mut mount = bind(&point.destination, "", false, RDONLY);
     mount.source = Source::Layers {
         layers: point.layers.iter().map(|chain| world.layer_dir(chain)).collect(),
+        upper: None,
     };
     mount.subpath = PathBuf::from(&point.subpath);
     mount.idmap = own_ids(record);

@@ -34,10 +34,13 @@ impl Display for Plan {
                         write!(f, " below it {}", mount.subpath.display())?;
                     }
                 }
-                Source::Layers { layers } => {
+                Source::Layers { layers, upper } => {
                     write!(f, "layers")?;
                     for layer in layers {
                         write!(f, " {}", layer.display())?;
+                    }
+                    if let Some(upper) = upper {
+                        write!(f, " under {}", upper.dir.display())?;
                     }
                     if !mount.subpath.as_os_str().is_empty() {
                         write!(f, " below them {}", mount.subpath.display())?;
