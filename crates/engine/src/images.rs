@@ -20,7 +20,7 @@ use crate::world::World;
 pub use list::ListImages;
 pub(crate) use list::until;
 
-pub use ferry_distribution::config::registry_auth;
+pub use ferry_distribution::config::{registry_auth, registry_config};
 pub use ferry_distribution::{Credentials, Descriptor};
 pub use pull::PullRequest;
 pub use push::PushRequest;

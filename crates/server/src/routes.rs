@@ -2,6 +2,7 @@
 
 mod archive;
 mod attach;
+mod build;
 mod commit;
 mod containers;
 mod exec;
@@ -138,7 +139,7 @@ fn volumes() -> Router<App> {
 /// What Docker has and Ferry does not have yet: each is named in its answer.
 fn missing() -> Router<App> {
     let routes = [
-        ("/build", post(missing_as("building images"))),
+        ("/build", post(build::build)),
         ("/build/prune", post(system::no_cache)),
         ("/build/cancel", post(missing_as("building images"))),
         ("/session", post(missing_as("build sessions"))),
