@@ -122,11 +122,6 @@ impl Running {
         &self.vertex.id
     }
 
-    /// Its result was there.
-    pub fn cached(&mut self) {
-        self.vertex.cached = true;
-    }
-
     /// Ends it by how something came out.
     pub fn end<T, E: std::fmt::Display>(mut self, outcome: Result<T, E>) -> Result<T, E> {
         let error = outcome.as_ref().err().map(ToString::to_string);

@@ -210,8 +210,10 @@ impl<W: Workspace> Solver<'_, W> {
         }
         below.sort_unstable();
         for id in below {
-            let mut running = self.job.events.start_as(self.vertex(id));
-            running.cached();
+            let running = self.job.events.start_as(Vertex {
+                cached: true,
+                ..self.vertex(id)
+            });
             let _ = running.end(Ok::<_, Error>(()));
         }
     }
