@@ -120,40 +120,63 @@ pub fn diff<W: Write>(upper: &Root, stream: W, options: &DiffOptions<'_>) -> Res
 }
 
 /// Takes away what the engine made in `upper` only to mount something on, and directories that were made or copied up only
-/// to hold it: what [`diff`] would leave out.
-pub fn tidy(upper: &Root, made: &[PathBuf], lower: &[Root]) -> Result<()> {
+/// to hold it: what [`diff`] would leave out. Asks for the layers below, topmost first, only if there may be something.
+///
+/// Whatever stays keeps its times.
+pub fn tidy<E: From<Error>>(
+    upper: &Root,
+    made: &[PathBuf],
+    lower: impl FnOnce() -> std::result::Result<Vec<Root>, E>,
+) -> std::result::Result<(), E> {
+    let is_there = |path: &PathBuf| {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW;
+        upper.resolve_no_links(path, flags).is_ok()
+    };
+    if !made.iter().any(is_there) {
+        return Ok(());
+    }
+    let lower = lower()?;
     let options = DiffOptions {
         made,
-        lower,
+        lower: &lower,
         ..DiffOptions::default()
     };
-    let mut paths: Vec<&Path> = made.iter().flat_map(|made| made.ancestors()).collect();
-    paths.retain(|path| !path.as_os_str().is_empty());
-    // What is in a directory goes before it.
-    paths.sort_unstable_by_key(|path| std::cmp::Reverse(path.components().count()));
-    paths.dedup();
-    for path in paths {
-        let wrong = |source| failed(path, source);
-        let parent = path.parent().unwrap_or(Path::new(""));
-        let dir = match upper.resolve_no_links(parent, OFlags::RDONLY | OFlags::DIRECTORY) {
-            Ok(dir) => dir,
-            // Not there, or a link, which is none of ours.
-            Err(_) => continue,
-        };
-        let name = path.file_name().unwrap_or_default();
-        let name = CString::new(name.as_bytes()).map_err(|_| wrong(Errno::INVAL.into()))?;
-        let Some(stat) = look(dir.as_fd(), &name, path)? else {
-            continue;
-        };
-        if options.vanishes(dir.as_fd(), &name, &stat, path)? {
-            let flags = match FileType::from_raw_mode(stat.st_mode) {
-                FileType::Directory => AtFlags::REMOVEDIR,
-                _ => AtFlags::empty(),
+    Ok(options.tidy(upper)?)
+}
+
+impl DiffOptions<'_> {
+    fn tidy(&self, upper: &Root) -> Result<()> {
+        let made = self.made;
+        let mut paths: Vec<&Path> = made.iter().flat_map(|made| made.ancestors()).collect();
+        paths.retain(|path| !path.as_os_str().is_empty());
+        // What is in a directory goes before it.
+        paths.sort_unstable_by_key(|path| std::cmp::Reverse(path.components().count()));
+        paths.dedup();
+        for path in paths {
+            let wrong = |source| failed(path, source);
+            let parent = path.parent().unwrap_or(Path::new(""));
+            let dir = match upper.resolve_no_links(parent, OFlags::RDONLY | OFlags::DIRECTORY) {
+                Ok(dir) => dir,
+                // Not there, or a link, which is none of ours.
+                Err(_) => continue,
             };
-            rustix::fs::unlinkat(&dir, &name, flags).map_err(|source| wrong(source.into()))?;
+            let name = path.file_name().unwrap_or_default();
+            let name = CString::new(name.as_bytes()).map_err(|_| wrong(Errno::INVAL.into()))?;
+            let Some(stat) = look(dir.as_fd(), &name, path)? else {
+                continue;
+            };
+            if self.vanishes(dir.as_fd(), &name, &stat, path)? {
+                let before = rustix::fs::fstat(&dir).map_err(|source| wrong(source.into()))?;
+                let flags = match FileType::from_raw_mode(stat.st_mode) {
+                    FileType::Directory => AtFlags::REMOVEDIR,
+                    _ => AtFlags::empty(),
+                };
+                rustix::fs::unlinkat(&dir, &name, flags).map_err(|source| wrong(source.into()))?;
+                rustix::fs::futimens(&dir, &tree::times(&before)).map_err(|source| wrong(source.into()))?;
+            }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 pub(crate) fn too_deep() -> Error {

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
 use ferry_sys::handle::path_of;
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, XattrFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
 
 use crate::reader::{Kind, Time};
@@ -58,6 +58,22 @@ pub fn mtime(stat: &Stat) -> Time {
     Time {
         secs: stat.st_mtime as i64,
         nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or_default(),
+    }
+}
+
+/// As utimensat(2) takes them.
+#[allow(
+    clippy::unnecessary_cast,
+    reason = "the widths of times differ between architectures"
+)]
+pub fn times(stat: &Stat) -> Timestamps {
+    let time = |seconds, nanos| Timespec {
+        tv_sec: seconds,
+        tv_nsec: nanos,
+    };
+    Timestamps {
+        last_access: time(stat.st_atime as _, stat.st_atime_nsec as _),
+        last_modification: time(stat.st_mtime as _, stat.st_mtime_nsec as _),
     }
 }
 

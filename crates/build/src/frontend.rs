@@ -177,7 +177,11 @@ fn options<'a>(
 }
 
 fn epoch(request: &Request) -> Result<Option<Timestamp>> {
-    let Some(text) = request.build_args.get("SOURCE_DATE_EPOCH").filter(|text| !text.is_empty()) else {
+    let Some(text) = request
+        .build_args
+        .get("SOURCE_DATE_EPOCH")
+        .filter(|text| !text.is_empty())
+    else {
         return Ok(None);
     };
     let second = text.parse().ok().and_then(|second| Timestamp::from_second(second).ok());
@@ -317,7 +321,9 @@ async fn find_image<W: Workspace>(job: &Job<W>, name: &str, platform: &Platform)
             return Err(Error::invalid(format!("failed to parse stage name {name}: {error}")));
         }
     };
-    let running = job.events.start(format!("[internal] load metadata for {full}"), Vec::new());
+    let running = job
+        .events
+        .start(format!("[internal] load metadata for {full}"), Vec::new());
     let found = job
         .workspace
         .find_image(&full, platform, job.request.pull, &job.session, &job.events)

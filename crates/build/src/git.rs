@@ -9,7 +9,12 @@ use crate::graph::Git;
 impl Git {
     /// Reads the name of a repository.
     pub fn parse(text: &str) -> Result<Self> {
-        let wrong = |what: &str| Error::invalid(format!("invalid git reference {}: {what}", ferry_kit::gofmt::quote(text)));
+        let wrong = |what: &str| {
+            Error::invalid(format!(
+                "invalid git reference {}: {what}",
+                ferry_kit::gofmt::quote(text)
+            ))
+        };
         let (rest, fragment) = text.split_once('#').unwrap_or((text, ""));
         let (remote, query) = rest.split_once('?').unwrap_or((rest, ""));
         let mut git = Self {
@@ -64,7 +69,11 @@ impl Git {
             }
             "keep-git-dir" => self.keep_git_dir = switch(&value)?,
             "submodules" => self.submodules = switch(&value)?,
-            _ => return Err(format!("unexpected query {key}: ref, branch, tag, commit, checksum, subdir, submodules and keep-git-dir are known")),
+            _ => {
+                return Err(format!(
+                    "unexpected query {key}: ref, branch, tag, commit, checksum, subdir, submodules and keep-git-dir are known"
+                ));
+            }
         }
         Ok(())
     }
@@ -96,7 +105,9 @@ fn pairs(query: &str) -> impl Iterator<Item = (String, String)> {
         let mut decoded = Vec::new();
         let mut at = 0;
         while at < bytes.len() {
-            let hex = text.get(at + 1..at + 3).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+            let hex = text
+                .get(at + 1..at + 3)
+                .and_then(|hex| u8::from_str_radix(hex, 16).ok());
             match (bytes[at], hex) {
                 (b'%', Some(byte)) => {
                     decoded.push(byte);
@@ -123,9 +134,15 @@ mod tests {
     #[test]
     fn repositories_are_named_in_two_ways() {
         let git = Git::parse("https://h/r.git#v1:docs").unwrap();
-        assert_eq!((git.remote.as_str(), git.reference.as_str(), git.subdirectory.as_str()), ("https://h/r.git", "v1", "docs"));
+        assert_eq!(
+            (git.remote.as_str(), git.reference.as_str(), git.subdirectory.as_str()),
+            ("https://h/r.git", "v1", "docs")
+        );
         let git = Git::parse("https://h/r.git?branch=main&subdir=a%2Fb&submodules=0&commit=0123456789").unwrap();
-        assert_eq!((git.reference.as_str(), git.subdirectory.as_str()), ("refs/heads/main", "a/b"));
+        assert_eq!(
+            (git.reference.as_str(), git.subdirectory.as_str()),
+            ("refs/heads/main", "a/b")
+        );
         assert_eq!((git.submodules, git.checksum.as_deref()), (false, Some("0123456789")));
     }
 

@@ -134,9 +134,7 @@ pub enum MountKind {
         gid: u32,
     },
     /// Bytes; 0 for the kernel's default.
-    Tmpfs {
-        size: i64,
-    },
+    Tmpfs { size: i64 },
     Secret {
         id: String,
         /// The variable that holds it; then there is a file only if `target` is not empty.
@@ -154,10 +152,7 @@ pub enum MountKind {
         gid: u32,
     },
     /// A script of the Dockerfile's own.
-    Document {
-        content: Vec<u8>,
-        mode: u32,
-    },
+    Document { content: Vec<u8>, mode: u32 },
 }
 
 /// [`Sharing`], which is no data.

@@ -62,7 +62,8 @@ pub trait Workspace: Debug + Clone + Send + Sync + 'static {
     fn fetch_context(&self, url: &str, session: &Arc<dyn Session>) -> impl Future<Output = Result<Sent>> + Send;
 
     /// Fetches a file into a draft. What makes it the same file again, for a step's key.
-    fn fetch_file(&self, http: &Http, session: &Arc<dyn Session>) -> impl Future<Output = Result<Fetched<Self>>> + Send;
+    fn fetch_file(&self, http: &Http, session: &Arc<dyn Session>)
+    -> impl Future<Output = Result<Fetched<Self>>> + Send;
 
     /// Checks a repository out into a draft.
     fn fetch_git(&self, git: &Git, session: &Arc<dyn Session>) -> impl Future<Output = Result<Fetched<Self>>> + Send;

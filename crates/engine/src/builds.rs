@@ -26,13 +26,15 @@ use ferry_build::{Error, Job, Request, Session};
 use ferry_kit::Id;
 use jiff::Timestamp;
 
+use crate::container::Lines;
 use crate::world::World;
 use workshop::{Layer, Workshop};
 
 /// The builder of an engine. Clones are handles on the same one.
 #[derive(Debug, Clone)]
 pub struct Builds {
-    shop: Workshop,
+    world: Arc<World>,
+    shared: Arc<workshop::Shared>,
 }
 
 /// What a build came to. As long as a clone is held, its files stay, and other builds can name it
@@ -71,10 +73,17 @@ impl Solved {
 impl Builds {
     pub(crate) fn new(world: Arc<World>) -> Self {
         Self {
-            shop: Workshop {
-                world,
-                shared: Arc::default(),
-            },
+            world,
+            shared: Arc::default(),
+        }
+    }
+
+    /// What one build works with.
+    fn shop(&self) -> Workshop {
+        Workshop {
+            world: Arc::clone(&self.world),
+            shared: Arc::clone(&self.shared),
+            lines: Arc::new(Lines::new(&self.world)),
         }
     }
 
@@ -88,7 +97,7 @@ impl Builds {
         let job = Job {
             request: Arc::new(request),
             session: Arc::clone(&session),
-            workspace: self.shop.clone(),
+            workspace: self.shop(),
             events,
         };
         let building = async {
@@ -100,7 +109,7 @@ impl Builds {
             built = building => built?,
             () = session.gone() => return Err(Error::Canceled),
         };
-        if let Err(error) = self.shop.world.store.steps.settle().await {
+        if let Err(error) = self.world.store.steps.settle().await {
             tracing::warn!(%error, "cannot note which steps were used");
         }
         let unfinished = plan.image.finish(&[], &[], plan.epoch.unwrap_or_default());
@@ -112,7 +121,7 @@ impl Builds {
             epoch: plan.epoch,
             answers: BTreeMap::new(),
         });
-        let mut results = self.shop.shared.results.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut results = self.shared.results.lock().unwrap_or_else(PoisonError::into_inner);
         results.retain(|_, result| result.strong_count() > 0);
         results.insert(inner.id.clone(), Arc::downgrade(&inner));
         drop(results);
@@ -129,14 +138,14 @@ impl Builds {
     ) -> Result<BTreeMap<String, String>, Error> {
         let mut told = BTreeMap::new();
         for (number, output) in outputs.iter().enumerate() {
-            told.extend(export::export(&self.shop, &solved.inner, number, output, &session, &events).await?);
+            told.extend(export::export(&self.shop(), &solved.inner, number, output, &session, &events).await?);
         }
         Ok(told)
     }
 
     /// Where files lie that clients send of a context.
     pub fn contexts_dir(&self) -> Result<PathBuf, Error> {
-        dir(&self.shop.world, "contexts")
+        dir(&self.world, "contexts")
     }
 
     /// What is kept of builds.

@@ -46,7 +46,7 @@ pub(crate) use self::order::{Place, start as start_in_order};
 pub(crate) use self::plan::{bind, capabilities, rootfs};
 pub(crate) use self::point::Point;
 pub(crate) use self::record::Record;
-pub(crate) use self::sandbox::{Sandbox, run as run_sandbox};
+pub(crate) use self::sandbox::{Lines, Sandbox, run as run_sandbox};
 pub use self::state::{Permit, Status};
 use crate::error::{Error, Result};
 use crate::logs::{Logs, Query as LogQuery};

@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use ferry_archive::tree;
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 
 /// Makes `to`, an empty directory of the engine's own, the same as `from`. Blocks.
@@ -66,19 +66,7 @@ fn dress(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
         tree::set_xattr(to, tree::OPAQUE.as_ref(), b"y")?;
     }
     tree::set_mode(to, stat.st_mode & 0o7777)?;
-    Ok(rustix::fs::futimens(to, &times(&stat))?)
-}
-
-#[allow(clippy::unnecessary_cast, reason = "the widths differ between architectures")]
-fn times(stat: &Stat) -> Timestamps {
-    let time = |seconds, nanos| Timespec {
-        tv_sec: seconds,
-        tv_nsec: nanos,
-    };
-    Timestamps {
-        last_access: time(stat.st_atime as _, stat.st_atime_nsec as _),
-        last_modification: time(stat.st_mtime as _, stat.st_mtime_nsec as _),
-    }
+    Ok(rustix::fs::futimens(to, &tree::times(&stat))?)
 }
 
 fn copy(level: &Level, name: &CString, stat: &Stat) -> io::Result<()> {
@@ -100,6 +88,8 @@ fn copy(level: &Level, name: &CString, stat: &Stat) -> io::Result<()> {
 mod tests {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
+    use rustix::fs::{Timespec, Timestamps};
+
     use super::*;
 
     #[test]
@@ -112,14 +102,23 @@ mod tests {
         std::os::unix::fs::symlink("nowhere", from.join("a/link")).unwrap();
         std::fs::set_permissions(from.join("a"), std::fs::Permissions::from_mode(0o1711)).unwrap();
         let times = |second| Timestamps {
-            last_access: Timespec { tv_sec: second, tv_nsec: 0 },
-            last_modification: Timespec { tv_sec: second, tv_nsec: 7 },
+            last_access: Timespec {
+                tv_sec: second,
+                tv_nsec: 0,
+            },
+            last_modification: Timespec {
+                tv_sec: second,
+                tv_nsec: 7,
+            },
         };
         rustix::fs::utimensat(rustix::fs::CWD, from.join("a"), &times(1000), AtFlags::empty()).unwrap();
         let open = |path: &std::path::Path| std::fs::File::open(path).unwrap();
         relink(open(&from).as_fd(), open(&to).as_fd()).unwrap();
         let made = std::fs::metadata(to.join("a")).unwrap();
-        assert_eq!((made.mode() & 0o7777, made.mtime(), made.mtime_nsec()), (0o1711, 1000, 7));
+        assert_eq!(
+            (made.mode() & 0o7777, made.mtime(), made.mtime_nsec()),
+            (0o1711, 1000, 7)
+        );
         let inode = |path: std::path::PathBuf| std::fs::metadata(path).unwrap().ino();
         assert_eq!(inode(to.join("a/b/file")), inode(from.join("a/b/file")));
         assert_eq!(std::fs::read_link(to.join("a/link")).unwrap().to_str(), Some("nowhere"));

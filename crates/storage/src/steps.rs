@@ -76,6 +76,7 @@ struct Sealed {
     outcome: watch::Receiver<Option<Outcome>>,
     /// Not empty if the same layer was there already: its files are in use all the same.
     rest: Arc<Mutex<Option<Staging>>>,
+    is_empty: bool,
 }
 
 type Outcome = std::result::Result<Arc<Pin>, Arc<Error>>;
@@ -215,15 +216,14 @@ impl Steps {
         let path = Arc::new(RwLock::new(draft.upper()));
         let rest = Arc::new(Mutex::new(None));
         let lent = lend_all(below).await;
-        let lower: Vec<PathBuf> = lent.iter().rev().map(|lent| lent.path.clone()).collect();
-        let draft = blocking(move || {
-            let roots = open_all(&lower)?;
-            drop(lent);
+        let (draft, is_empty) = blocking(move || {
             let upper = draft.upper();
             let root = Root::open(&upper).at("open", &upper)?;
-            let wrong = |source| Error::archive("the step's files", &upper, source);
-            ferry_archive::diff::tidy(&root, &made, &roots).map_err(wrong)?;
-            Ok(draft)
+            let lower = || open_all(lent.iter().rev().map(|lent| &lent.path)).map_err(Tidying::Other);
+            ferry_archive::diff::tidy(&root, &made, lower).map_err(|error| error.of(&upper))?;
+            let is_empty = std::fs::read_dir(&upper).at("read", &upper)?.next().is_none();
+            drop(lent);
+            Ok((draft, is_empty))
         })
         .await?;
         let sealing = Sealing {
@@ -236,7 +236,12 @@ impl Steps {
             let done = sealing.finish(draft).await;
             let _ = sender.send(Some(done.map(Arc::new).map_err(Arc::new)));
         });
-        let sealed = Sealed { path, outcome, rest };
+        let sealed = Sealed {
+            path,
+            outcome,
+            rest,
+            is_empty,
+        };
         Ok(Held {
             inner: Arc::new(Inner::Sealed(sealed)),
         })
@@ -324,7 +329,11 @@ impl Steps {
             *touched = (Timestamp::now(), touched.1 + 1);
             step
         };
-        let held = step.layers.iter().map(|chain| self.hold(chain)).collect::<Option<_>>()?;
+        let held = step
+            .layers
+            .iter()
+            .map(|chain| self.hold(chain))
+            .collect::<Option<_>>()?;
         Some((step, held))
     }
 
@@ -361,7 +370,10 @@ impl Steps {
         const MOST: usize = 32;
         let step = {
             let known = self.shared.steps();
-            let Some(step) = known.find(key).filter(|step| !step.aliases.iter().any(|known| known == alias)) else {
+            let Some(step) = known
+                .find(key)
+                .filter(|step| !step.aliases.iter().any(|known| known == alias))
+            else {
                 return Ok(());
             };
             let mut step = Step::clone(step);
@@ -420,6 +432,16 @@ impl Steps {
 }
 
 impl Held {
+    /// Whether it has no files at all, so that nobody need mount it.
+    pub fn is_empty(&self) -> bool {
+        /// Of an archive of nothing.
+        const NOTHING: u64 = 1024;
+        match &*self.inner {
+            Inner::Pinned(pin) => pin.layer.size == 0 && pin.layer.tar_size == Some(NOTHING),
+            Inner::Sealed(sealed) => sealed.is_empty,
+        }
+    }
+
     /// Where its files are, for as long as the answer is held: not longer than it takes to open or mount them.
     pub async fn lend(&self) -> Lent {
         match &*self.inner {
@@ -460,17 +482,38 @@ impl Drop for Sealed {
     }
 }
 
-/// The paths of layers, in their order.
+/// The paths of layers that have files, in their order.
 pub async fn lend_all(layers: &[Held]) -> Vec<Lent> {
     let mut lent = Vec::with_capacity(layers.len());
-    for held in layers {
+    for held in layers.iter().filter(|held| !held.is_empty()) {
         lent.push(held.lend().await);
     }
     lent
 }
 
-fn open_all(paths: &[PathBuf]) -> Result<Vec<Root>> {
-    paths.iter().map(|path| Root::open(path).at("open", path)).collect()
+fn open_all<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> Result<Vec<Root>> {
+    paths.map(|path| Root::open(path).at("open", path)).collect()
+}
+
+/// What goes wrong where a draft is tidied.
+enum Tidying {
+    Archive(ferry_archive::Error),
+    Other(Error),
+}
+
+impl From<ferry_archive::Error> for Tidying {
+    fn from(error: ferry_archive::Error) -> Self {
+        Self::Archive(error)
+    }
+}
+
+impl Tidying {
+    fn of(self, upper: &std::path::Path) -> Error {
+        match self {
+            Self::Archive(error) => Error::archive("the step's files", upper, error),
+            Self::Other(error) => error,
+        }
+    }
 }
 
 /// What it takes to make a layer of a draft.
@@ -483,13 +526,7 @@ struct Sealing {
 
 impl Sealing {
     async fn finish(self, draft: Draft) -> Result<Pin> {
-        let lent = lend_all(&self.below).await;
-        let lower: Vec<PathBuf> = lent.iter().rev().map(|lent| lent.path.clone()).collect();
-        let hashed = blocking(move || {
-            let roots = open_all(&lower)?;
-            drop(lent);
-            hash(&draft, &roots).map(|hashed| (draft, hashed))
-        });
+        let hashed = blocking(move || hash(&draft).map(|hashed| (draft, hashed)));
         let (draft, hashed) = hashed.await?;
         let mut diff_ids = Vec::new();
         let mut parent = None;
@@ -534,12 +571,11 @@ struct Hashed {
 }
 
 /// Writes the recipe of a draft's tar beside it.
-fn hash(draft: &Draft, lower: &[Root]) -> Result<Hashed> {
+fn hash(draft: &Draft) -> Result<Hashed> {
     let (upper, beside) = (draft.upper(), &draft.staging.path);
     let root = Root::open(&upper).at("open", &upper)?;
     let recorder = Recorder::create(beside, &root).at("write the recipe in", beside)?;
     let options = DiffOptions {
-        lower,
         recorder: Some(recorder.clone()),
         ..DiffOptions::default()
     };

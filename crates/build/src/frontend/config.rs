@@ -145,7 +145,12 @@ impl ImageConfig {
 
     /// The whole configuration. `times` are those of the layers with an entry in the history that has none, in their order;
     /// `now` is for an image without any.
-    pub fn finish(&self, diff_ids: &[String], times: &[Option<Timestamp>], now: Timestamp) -> serde_json::Result<Vec<u8>> {
+    pub fn finish(
+        &self,
+        diff_ids: &[String],
+        times: &[Option<Timestamp>],
+        now: Timestamp,
+    ) -> serde_json::Result<Vec<u8>> {
         let history = dated(&self.history, times);
         let created = history.last().and_then(|last| last.created.clone());
         let created = created.unwrap_or_else(|| go_time(now));
@@ -267,8 +272,17 @@ mod tests {
             entry(None, true),
             entry(None, false),
         ];
-        let dated: Vec<_> = dated(&history, &times).into_iter().map(|h| h.created.unwrap()).collect();
-        let expected = ["1970-01-01T00:00:01Z", "1970-01-01T00:01:40Z", "1970-01-01T00:01:40Z", "1970-01-01T00:01:40Z", "1970-01-01T00:03:20Z"];
+        let dated: Vec<_> = dated(&history, &times)
+            .into_iter()
+            .map(|h| h.created.unwrap())
+            .collect();
+        let expected = [
+            "1970-01-01T00:00:01Z",
+            "1970-01-01T00:01:40Z",
+            "1970-01-01T00:01:40Z",
+            "1970-01-01T00:01:40Z",
+            "1970-01-01T00:03:20Z",
+        ];
         assert_eq!(dated, expected);
     }
 

@@ -63,7 +63,10 @@ fn unpack<D: crate::workspace::Draft + 'static>(stream: impl Read + Send, draft:
     let read = |error: std::io::Error| Error::invalid(format!("the build context cannot be read: {error}"));
     (&mut reader).take(BLOCK).read_to_end(&mut head).map_err(read)?;
     if !is_tar(&head) {
-        (&mut reader).take(MAX_DOCKERFILE).read_to_end(&mut head).map_err(read)?;
+        (&mut reader)
+            .take(MAX_DOCKERFILE)
+            .read_to_end(&mut head)
+            .map_err(read)?;
         if head.len() as u64 > MAX_DOCKERFILE {
             let what = format!("the Dockerfile is longer than {MAX_DOCKERFILE} bytes, and no archive");
             return Err(Error::Invalid(what));

@@ -245,10 +245,12 @@ fn healthcheck(stage: &mut Stage, health: &Health) {
         }
     };
     // Go's `%q` of a pointer to a struct: durations print as text in quotes, a number as a character.
-    let time = |nanos: i64| {
-        ferry_kit::gofmt::quote(&ferry_kit::duration::format(jiff::SignedDuration::from_nanos(nanos)))
-    };
-    let retries = u32::try_from(check.retries).ok().and_then(char::from_u32).unwrap_or('\u{fffd}');
+    let time =
+        |nanos: i64| ferry_kit::gofmt::quote(&ferry_kit::duration::format(jiff::SignedDuration::from_nanos(nanos)));
+    let retries = u32::try_from(check.retries)
+        .ok()
+        .and_then(char::from_u32)
+        .unwrap_or('\u{fffd}');
     let note = format!(
         "HEALTHCHECK &{{{} {} {} {} {} {}}}",
         quoted(&check.test),

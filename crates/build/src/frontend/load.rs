@@ -70,7 +70,8 @@ pub async fn load<W: Workspace>(job: &Job<W>, contexts: &mut Contexts) -> Result
         Some(patterns) => patterns,
         None => ignored(job, contexts).await?,
     };
-    let ignore = Ignore::new(&exclude).map_err(|error| Error::invalid(format!("failed parsing .dockerignore: {error}")))?;
+    let ignore =
+        Ignore::new(&exclude).map_err(|error| Error::invalid(format!("failed parsing .dockerignore: {error}")))?;
     for opened in contexts.get_mut(super::describe(&request.context)) {
         opened.ignore = std::sync::Arc::new(ignore.clone());
     }
@@ -169,9 +170,7 @@ async fn read_files<W: Workspace>(
 
 /// `.dockerignore` of the build's context.
 async fn ignored<W: Workspace>(job: &Job<W>, contexts: &Contexts) -> Result<Vec<String>> {
-    let running = job
-        .events
-        .start("[internal] load .dockerignore".to_owned(), Vec::new());
+    let running = job.events.start("[internal] load .dockerignore".to_owned(), Vec::new());
     let location = &job.request.context;
     let read = async {
         if let Some(opened) = contexts.get(super::describe(location)) {

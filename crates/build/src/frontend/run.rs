@@ -83,7 +83,10 @@ impl<W: Workspace> Making<'_, W> {
             ulimits: options.ulimits.clone(),
             cgroup_parent: options.cgroup_parent.clone(),
             limits: options.limits.clone(),
-            devices: devices.into_iter().map(|device| (device.name, device.required)).collect(),
+            devices: devices
+                .into_iter()
+                .map(|device| (device.name, device.required))
+                .collect(),
             has_root: stage.files.is_some(),
             mounts,
         };
@@ -120,7 +123,8 @@ impl<W: Workspace> Making<'_, W> {
         }
         if devices {
             return Err(Problem::Invalid(
-                "RUN --device is not there yet: run the step in a container with --device, and copy what it makes".to_owned(),
+                "RUN --device is not there yet: run the step in a container with --device, and copy what it makes"
+                    .to_owned(),
             ));
         }
         Ok(())
@@ -256,14 +260,23 @@ fn input_of(inputs: &mut Vec<StepId>, step: StepId) -> usize {
 }
 
 fn basename(path: &str) -> String {
-    path.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned()
+    path.trim_end_matches('/')
+        .rsplit('/')
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 /// The command with the arguments it had.
 fn history(stage: &Stage, args: &[String]) -> String {
     let mut given: Vec<(&str, String)> = Vec::new();
     for (name, value) in &stage.arguments {
-        let value = stage.variables.get(name).or(value.as_ref()).cloned().unwrap_or_default();
+        let value = stage
+            .variables
+            .get(name)
+            .or(value.as_ref())
+            .cloned()
+            .unwrap_or_default();
         match given.iter_mut().find(|(known, _)| known == name) {
             Some((_, known)) => *known = value,
             None => given.push((name, value)),

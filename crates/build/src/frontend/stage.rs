@@ -8,9 +8,9 @@ use ferry_dockerfile::instruction::{Command, Instruction};
 use ferry_dockerfile::words::Variables;
 use ferry_image::Platform;
 
+use super::Making;
 use super::config::{History, ImageConfig, PATH};
 use super::names::Numbering;
-use super::Making;
 use crate::error::{Error, Result};
 use crate::graph::{Op, StepId};
 use crate::request::{Named, NoCache};

@@ -54,7 +54,7 @@ impl<W: Workspace> Solver<'_, W> {
                 Ok(Probed {
                     identity: key("image", &identity, &[]),
                     key: String::new(),
-                aliases: Vec::new(),
+                    aliases: Vec::new(),
                     made_of: Vec::new(),
                     tree: Some(self.job.workspace.image(image)?),
                 })
@@ -92,7 +92,10 @@ impl<W: Workspace> Solver<'_, W> {
                 for input in &step.inputs {
                     inputs.push(self.probe(*input).await?.identity.clone());
                 }
-                let made_of = inputs.iter().map(|input| ("layers".to_owned(), input.clone())).collect();
+                let made_of = inputs
+                    .iter()
+                    .map(|input| ("layers".to_owned(), input.clone()))
+                    .collect();
                 self.recalled(id, key("merge", &(), &inputs), made_of)
             }
         }
@@ -154,7 +157,9 @@ impl<W: Workspace> Solver<'_, W> {
     /// A digest of all that a step copies.
     async fn contents(&self, id: StepId, what: &Files) -> Result<String> {
         let step = self.step(id);
-        let places: Vec<usize> = (0..step.inputs.len()).filter(|place| Some(*place) != what.base).collect();
+        let places: Vec<usize> = (0..step.inputs.len())
+            .filter(|place| Some(*place) != what.base)
+            .collect();
         let wanted: Vec<StepId> = places.iter().map(|place| step.inputs[*place]).collect();
         let outputs = self.outputs(&wanted).await?;
         let mut sources: Vec<Option<Owned>> = step.inputs.iter().map(|_| None).collect();
@@ -172,7 +177,11 @@ impl<W: Workspace> Solver<'_, W> {
     pub(super) async fn source(&self, output: Output<W::Layer>) -> Result<Owned> {
         Ok(match output {
             Output::Directory(opened) => {
-                let index = opened.directory.key.as_deref().and_then(|key| self.job.workspace.index(key));
+                let index = opened
+                    .directory
+                    .key
+                    .as_deref()
+                    .and_then(|key| self.job.workspace.index(key));
                 Owned::Context { opened, index }
             }
             Output::Tree(tree) => Owned::Tree(self.job.workspace.view(&tree).await?),

@@ -91,7 +91,10 @@ impl<W: Workspace> Solver<'_, W> {
         let ended = ended.map_err(|error| self.at(id, error))?;
         if ended.code != 0 {
             let command = ferry_kit::gofmt::quote(&exec.args.join(" "));
-            let mut why = format!("process {command} did not complete successfully: exit code: {}", ended.code);
+            let mut why = format!(
+                "process {command} did not complete successfully: exit code: {}",
+                ended.code
+            );
             if ended.out_of_memory {
                 why.push_str(": cannot allocate memory");
             }

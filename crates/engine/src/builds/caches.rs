@@ -44,7 +44,10 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(private) = &self.private {
-            private.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.path);
+            private
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(&self.path);
         }
     }
 }
@@ -61,7 +64,9 @@ impl Caches {
     ) -> Result<Lease> {
         // One that begins with files is another one than one that does not.
         let origin = begin.as_ref().map(|(_, source)| source.as_str()).unwrap_or_default();
-        let name = Digest::of(format!("{id}\0{origin}\0{}", begin.is_some())).encoded().to_owned();
+        let name = Digest::of(format!("{id}\0{origin}\0{}", begin.is_some()))
+            .encoded()
+            .to_owned();
         let lock = {
             let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
             locks.retain(|known, lock| *known == name || Arc::strong_count(lock) > 1);
@@ -131,7 +136,9 @@ async fn fill(
                 use ferry_build::workspace::Draft as _;
                 ferry_build::copy_tree(&files, view, draft.root()).map(|()| draft)
             });
-            let draft = copied.await.map_err(|error| Error::internal("fill a cache", &error))??;
+            let draft = copied
+                .await
+                .map_err(|error| Error::internal("fill a cache", &error))??;
             std::fs::rename(&upper, path).map_err(failed)?;
             drop(draft);
         }

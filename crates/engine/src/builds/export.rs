@@ -29,9 +29,9 @@ pub(super) async fn export(
             let vertex = running.id().to_owned();
             running.end(image(shop, solved, output, events, &vertex).await)
         }
-        OutputKind::Docker | OutputKind::Oci | OutputKind::Tar | OutputKind::Local => {
-            Err(Error::invalid("this kind of output is not there yet: build an image, and use save or export"))
-        }
+        OutputKind::Docker | OutputKind::Oci | OutputKind::Tar | OutputKind::Local => Err(Error::invalid(
+            "this kind of output is not there yet: build an image, and use save or export",
+        )),
     }
 }
 
@@ -77,7 +77,11 @@ async fn image(
         shop.world.events.image(&id, "tag", &named.reference.familiar());
     }
     if !loaded.references.is_empty() {
-        let names: Vec<String> = loaded.references.iter().map(|named| named.reference.to_string()).collect();
+        let names: Vec<String> = loaded
+            .references
+            .iter()
+            .map(|named| named.reference.to_string())
+            .collect();
         told.insert("image.name".to_owned(), names.join(","));
     }
     Ok(told)

@@ -22,5 +22,7 @@ pub(super) async fn git(_shop: &Workshop, git: &Git, _session: &Arc<dyn Session>
 }
 
 fn not_yet(url: &str) -> Error {
-    Error::invalid(format!("{url}: fetching is not there yet: fetch it yourself, and put it into the context"))
+    Error::invalid(format!(
+        "{url}: fetching is not there yet: fetch it yourself, and put it into the context"
+    ))
 }

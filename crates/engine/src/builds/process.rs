@@ -1,6 +1,5 @@
 //! `RUN`: a process in a container of its own, with what it is given.
 
-
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -84,12 +83,18 @@ pub(super) async fn run(shop: &Workshop, run: Run<'_, Workshop>) -> Result<Ended
         },
         mounts: std::mem::take(&mut given.mounts),
         secrets: std::mem::take(&mut given.secrets),
+        lines: Arc::clone(&shop.lines),
     };
     let lent = std::mem::take(&mut given.lent);
     let (events, vertex) = (run.events.clone(), run.vertex.to_owned());
-    let exit = run_sandbox(world, sandbox, move || drop(lent), move |stream, piece| {
-        events.log(&vertex, stream, piece);
-    })
+    let exit = run_sandbox(
+        world,
+        sandbox,
+        move || drop(lent),
+        move |stream, piece| {
+            events.log(&vertex, stream, piece);
+        },
+    )
     .await;
     let exit = exit.map_err(|error| match error.exit_code() {
         // It is the step's own fault: there is no such program, or user.
@@ -135,7 +140,10 @@ fn host(exec: &Exec) -> HostConfig {
         auto_remove: true,
         ..HostConfig::default()
     };
-    let hosts = exec.extra_hosts.iter().map(|(name, address)| format!("{name}:{address}"));
+    let hosts = exec
+        .extra_hosts
+        .iter()
+        .map(|(name, address)| format!("{name}:{address}"));
     host.extra_hosts = Some(hosts.collect::<Vec<_>>()).filter(|hosts| !hosts.is_empty());
     let resources = &mut host.resources;
     resources.cgroup_parent.clone_from(&exec.cgroup_parent);
@@ -245,7 +253,10 @@ async fn prepare(
                     false => Ok(()),
                 };
             }
-            let place = shop.world.run_dir(id).with_extension(format!("agent{}", given.agents.len()));
+            let place = shop
+                .world
+                .run_dir(id)
+                .with_extension(format!("agent{}", given.agents.len()));
             let agent = agent::Agent::listen(place, session, agent.clone(), (*mode, *uid, *gid))?;
             given.mounts.push(bind(target, agent.path(), false, 0));
             given.agents.push(agent);
@@ -289,11 +300,13 @@ async fn layers(
     };
     let mut mount = bind(target, "", false, if writable { 0 } else { RDONLY });
     mount.source = Source::Layers { layers, upper };
-    mount.subpath = Path::new(source).strip_prefix("/").unwrap_or(Path::new(source)).to_owned();
+    mount.subpath = Path::new(source)
+        .strip_prefix("/")
+        .unwrap_or(Path::new(source))
+        .to_owned();
     mount.attributes = Attributes {
         recursive: false,
         ..mount.attributes
     };
     Ok(mount)
 }
-

@@ -19,16 +19,19 @@ use jiff::Timestamp;
 use tokio::sync::OwnedMutexGuard;
 
 use super::{Solved, process};
+use crate::container::Lines;
 use crate::images::{Images, LayerState, PullRequest, Reporter, Step as Pulling};
 use crate::world::World;
 
-/// What all builds of an engine share. Clones are handles on the same one.
+/// What a build works with. Clones are handles on the same one.
 #[derive(Debug, Clone)]
 pub(super) struct Workshop {
     pub world: Arc<World>,
     pub shared: Arc<Shared>,
+    pub lines: Arc<Lines>,
 }
 
+/// What all builds of an engine share.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     /// Steps that are being made, by key.
@@ -171,7 +174,9 @@ impl Workspace for Workshop {
             }
         };
         let digest = crate::images::repo_digests(&found);
-        let digest = digest.iter().find_map(|named| named.split_once('@').map(|(_, digest)| digest));
+        let digest = digest
+            .iter()
+            .find_map(|named| named.split_once('@').map(|(_, digest)| digest));
         Ok(Image {
             name: match digest {
                 Some(digest) if !is_id && !name.contains('@') => format!("{name}@{digest}"),
@@ -245,9 +250,11 @@ impl Workspace for Workshop {
 
     async fn view(&self, tree: &Tree<Layer>) -> Result<Root> {
         let lent = ferry_storage::lend_all(&Self::held(tree)).await;
+        let empty = self.world.store.empty_dir();
         let viewed = tokio::task::spawn_blocking(move || {
             let lower: Vec<PathBuf> = lent.iter().rev().map(|lent| lent.path.clone()).collect();
             let root = match lower.as_slice() {
+                [] => Root::open(&empty),
                 // An overlay has at least two.
                 [only] => Root::open(only),
                 lower => {
@@ -257,13 +264,17 @@ impl Workspace for Workshop {
                         volatile: false,
                         idmap: None,
                     };
-                    overlay.mount_from_threads().map(|mount| Root::from_fd(OwnedFd::from(mount.into_fd())))
+                    overlay
+                        .mount_from_threads()
+                        .map(|mount| Root::from_fd(OwnedFd::from(mount.into_fd())))
                 }
             };
             drop(lent);
             root
         });
-        let root = viewed.await.map_err(|error| Error::internal("look at layers", &error))?;
+        let root = viewed
+            .await
+            .map_err(|error| Error::internal("look at layers", &error))?;
         root.map_err(|error| Error::internal("look at layers", &error))
     }
 

@@ -6,7 +6,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use ferry_api::container::{Config, HostConfig};
@@ -41,6 +41,58 @@ pub(crate) struct Sandbox {
     /// Beside those every container has.
     pub mounts: Vec<Mount>,
     pub secrets: Given,
+    pub lines: Arc<Lines>,
+}
+
+/// Network namespaces of processes that have ended, for those that come after them: one build's, since nothing but a process of
+/// that build was ever in them. Dropped, they are gone.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    world: Arc<World>,
+    idle: Mutex<Vec<Line>>,
+}
+
+/// A namespace with its places on networks.
+#[derive(Debug)]
+struct Line {
+    /// As the record has it that it was made for.
+    mode: String,
+    namespace: OwnedFd,
+    record: Record,
+}
+
+impl Lines {
+    pub fn new(world: &Arc<World>) -> Self {
+        Self {
+            world: Arc::clone(world),
+            idle: Mutex::default(),
+        }
+    }
+
+    fn take(&self, mode: &str) -> Option<Line> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = idle.iter().position(|line| line.mode == mode)?;
+        Some(idle.swap_remove(at))
+    }
+
+    fn put(&self, line: Line) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        let lines = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
+        if lines.is_empty() {
+            return;
+        }
+        let world = Arc::clone(&self.world);
+        self.world.tasks.spawn(async move {
+            for line in lines {
+                world.networks.detach(&line.record, line.record.endpoints.clone()).await;
+            }
+        });
+    }
 }
 
 /// Runs it to its end; its output, with the number of its stream, goes to `output`. `started` is called when its files are mounted.
@@ -59,6 +111,7 @@ pub(crate) async fn run(
         rootfs,
         mounts,
         secrets,
+        lines,
     } = sandbox;
     validate::supported(&host)?;
     // A step's files belong to whom they say, whatever containers are given.
@@ -96,6 +149,8 @@ pub(crate) async fn run(
     let mut running = Running {
         world: Arc::clone(world),
         record: Some(record),
+        lines,
+        line: None,
         task: None,
         events: None,
     };
@@ -109,6 +164,9 @@ struct Running {
     world: Arc<World>,
     /// `None` when that is under way.
     record: Option<Record>,
+    lines: Arc<Lines>,
+    /// The namespace it is in, if others can be after it.
+    line: Option<Line>,
     task: Option<Task>,
     events: Option<mpsc::UnboundedReceiver<Event>>,
 }
@@ -190,18 +248,34 @@ impl Running {
         plan.mounts.sort_by_key(|mount| mount.target.components().count());
         let filter = crate::seccomp::filter(record, &world)?;
         let (dir, run_dir) = (world.container_dir(&record.id), world.run_dir(&record.id));
-        let (shim, attached) = tokio::join!(world.supervisor.shim(), world.networks.attach(&world, record));
+        let mode = record.host_config.network_mode.clone();
+        let idle = self.lines.take(&mode);
+        let attach = async {
+            match &idle {
+                Some(_) => Ok(None),
+                None => world.networks.attach(&world, record).await.map(Some),
+            }
+        };
+        let (shim, attached) = tokio::join!(world.supervisor.shim(), attach);
         let attached = attached?;
-        if let Attachment::Joined(joined) = &attached {
-            record.endpoints.clone_from(&joined.endpoints);
+        match (&attached, &idle) {
+            (Some(Attachment::Joined(joined)), _) => record.endpoints.clone_from(&joined.endpoints),
+            (None, Some(idle)) => record.endpoints.clone_from(&idle.record.endpoints),
+            _ => {}
         }
+        self.line = idle;
         let mut shim = shim?;
         make_dirs(&[&dir, &run_dir]).map_err(failed("make the directories of a step's process"))?;
         files::write(record, &dir, &world)?;
+        let has_resolver = matches!(&attached, Some(Attachment::Joined(joined)) if joined.resolver.is_some());
         let (network, namespace) = match attached {
-            Attachment::Host => (Network::Host, None),
-            Attachment::Private(namespace) => (Network::Given, Some(namespace)),
-            Attachment::Joined(joined) => {
+            None => (
+                Network::Given,
+                self.line.as_ref().map(|line| line.namespace.try_clone()),
+            ),
+            Some(Attachment::Host) => (Network::Host, None),
+            Some(Attachment::Private(namespace)) => (Network::Given, Some(Ok(namespace))),
+            Some(Attachment::Joined(joined)) => {
                 if let Some(sockets) = joined.resolver {
                     let settings = world.networks.names.write_settings(&world, record);
                     let settings = settings.map_err(failed("write the settings of a step's resolver"))?;
@@ -211,15 +285,28 @@ impl Running {
                         tcp: sockets.tcp,
                     });
                 }
-                (Network::Given, Some(joined.namespace))
+                (Network::Given, Some(Ok(joined.namespace)))
             }
-            Attachment::InUserNamespace => {
+            Some(Attachment::InUserNamespace) => {
                 return Err(Error::new(
                     Kind::Start(StartFailure::Setup),
                     "a step has no user namespace of its own",
                 ));
             }
         };
+        let namespace = namespace.transpose().map_err(failed("hold a network namespace"))?;
+        // A resolver's sockets are bound once, and a process that may do anything may have done it to the namespace.
+        if self.line.is_none()
+            && !has_resolver
+            && !record.host_config.privileged
+            && let Some(namespace) = &namespace
+        {
+            self.line = Some(Line {
+                mode,
+                namespace: namespace.try_clone().map_err(failed("hold a network namespace"))?,
+                record: record.clone(),
+            });
+        }
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(failed("make a step's output"))?;
         ours.set_nonblocking(true).map_err(failed("make a step's output"))?;
         let attach = Attach {
@@ -263,8 +350,17 @@ impl Running {
     fn end(&mut self, has_ended: bool) {
         let Some(record) = self.record.take() else { return };
         let (world, task, events) = (Arc::clone(&self.world), self.task.take(), self.events.take());
+        let line = self.line.take();
+        let endpoints = match line {
+            Some(line) if has_ended => {
+                self.lines.put(line);
+                Vec::new()
+            }
+            Some(line) => line.record.endpoints,
+            None => record.endpoints.clone(),
+        };
         self.world.tasks.spawn(async move {
-            world.networks.detach(&record, record.endpoints.clone()).await;
+            world.networks.detach(&record, endpoints).await;
             if !has_ended {
                 world.kill_leftovers(&record).await;
             }

@@ -90,12 +90,17 @@ fn read(app: &App, query: &Query) -> Result<(BuildRequest, Output)> {
         return Err(Failure::missing("squash"));
     }
     if query.given("version").is_some_and(|version| version == "2") {
-        return Err(Failure::missing("POST /build with version=2: use /grpc, as buildx does"));
+        return Err(Failure::missing(
+            "POST /build with version=2: use /grpc, as buildx does",
+        ));
     }
     if let Some(isolation) = query.given("isolation").filter(|isolation| *isolation != "default") {
         return Err(Failure::invalid(format!("unsupported isolation: {isolation}")));
     }
-    if query.given("outputs").is_some_and(|outputs| !matches!(outputs, "[]" | "null")) {
+    if query
+        .given("outputs")
+        .is_some_and(|outputs| !matches!(outputs, "[]" | "null"))
+    {
         return Err(Failure::missing("outputs of POST /build"));
     }
     let strings = |name: &str| match query.given(name) {
@@ -130,7 +135,11 @@ fn read(app: &App, query: &Query) -> Result<(BuildRequest, Output)> {
         platform,
         build_args: given(strings("buildargs")?),
         labels: given(strings("labels")?),
-        no_cache: if query.flag("nocache") { NoCache::All } else { NoCache::None },
+        no_cache: if query.flag("nocache") {
+            NoCache::All
+        } else {
+            NoCache::None
+        },
         pull: query.given("pull").is_some_and(|pull| !matches!(pull, "0" | "false")),
         run: RunOptions {
             network: query.text("networkmode").to_owned(),
@@ -183,9 +192,7 @@ fn hosts(given: &[String]) -> Result<Vec<(String, IpAddr)>> {
 
 fn credentials(headers: &HeaderMap) -> Result<BTreeMap<String, Credentials>> {
     match headers.get(REGISTRY_CONFIG).and_then(|value| value.to_str().ok()) {
-        Some(text) => {
-            ferry_engine::images::registry_config(text).map_err(|error| Failure::invalid(error.to_string()))
-        }
+        Some(text) => ferry_engine::images::registry_config(text).map_err(|error| Failure::invalid(error.to_string())),
         None => Ok(BTreeMap::new()),
     }
 }
