@@ -29,7 +29,7 @@ use crate::session::Session;
 use crate::workspace::{Image, Workspace};
 use config::ImageConfig;
 pub use contexts::{Contexts, Opened, Sent};
-pub(crate) use load::report;
+pub(crate) use load::{Loaded, report};
 use stage::Stage;
 
 /// What a build works with. Clones are handles on the same one.
@@ -49,6 +49,9 @@ pub struct Plan {
     pub target: Option<StepId>,
     pub image: ImageConfig,
     pub platform: Platform,
+    /// The Dockerfile's name, and all of it.
+    pub filename: String,
+    pub source: Vec<u8>,
     /// Directories that are open already, by the names in [`crate::graph::Context`].
     pub contexts: Contexts,
     /// `SOURCE_DATE_EPOCH`.
@@ -60,8 +63,6 @@ struct Making<'a, W: Workspace> {
     job: &'a Job<W>,
     file: &'a Dockerfile,
     scope: Scope,
-    /// What `--platform` says, or the engine's own.
-    platform: Platform,
     graph: Graph,
     /// Stages that are done.
     stages: Vec<Option<Arc<Stage>>>,
@@ -77,6 +78,11 @@ struct Making<'a, W: Workspace> {
     spent: usize,
     /// Stages that are begun.
     depth: usize,
+}
+
+/// Reads the Dockerfile alone.
+pub(crate) async fn load_only<W: Workspace>(job: &Job<W>) -> Result<Loaded> {
+    load::load(job, &mut Contexts::default()).await
 }
 
 /// Reads the Dockerfile and plans the build.
@@ -111,7 +117,6 @@ async fn plan_file<W: Workspace>(
         stages: file.stages.iter().map(|_| None).collect(),
         scope,
         epoch: epoch(request)?,
-        platform: platform.clone(),
         graph: Graph::default(),
         images: HashMap::new(),
         sources: HashMap::new(),
@@ -153,6 +158,8 @@ async fn plan_file<W: Workspace>(
         target: stage.files,
         image,
         platform: stage.platform.clone(),
+        filename: loaded.filename.clone(),
+        source: loaded.bytes.clone(),
         contexts: making.contexts,
         epoch: making.epoch,
     })

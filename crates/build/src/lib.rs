@@ -12,6 +12,7 @@
 //!
 //! Nothing of a build is trusted: contexts and images are read through [`ferry_sys::Root`], and what a client says is bounded.
 
+mod call;
 mod error;
 pub mod files;
 pub mod frontend;
@@ -24,6 +25,7 @@ pub mod session;
 mod solve;
 pub mod workspace;
 
+pub use call::answer;
 pub use error::{Error, Failed, Result};
 pub use frontend::{Job, Plan, plan};
 pub use graph::Graph;

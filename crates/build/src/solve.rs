@@ -16,6 +16,7 @@ mod key;
 mod make;
 mod source;
 
+pub(crate) use make::excerpt;
 pub use source::copy_tree;
 
 use std::collections::HashMap;
@@ -117,6 +118,10 @@ pub async fn solve<W: Workspace>(job: &Job<W>, plan: &Plan) -> Result<Solution<W
     let failed = solver.failed.lock().unwrap_or_else(PoisonError::into_inner).take();
     match (solved, failed) {
         (Ok(_), Some(error)) => Err(error),
+        (Err(Error::Step(mut failed)), _) => {
+            failed.excerpt = excerpt(&plan.filename, &plan.source, &failed.ranges);
+            Err(Error::Step(failed))
+        }
         (solved, _) => solved,
     }
 }

@@ -11,6 +11,7 @@ mod agent;
 mod caches;
 mod export;
 mod fetch;
+mod kept;
 mod process;
 mod workshop;
 
@@ -44,7 +45,7 @@ pub struct Solved {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Inner {
     id: String,
     config: Vec<u8>,
@@ -90,16 +91,21 @@ impl Builds {
     /// Builds. Dropped, the build is canceled, and its processes end. What happens is told to `events`, the last event before this
     /// returns.
     pub async fn solve(&self, request: Request, session: Arc<dyn Session>, events: Events) -> Result<Solved, Error> {
-        if let Some(call) = request.call {
-            let _ = call;
-            return Err(Error::invalid("--call is not there yet"));
-        }
+        let call = request.call;
         let job = Job {
             request: Arc::new(request),
             session: Arc::clone(&session),
             workspace: self.shop(),
             events,
         };
+        if let Some(call) = call {
+            let answers = ferry_build::answer(&job, call).await?;
+            return Ok(self.keep(Inner {
+                id: Id::random().to_string(),
+                answers,
+                ..Inner::default()
+            }));
+        }
         let building = async {
             let plan = ferry_build::plan(&job).await?;
             let solution = ferry_build::solve(&job, &plan).await?;
@@ -113,19 +119,24 @@ impl Builds {
             tracing::warn!(%error, "cannot note which steps were used");
         }
         let unfinished = plan.image.finish(&[], &[], plan.epoch.unwrap_or_default());
-        let inner = Arc::new(Inner {
+        Ok(self.keep(Inner {
             id: Id::random().to_string(),
             config: unfinished.map_err(|error| Error::internal("write the image's configuration", &error))?,
             image: plan.image,
             tree: solution.tree,
             epoch: plan.epoch,
             answers: BTreeMap::new(),
-        });
+        }))
+    }
+
+    /// Lets other builds name a result, as long as somebody holds it.
+    fn keep(&self, inner: Inner) -> Solved {
+        let inner = Arc::new(inner);
         let mut results = self.shared.results.lock().unwrap_or_else(PoisonError::into_inner);
         results.retain(|_, result| result.strong_count() > 0);
         results.insert(inner.id.clone(), Arc::downgrade(&inner));
         drop(results);
-        Ok(Solved { inner })
+        Solved { inner }
     }
 
     /// Makes something of a result. Returns what clients are told: `containerimage.digest`, `containerimage.config.digest`, `image.name`, …
@@ -150,13 +161,12 @@ impl Builds {
 
     /// What is kept of builds.
     pub async fn usage(&self) -> Result<Vec<Kept>, Error> {
-        Ok(Vec::new())
+        kept::usage(&self.world, &self.shared).await
     }
 
     /// Removes some of that; what went.
     pub async fn prune(&self, prune: Prune) -> Result<Vec<Kept>, Error> {
-        let _ = prune;
-        Ok(Vec::new())
+        kept::prune(&self.world, &self.shared, prune).await
     }
 }
 

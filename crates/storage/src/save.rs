@@ -140,6 +140,23 @@ fn check_platform(image: &Image, platform: Option<&Platform>) -> Result<()> {
 }
 
 impl Save {
+    /// Of an image that is not recorded, and whose layers are.
+    pub(crate) fn of(shared: &Arc<Shared>, image: Image, names: Vec<Reference>) -> Result<Self> {
+        let pins = image.layers.iter().map(|layer| shared.layers.get(&layer.chain_id));
+        let pins: Option<Vec<_>> = pins.collect();
+        let missing = || Error::NotFound {
+            reference: image.id.to_string(),
+        };
+        Ok(Self {
+            shared: Arc::clone(shared),
+            _pins: pins.ok_or_else(missing)?,
+            images: vec![Saved {
+                image: Arc::new(image),
+                names,
+            }],
+        })
+    }
+
     /// In the order they were asked for.
     pub fn images(&self) -> impl Iterator<Item = &Arc<Image>> {
         self.images.iter().map(|saved| &saved.image)

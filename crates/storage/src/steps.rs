@@ -290,6 +290,30 @@ impl Steps {
         .await
     }
 
+    /// An image as one archive ([`crate::Save`]) that is not recorded.
+    pub async fn archive(&self, built: Built, layers: &[Held]) -> Result<crate::Save> {
+        let mut settled = Vec::new();
+        for held in layers {
+            settled.push(held.settled().await?);
+        }
+        let config = parse_config(&built.config)?;
+        let image = Image {
+            id: Digest::of(&built.config),
+            created: config.created().as_ref().and_then(|created| created.parse().ok()),
+            size: settled.iter().map(|layer| layer.size).sum(),
+            config,
+            raw_config: built.config,
+            layers: settled,
+            manifest: None,
+            origin: None,
+            earlier: Vec::new(),
+            parent: None,
+            references: Vec::new(),
+            last_tagged: None,
+        };
+        crate::Save::of(&self.shared, image, built.references)
+    }
+
     /// Records an image on top of layers, lowest first. It is used from now on; the disk has it some seconds later, as of a pull.
     pub async fn record(&self, built: Built, layers: &[Held]) -> Result<crate::Loaded> {
         let mut pins = Vec::new();
@@ -387,6 +411,11 @@ impl Steps {
         known.remove(&step.key);
         known.insert(step);
         Ok(())
+    }
+
+    /// Which layers something other than a step needs: an image or a container.
+    pub fn shared(&self) -> std::collections::HashSet<Digest> {
+        self.shared.needed_without_steps(&self.shared.index())
     }
 
     /// Everything that is remembered, with its last use.

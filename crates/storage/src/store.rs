@@ -133,6 +133,12 @@ impl Shared {
 
     /// The layers that images, containers or remembered steps need, given an index.
     pub fn needed(&self, index: &Index) -> HashSet<Digest> {
+        let mut needed = self.needed_without_steps(index);
+        needed.extend(self.steps().layers().cloned());
+        needed
+    }
+
+    pub fn needed_without_steps(&self, index: &Index) -> HashSet<Digest> {
         let held = self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let containers = held.values().flat_map(|record| record.held().cloned());
         let images = index
@@ -141,7 +147,6 @@ impl Shared {
             .flat_map(|image| image.layers.iter().map(|layer| layer.chain_id.clone()));
         containers
             .chain(images)
-            .chain(self.steps().layers().cloned().collect::<Vec<_>>())
             .chain(index.kept_layers.iter().cloned())
             .collect()
     }

@@ -72,7 +72,7 @@ pub async fn load<W: Workspace>(job: &Job<W>, contexts: &mut Contexts) -> Result
     };
     let ignore =
         Ignore::new(&exclude).map_err(|error| Error::invalid(format!("failed parsing .dockerignore: {error}")))?;
-    for opened in contexts.get_mut(super::describe(&request.context)) {
+    if let Some(opened) = contexts.get_mut(super::describe(&request.context)) {
         opened.ignore = std::sync::Arc::new(ignore.clone());
     }
     Ok(Loaded {

@@ -24,7 +24,6 @@ const MAX_TRIGGERED: usize = 100_000;
 /// A stage as far as its instructions have come.
 #[derive(Debug, Clone)]
 pub struct Stage {
-    pub index: usize,
     /// Its files; none of a stage on `scratch` before its first step.
     pub files: Option<StepId>,
     pub image: ImageConfig,
@@ -129,7 +128,6 @@ impl<W: Workspace> Making<'_, W> {
             NoCache::Stages(stages) => stages.iter().any(is_named),
         };
         let mut stage = Stage {
-            index,
             files: None,
             image: ImageConfig::scratch(&platform),
             env: Vec::new(),

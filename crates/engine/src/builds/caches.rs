@@ -53,6 +53,12 @@ impl Drop for Lease {
 }
 
 impl Caches {
+    /// Whether a step uses the cache with this name.
+    pub fn is_used(&self, name: &str) -> bool {
+        let locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        locks.get(name).is_some_and(|lock| Arc::strong_count(lock) > 1)
+    }
+
     /// A cache's directory; `begin` is what a new one begins with, `access` its mode, user and group.
     pub async fn take(
         &self,

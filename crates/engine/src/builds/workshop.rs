@@ -99,12 +99,7 @@ impl Workshop {
         vertex: &str,
     ) -> Result<()> {
         let reference = crate::images::parse_reference(name).map_err(|error| Error::invalid(error.message))?;
-        let given = session.credentials(reference.domain()).await?;
-        let credentials = match given {
-            Some((username, token)) if username.is_empty() => Credentials::Identity { username, token },
-            Some((username, password)) => Credentials::Basic { username, password },
-            None => Credentials::Anonymous,
-        };
+        let credentials = credentials(session, reference.domain()).await?;
         let request = PullRequest {
             reference: reference.tagged(),
             platform: Some(platform.clone()),
@@ -124,6 +119,15 @@ impl Workshop {
         let _ = telling.await;
         pulled.map_err(|error| Error::NotFound(error.message))
     }
+}
+
+/// What the client has for a registry.
+pub(super) async fn credentials(session: &Arc<dyn Session>, host: &str) -> Result<Credentials> {
+    Ok(match session.credentials(host).await? {
+        Some((username, token)) if username.is_empty() => Credentials::Identity { username, token },
+        Some((username, password)) => Credentials::Basic { username, password },
+        None => Credentials::Anonymous,
+    })
 }
 
 /// How a layer of a base image comes along.

@@ -1,0 +1,321 @@
+//! What is kept of builds, and what of it goes.
+//!
+//! Three kinds of things: results of steps, cache mounts, and what clients sent of their contexts. Sizes add up: files that two
+//! steps have are counted with one of them.
+
+use std::collections::HashSet;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ferry_build::output::{Kept, Prune};
+use ferry_build::{Error, Result};
+use ferry_sys::Root;
+use jiff::Timestamp;
+
+use super::workshop::Shared;
+use crate::world::World;
+
+/// How many digits of a key or a name are an id.
+const DIGITS: usize = 25;
+
+/// A kept thing, and what it is.
+struct Found {
+    kept: Kept,
+    what: What,
+}
+
+enum What {
+    Step(String),
+    Directory(PathBuf),
+}
+
+/// Everything, the least recently used first.
+pub(super) async fn usage(world: &Arc<World>, shared: &Arc<Shared>) -> Result<Vec<Kept>> {
+    Ok(find(world, shared).await?.into_iter().map(|found| found.kept).collect())
+}
+
+/// Removes what is asked for, the least recently used first; what went.
+pub(super) async fn prune(world: &Arc<World>, shared: &Arc<Shared>, prune: Prune) -> Result<Vec<Kept>> {
+    let filters = Filters::parse(&prune.filters)?;
+    let found = find(world, shared).await?;
+    let mut total: u64 = found.iter().map(|found| found.kept.size).sum();
+    let limit = limit(world, &prune, total);
+    let now = Timestamp::now();
+    let (mut gone, mut steps) = (Vec::new(), Vec::new());
+    for Found { kept, what } in found {
+        let is_wanted = !kept.in_use
+            && (prune.all || !(kept.shared || kept.kind == "internal" || kept.kind == "frontend"))
+            && is_old(&kept, prune.keep_seconds, now)
+            && filters.match_(&kept);
+        if !is_wanted {
+            continue;
+        }
+        if limit.is_some_and(|limit| total <= limit) {
+            break;
+        }
+        total -= kept.size;
+        match what {
+            What::Step(key) => steps.push(key),
+            What::Directory(path) => remove(path).await?,
+        }
+        gone.push(kept);
+    }
+    if !steps.is_empty() {
+        let forgotten = world.store.steps.forget(steps).await;
+        forgotten.map_err(super::workshop::failed("forget what was built"))?;
+    }
+    Ok(gone)
+}
+
+/// How many bytes may stay; `None` for none that is asked for.
+fn limit(world: &World, prune: &Prune, total: u64) -> Option<u64> {
+    if prune.reserved == 0 && prune.max_used == 0 && prune.min_free == 0 {
+        return None;
+    }
+    let mut limit = match prune.max_used {
+        0 => u64::MAX,
+        most => most,
+    };
+    if prune.min_free > 0
+        && let Ok(disk) = rustix::fs::statvfs(world.store.root())
+    {
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        limit = limit.min(total.saturating_sub(prune.min_free.saturating_sub(free)));
+    }
+    if prune.max_used == 0 && prune.min_free == 0 {
+        limit = prune.reserved;
+    }
+    Some(limit.max(prune.reserved))
+}
+
+fn is_old(kept: &Kept, seconds: u64, now: Timestamp) -> bool {
+    let Some(last) = kept.last_used.or(kept.created) else {
+        return true;
+    };
+    let age = Duration::try_from(now.duration_since(last)).unwrap_or_default();
+    age >= Duration::from_secs(seconds)
+}
+
+async fn find(world: &Arc<World>, shared: &Arc<Shared>) -> Result<Vec<Found>> {
+    let needed = world.store.steps.shared();
+    let mut counted = HashSet::new();
+    let mut found = Vec::new();
+    for step in world.store.steps.all() {
+        let own = step.layers.last();
+        let is_first = own.is_some_and(|own| counted.insert(own.clone()));
+        let kept = Kept {
+            id: short(&step.key),
+            parents: step.parents.iter().map(|key| short(key)).collect(),
+            kind: step.kind.clone(),
+            description: step.description.clone(),
+            size: if is_first { step.size } else { 0 },
+            in_use: false,
+            shared: own.is_some_and(|own| needed.contains(own)),
+            created: Some(step.created),
+            last_used: Some(step.last_used).filter(|_| step.used > 0),
+            used: step.used,
+        };
+        found.push(Found {
+            kept,
+            what: What::Step(step.key.clone()),
+        });
+    }
+    let (world, shared) = (Arc::clone(world), Arc::clone(shared));
+    let directories = tokio::task::spawn_blocking(move || directories(&world, &shared)).await;
+    found.extend(directories.map_err(|error| Error::internal("look at what is kept of builds", &error))??);
+    found.sort_by_key(|found| (found.kept.last_used.or(found.kept.created), found.kept.used));
+    Ok(found)
+}
+
+fn short(key: &str) -> String {
+    key.chars().take(DIGITS).collect()
+}
+
+fn directories(world: &World, shared: &Shared) -> Result<Vec<Found>> {
+    let mut found = Vec::new();
+    for (name, kind) in [("cache", "exec.cachemount"), ("contexts", "source.local")] {
+        let dir = super::dir(world, name)?;
+        let entries = std::fs::read_dir(&dir).map_err(|error| Error::internal("look at what is kept of builds", &error))?;
+        for entry in entries.flatten() {
+            let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+            let Ok(root) = Root::open(&path) else { continue };
+            let id = std::fs::read_to_string(path.join("id")).unwrap_or_default();
+            let used = time(&path.join("id")).or_else(|| time(&path));
+            let description = match kind {
+                "exec.cachemount" => format!("cached mount {id}"),
+                _ => format!("local source for {id}"),
+            };
+            let kept = Kept {
+                id: short(&name),
+                kind: kind.to_owned(),
+                description,
+                size: ferry_archive::tree::size(root.as_fd()).unwrap_or(0),
+                in_use: shared.caches.is_used(&name),
+                created: used,
+                last_used: used,
+                used: 1,
+                ..Kept::default()
+            };
+            found.push(Found {
+                kept,
+                what: What::Directory(path),
+            });
+        }
+    }
+    Ok(found)
+}
+
+fn time(path: &Path) -> Option<Timestamp> {
+    let modified = std::fs::metadata(path).ok()?.modified().ok()?;
+    Timestamp::try_from(modified).ok()
+}
+
+/// Out of sight first: a build that begins meanwhile makes a new one.
+async fn remove(path: PathBuf) -> Result<()> {
+    let removed = tokio::task::spawn_blocking(move || {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Ok(());
+        };
+        Root::open(parent)?.remove_all(name)
+    });
+    let removed = removed.await.map_err(|error| Error::internal("remove what is kept of builds", &error))?;
+    removed.map_err(|error| Error::internal("remove what is kept of builds", &error))
+}
+
+/// Filters as BuildKit reads them: those of one are all to match, those of several any.
+struct Filters(Vec<Vec<Condition>>);
+
+struct Condition {
+    field: String,
+    operator: Operator,
+    value: String,
+}
+
+enum Operator {
+    Is,
+    IsNot,
+    Contains,
+    Present,
+}
+
+impl Filters {
+    fn parse(texts: &[String]) -> Result<Self> {
+        let mut all = Vec::new();
+        for text in texts.iter().filter(|text| !text.is_empty()) {
+            all.push(text.split(',').map(Condition::parse).collect::<Result<_>>()?);
+        }
+        Ok(Self(all))
+    }
+
+    fn match_(&self, kept: &Kept) -> bool {
+        let one = |conditions: &Vec<Condition>| conditions.iter().all(|condition| condition.matches(kept));
+        self.0.is_empty() || self.0.iter().any(one)
+    }
+}
+
+impl Condition {
+    fn parse(text: &str) -> Result<Self> {
+        let parts = [
+            ("==", Operator::Is),
+            ("!=", Operator::IsNot),
+            ("~=", Operator::Contains),
+            ("=", Operator::Is),
+        ];
+        for (sign, operator) in parts {
+            if let Some((field, value)) = text.split_once(sign) {
+                return Self::known(field, operator, value);
+            }
+        }
+        Self::known(text, Operator::Present, "")
+    }
+
+    fn known(field: &str, operator: Operator, value: &str) -> Result<Self> {
+        const FIELDS: [&str; 8] = [
+            "id",
+            "parents",
+            "description",
+            "inuse",
+            "mutable",
+            "immutable",
+            "type",
+            "shared",
+        ];
+        let field = match field.trim() {
+            "parent" => "parents",
+            field => field,
+        };
+        if !FIELDS.contains(&field) && field != "private" {
+            let known = FIELDS.join(", ");
+            return Err(Error::invalid(format!("invalid filter {field}: {known} and private are known")));
+        }
+        Ok(Self {
+            field: field.to_owned(),
+            operator,
+            value: value.trim_matches('"').to_owned(),
+        })
+    }
+
+    fn matches(&self, kept: &Kept) -> bool {
+        let is_cache = kept.kind == "exec.cachemount" || kept.kind == "source.local";
+        let word = |yes: bool| if yes { "true" } else { "false" };
+        let value: &str = match self.field.as_str() {
+            "id" => &kept.id,
+            "description" => &kept.description,
+            "type" => &kept.kind,
+            "inuse" => word(kept.in_use),
+            "shared" => word(kept.shared),
+            "private" => word(!kept.shared),
+            "mutable" => word(is_cache),
+            "immutable" => word(!is_cache),
+            _ => {
+                return match self.operator {
+                    Operator::Present => !kept.parents.is_empty(),
+                    Operator::IsNot => !kept.parents.contains(&self.value),
+                    Operator::Is | Operator::Contains => kept.parents.contains(&self.value),
+                };
+            }
+        };
+        match self.operator {
+            Operator::Is => value == self.value,
+            Operator::IsNot => value != self.value,
+            Operator::Contains => value.contains(&self.value),
+            Operator::Present => !matches!(value, "" | "false"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_are_read_as_buildkit_reads_them() {
+        let kept = Kept {
+            id: "abc".into(),
+            kind: "regular".into(),
+            description: "[2/3] RUN make".into(),
+            parents: vec!["def".into()],
+            ..Kept::default()
+        };
+        for (text, expected) in [
+            ("id==abc", true),
+            ("id=abc", true),
+            ("id!=abc", false),
+            ("description~=make", true),
+            ("type==regular,inuse==false", true),
+            ("type==regular,inuse", false),
+            ("parent==def", true),
+            ("shared", false),
+            ("private", true),
+            ("mutable==true", false),
+        ] {
+            let filters = Filters::parse(&[text.to_owned()]).unwrap();
+            assert_eq!(filters.match_(&kept), expected, "{text}");
+        }
+        assert!(Filters::parse(&["nonsense=1".to_owned()]).is_err());
+        let any = Filters::parse(&["id=x".to_owned(), "id=abc".to_owned()]).unwrap();
+        assert!(any.match_(&kept));
+    }
+}
