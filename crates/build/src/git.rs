@@ -37,6 +37,18 @@ impl Git {
         Ok(git)
     }
 
+    /// Whether it is reached by the `ssh` program.
+    pub fn is_ssh(&self) -> bool {
+        self.remote.starts_with("ssh://") || !self.remote.contains("://")
+    }
+
+    /// Of a remote by HTTP: its name and port.
+    pub fn host(&self) -> Option<&str> {
+        let rest = self.remote.strip_prefix("https://").or_else(|| self.remote.strip_prefix("http://"))?;
+        let authority = rest.split('/').next()?;
+        Some(authority.rsplit_once('@').map_or(authority, |(_, host)| host))
+    }
+
     fn option(&mut self, key: &str, value: String) -> std::result::Result<(), String> {
         let twice = |known: &str| match known.is_empty() || known == value {
             true => Ok(()),

@@ -19,6 +19,17 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
+    /// The server of a URL, which is no registry.
+    pub(crate) fn of(url: &Url, skip_verify: bool) -> Self {
+        Self {
+            base: url.clone(),
+            registry: authority(url),
+            credentials: Credentials::Anonymous,
+            mirror_of: None,
+            skip_verify,
+        }
+    }
+
     /// `path` is below that, of characters that need no escape.
     pub(crate) fn url(&self, path: &str, query: &[(&str, &str)]) -> Result<Url> {
         let mut url = self

@@ -13,6 +13,7 @@ mod export;
 mod fetch;
 mod kept;
 mod process;
+mod repository;
 mod workshop;
 
 use std::collections::BTreeMap;

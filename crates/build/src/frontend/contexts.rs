@@ -55,7 +55,8 @@ pub async fn receive<W: Workspace>(job: &Job<W>, name: &str) -> Result<Sent> {
     received.map_err(|error| Error::internal("receive the build context", &error))?
 }
 
-fn unpack<D: crate::workspace::Draft + 'static>(stream: impl Read + Send, draft: D) -> Result<Sent> {
+/// Unpacks an archive, which may be compressed, into a draft; what is none is a Dockerfile. Blocks.
+pub fn unpack<D: crate::workspace::Draft>(stream: impl Read + Send, draft: D) -> Result<Sent> {
     const BLOCK: u64 = 512;
     let wrong = |error: ferry_archive::Error| Error::invalid(format!("the build context cannot be read: {error}"));
     let mut reader = BufReader::with_capacity(64 << 10, decompress(stream).map_err(wrong)?);
@@ -78,13 +79,18 @@ fn unpack<D: crate::workspace::Draft + 'static>(stream: impl Read + Send, draft:
         ..ApplyOptions::default()
     };
     apply(head.as_slice().chain(reader), draft.root(), &options).map_err(wrong)?;
+    directory_of(draft).map(Sent::Files)
+}
+
+/// A draft's files as a context's.
+pub fn directory_of<D: crate::workspace::Draft>(draft: D) -> Result<Directory> {
     let root = draft.root().resolve("", OFlags::PATH | OFlags::DIRECTORY);
-    Ok(Sent::Files(Directory {
+    Ok(Directory {
         root: Root::from_fd(root.map_err(|error| Error::internal("open the build context", &error))?),
         whole: true,
         key: None,
         hold: Box::new(draft),
-    }))
+    })
 }
 
 /// A header with a right checksum, or the end of an archive.

@@ -1,14 +1,13 @@
 //! The Dockerfile, and what its context leaves out.
 
 use ferry_dockerfile::Ignore;
-use rustix::fs::OFlags;
 
 use super::contexts::{self, MAX_DOCKERFILE, Opened, Sent};
 use super::{Contexts, Job};
 use crate::error::{Error, Result};
 use crate::progress::Status;
 use crate::request::{Location, Request};
-use crate::session::{Directory, Wanted};
+use crate::session::Wanted;
 use crate::workspace::Workspace;
 
 const DEFAULT: &str = "Dockerfile";
@@ -98,27 +97,13 @@ async fn open_sent<W: Workspace>(
     };
     let (directory, dockerfile) = match sent {
         Sent::Files(directory) => (directory, None),
-        Sent::Dockerfile(bytes) => (nothing(job).await?, Some(bytes).filter(|bytes| !bytes.is_empty())),
+        Sent::Dockerfile(bytes) => (contexts::directory_of(job.workspace.draft().await?)?, Some(bytes).filter(|bytes| !bytes.is_empty())),
     };
     contexts.insert(
         super::describe(location).to_owned(),
         Opened::new(directory, Ignore::default()),
     );
     Ok(dockerfile)
-}
-
-/// A directory without files.
-async fn nothing<W: Workspace>(job: &Job<W>) -> Result<Directory> {
-    use crate::workspace::Draft as _;
-    let draft = job.workspace.draft().await?;
-    let root = draft.root().resolve("", OFlags::PATH | OFlags::DIRECTORY);
-    let root = root.map_err(|error| Error::internal("open an empty directory", &error))?;
-    Ok(Directory {
-        root: ferry_sys::Root::from_fd(root),
-        whole: true,
-        key: None,
-        hold: Box::new(draft),
-    })
 }
 
 /// The Dockerfile in a directory, and the patterns of the file of ignored paths that goes with it.
