@@ -55,9 +55,7 @@ struct Place {
 }
 
 fn location(ranges: &[Range]) -> Location {
-    let place = |position: ferry_dockerfile::Position| Place {
-        line: position.line,
-    };
+    let place = |position: ferry_dockerfile::Position| Place { line: position.line };
     let span = |range: &Range| Span {
         start: place(range.start),
         end: place(range.end),
@@ -127,7 +125,11 @@ fn check<W: Workspace>(job: &Job<W>, loaded: &Loaded) -> Result<Answers> {
     for warning in &report.warnings {
         let (name, url) = (warning.rule.name(), warning.rule.url());
         text.push_str(&format!("\nWARNING: {name} - {url}\n{}\n", warning.detail));
-        text.push_str(&crate::solve::excerpt(&loaded.filename, &loaded.bytes, &[warning.range]));
+        text.push_str(&crate::solve::excerpt(
+            &loaded.filename,
+            &loaded.bytes,
+            &[warning.range],
+        ));
         text.push('\n');
         warnings.push(Warning {
             rule_name: name,
@@ -337,6 +339,8 @@ fn describe() -> Result<Answers> {
         request("frontend.lint", "Lint a Dockerfile"),
         request("frontend.subrequests.describe", "List available subrequest types"),
     ];
-    let lines = requests.iter().map(|request| format!("{}\t{}\n", request.name, request.description));
+    let lines = requests
+        .iter()
+        .map(|request| format!("{}\t{}\n", request.name, request.description));
     done(&requests, lines.collect(), 0)
 }

@@ -28,6 +28,7 @@ use crate::request::{Location, Named, Request};
 use crate::session::Session;
 use crate::workspace::{Image, Workspace};
 use config::ImageConfig;
+pub(crate) use contexts::is_tar;
 pub use contexts::{Contexts, Opened, Sent, directory_of, unpack};
 pub(crate) use load::{Loaded, report};
 use stage::Stage;

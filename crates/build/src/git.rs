@@ -44,7 +44,10 @@ impl Git {
 
     /// Of a remote by HTTP: its name and port.
     pub fn host(&self) -> Option<&str> {
-        let rest = self.remote.strip_prefix("https://").or_else(|| self.remote.strip_prefix("http://"))?;
+        let rest = self
+            .remote
+            .strip_prefix("https://")
+            .or_else(|| self.remote.strip_prefix("http://"))?;
         let authority = rest.split('/').next()?;
         Some(authority.rsplit_once('@').map_or(authority, |(_, host)| host))
     }

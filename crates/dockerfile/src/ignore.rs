@@ -42,6 +42,22 @@ pub enum Error {
 #[derive(Clone, Debug, Default)]
 pub struct Matched(Vec<bool>);
 
+/// Whether a name, without `/`, matches a pattern as Go's `path.Match` has them: two stars are one. `None` for what is no pattern.
+pub fn matches_name(pattern: &str, name: &str) -> Option<bool> {
+    let mut simple = String::new();
+    let mut characters = pattern.chars();
+    while let Some(c) = characters.next() {
+        if c == '*' && simple.ends_with('*') && !simple.ends_with("\\*") {
+            continue;
+        }
+        simple.push(c);
+        if c == '\\' {
+            simple.extend(characters.next());
+        }
+    }
+    Some(Pattern::parse(&simple)?.matches(name))
+}
+
 impl Ignore {
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
         Self::new(Self::lines(bytes)?)

@@ -30,3 +30,4 @@ pub use ignore::Ignore;
 pub use range::{Lines, Position, Range};
 pub use source::directive::{Directive, Syntax, syntax};
 pub use source::heredoc::Heredoc;
+pub use suggest::nearest;

@@ -2,7 +2,7 @@
 
 /// Up to two letters away: farther is no slip of the finger. Of names that are equally near it is the one that begins most
 /// alike. `None` too if the name is among them: then it was not the name that was wrong.
-pub(crate) fn nearest<'a>(name: &str, among: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(name: &str, among: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     const FAR: usize = 3;
     let length = name.chars().count();
     let mut best: Option<(usize, usize, &str)> = None;

@@ -97,7 +97,10 @@ async fn open_sent<W: Workspace>(
     };
     let (directory, dockerfile) = match sent {
         Sent::Files(directory) => (directory, None),
-        Sent::Dockerfile(bytes) => (contexts::directory_of(job.workspace.draft().await?)?, Some(bytes).filter(|bytes| !bytes.is_empty())),
+        Sent::Dockerfile(bytes) => (
+            contexts::directory_of(job.workspace.draft().await?)?,
+            Some(bytes).filter(|bytes| !bytes.is_empty()),
+        ),
     };
     contexts.insert(
         super::describe(location).to_owned(),

@@ -6,7 +6,7 @@ use ferry_sys::Root;
 use jiff::Timestamp;
 
 use crate::error::Result;
-use crate::files::Source;
+use crate::files::{self, Index, Options, Source};
 use crate::frontend::Opened;
 use crate::graph::Files;
 
@@ -22,17 +22,26 @@ pub enum Owned {
 }
 
 impl Owned {
-    fn source(&self) -> Source<'_> {
+    fn index(&self) -> Option<Index> {
+        match self {
+            Self::Context { index, .. } => index.as_deref().map(Index::open),
+            Self::Tree(_) => None,
+        }
+    }
+
+    fn source<'a>(&'a self, index: Option<&'a Index>) -> Source<'a> {
         match self {
             Self::Context { opened, .. } => Source {
                 root: &opened.directory.root,
                 ignore: Some(&*opened.ignore).filter(|ignore| !ignore.is_empty()),
                 plain_owner: true,
+                index,
             },
             Self::Tree(root) => Source {
                 root,
                 ignore: None,
                 plain_owner: false,
+                index: None,
             },
         }
     }
@@ -40,8 +49,17 @@ impl Owned {
 
 /// What a step copies, as one digest. Blocks.
 pub fn digest(files: &Files, sources: &[Option<Owned>]) -> Result<String> {
-    let _ = (files, sources.iter().flatten().map(Owned::source).count());
-    Err(crate::Error::Internal("not there yet".to_owned()))
+    let indexes: Vec<Option<Index>> = sources
+        .iter()
+        .map(|source| source.as_ref().and_then(Owned::index))
+        .collect();
+    let found = sources.iter().zip(&indexes);
+    let borrowed: Vec<_> = found
+        .map(|(source, index)| source.as_ref().map(|source| source.source(index.as_ref())))
+        .collect();
+    let digest = files::digest(files, &borrowed)?;
+    indexes.iter().flatten().for_each(Index::save);
+    Ok(digest)
 }
 
 /// Writes what a step writes. Blocks.
@@ -52,8 +70,11 @@ pub fn write(
     draft: &Root,
     epoch: Option<Timestamp>,
 ) -> Result<()> {
-    let _ = (files, sources, below, draft, epoch);
-    Err(crate::Error::Internal("not there yet".to_owned()))
+    let borrowed: Vec<_> = sources
+        .iter()
+        .map(|source| source.as_ref().map(|source| source.source(None)))
+        .collect();
+    files::write(files, &borrowed, below, draft, Options { epoch })
 }
 
 /// Copies a tree's files into a draft. Blocks.

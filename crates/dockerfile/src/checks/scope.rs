@@ -81,8 +81,7 @@ impl Scope {
 
     /// `--from` of `COPY`: a number is a stage's.
     pub fn copied_from(&self, from: &str) -> Result<From, Problem> {
-        walk::copy_origin(from, self.stages.len(), |name| self.mounted_from(name).into())
-            .map(std::convert::Into::into)
+        walk::copy_origin(from, self.stages.len(), |name| self.mounted_from(name).into()).map(std::convert::Into::into)
     }
 
     /// `from` of a mount.

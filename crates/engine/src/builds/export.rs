@@ -120,7 +120,11 @@ impl Export<'_> {
             self.shop.world.events.image(&id, "tag", &named.reference.familiar());
         }
         if !loaded.references.is_empty() {
-            let names: Vec<String> = loaded.references.iter().map(|named| named.reference.to_string()).collect();
+            let names: Vec<String> = loaded
+                .references
+                .iter()
+                .map(|named| named.reference.to_string())
+                .collect();
             told.insert("image.name".to_owned(), names.join(","));
         }
         if matches!(self.attribute("push"), "true" | "1") {
@@ -143,7 +147,8 @@ impl Export<'_> {
         // Nobody reads how each layer goes.
         drop(steps);
         let pushed = Images::new(Arc::clone(&self.shop.world)).push(request, &reporter).await;
-        pushed.map_err(|error| Error::invalid(format!("failed to push {}: {}", reference.familiar(), error.message)))?;
+        pushed
+            .map_err(|error| Error::invalid(format!("failed to push {}: {}", reference.familiar(), error.message)))?;
         pushing.end();
         Ok(())
     }
@@ -160,7 +165,8 @@ impl Export<'_> {
         let save = self.shop.world.store.steps.archive(built, &held).await;
         let save = save.map_err(failed("make an archive of the image"))?;
         let sending = part(self.events, self.vertex, "sending tarball");
-        self.send(move |out| save.write(out).map_err(failed("write the image"))).await?;
+        self.send(move |out| save.write(out).map_err(failed("write the image")))
+            .await?;
         sending.end();
         Ok(told)
     }
@@ -203,7 +209,9 @@ impl Export<'_> {
             let ended = out.flush().and_then(|()| out.shutdown());
             ended.map_err(|error| Error::internal("end the archive", &error))
         });
-        written.await.map_err(|error| Error::internal("write the archive", &error))?
+        written
+            .await
+            .map_err(|error| Error::internal("write the archive", &error))?
     }
 }
 

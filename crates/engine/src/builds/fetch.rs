@@ -38,7 +38,9 @@ pub(super) async fn context(shop: &Workshop, url: &str, session: &Arc<dyn Sessio
         drop(downloaded);
         sent
     });
-    unpacked.await.map_err(|error| Error::internal("unpack the build context", &error))?
+    unpacked
+        .await
+        .map_err(|error| Error::internal("unpack the build context", &error))?
 }
 
 /// A file, with the mode, owner and time that BuildKit gives it.
@@ -73,7 +75,9 @@ async fn download(
         hash.update(piece);
         file.write_all(piece)
     });
-    let downloaded = written.await.map_err(|error| Error::invalid(ferry_kit::error::chain(&error)))?;
+    let downloaded = written
+        .await
+        .map_err(|error| Error::invalid(ferry_kit::error::chain(&error)))?;
     let seconds = downloaded
         .last_modified
         .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok())
@@ -125,7 +129,9 @@ pub(super) async fn git(shop: &Workshop, git: &Git, session: &Arc<dyn Session>) 
         drop(work);
         moved.map(|()| draft)
     });
-    let draft = moved.await.map_err(|error| Error::internal("check a repository out", &error))??;
+    let draft = moved
+        .await
+        .map_err(|error| Error::internal("check a repository out", &error))??;
     Ok(Fetched {
         draft,
         identity: commit,

@@ -137,7 +137,8 @@ fn directories(world: &World, shared: &Shared) -> Result<Vec<Found>> {
     let mut found = Vec::new();
     for (name, kind) in [("cache", "exec.cachemount"), ("contexts", "source.local")] {
         let dir = super::dir(world, name)?;
-        let entries = std::fs::read_dir(&dir).map_err(|error| Error::internal("look at what is kept of builds", &error))?;
+        let entries =
+            std::fs::read_dir(&dir).map_err(|error| Error::internal("look at what is kept of builds", &error))?;
         for entry in entries.flatten() {
             let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
             let Ok(root) = Root::open(&path) else { continue };
@@ -180,7 +181,9 @@ async fn remove(path: PathBuf) -> Result<()> {
         };
         Root::open(parent)?.remove_all(name)
     });
-    let removed = removed.await.map_err(|error| Error::internal("remove what is kept of builds", &error))?;
+    let removed = removed
+        .await
+        .map_err(|error| Error::internal("remove what is kept of builds", &error))?;
     removed.map_err(|error| Error::internal("remove what is kept of builds", &error))
 }
 
@@ -248,7 +251,9 @@ impl Condition {
         };
         if !FIELDS.contains(&field) && field != "private" {
             let known = FIELDS.join(", ");
-            return Err(Error::invalid(format!("invalid filter {field}: {known} and private are known")));
+            return Err(Error::invalid(format!(
+                "invalid filter {field}: {known} and private are known"
+            )));
         }
         Ok(Self {
             field: field.to_owned(),

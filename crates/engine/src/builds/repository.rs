@@ -68,7 +68,15 @@ pub(super) async fn check_out(
         (_, reference) => reference.to_owned(),
     };
     let fetched = runner
-        .run(["fetch", "--quiet", "--no-tags", "--depth=1", "--end-of-options", &git.remote, &wanted])
+        .run([
+            "fetch",
+            "--quiet",
+            "--no-tags",
+            "--depth=1",
+            "--end-of-options",
+            &git.remote,
+            &wanted,
+        ])
         .await;
     if fetched.is_err() {
         // A server may not give a commit alone, or know a short name only when it has told all.
@@ -84,15 +92,23 @@ pub(super) async fn check_out(
             .await?;
     }
     let commit = match fetched {
-        Ok(_) => runner.run(["rev-parse", "--verify", "--quiet", "FETCH_HEAD^{commit}"]).await?,
+        Ok(_) => {
+            runner
+                .run(["rev-parse", "--verify", "--quiet", "FETCH_HEAD^{commit}"])
+                .await?
+        }
         Err(first) => runner.find(&wanted).await.ok_or(first)?,
     };
     if let Some(checksum) = &git.checksum
         && !commit.starts_with(&checksum.to_ascii_lowercase())
     {
-        return Err(Error::invalid(format!("expected checksum to match {checksum}, got {commit}")));
+        return Err(Error::invalid(format!(
+            "expected checksum to match {checksum}, got {commit}"
+        )));
     }
-    runner.run(["checkout", "--quiet", "--force", "--detach", &commit]).await?;
+    runner
+        .run(["checkout", "--quiet", "--force", "--detach", &commit])
+        .await?;
     if git.submodules && runner.dir.join(".gitmodules").exists() {
         runner
             .run(["submodule", "--quiet", "update", "--init", "--recursive", "--depth=1"])
@@ -107,9 +123,9 @@ pub(super) fn move_files(from: &Path, subdirectory: &str, keep_git_dir: bool, to
     let root = Root::open(from).map_err(failed)?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
     // No link leads out of it, whatever the repository has there.
-    let source = root.resolve_no_links(subdirectory.trim_matches('/'), flags).map_err(|error| {
-        Error::NotFound(format!("{subdirectory:?} is no directory of the repository: {error}"))
-    })?;
+    let source = root
+        .resolve_no_links(subdirectory.trim_matches('/'), flags)
+        .map_err(|error| Error::NotFound(format!("{subdirectory:?} is no directory of the repository: {error}")))?;
     let target = to.resolve("", flags).map_err(failed)?;
     for name in ferry_archive::tree::names(std::os::fd::AsFd::as_fd(&source)).map_err(failed)? {
         if name.as_bytes() == GIT_DIR.as_bytes() && !keep_git_dir {
@@ -171,9 +187,9 @@ impl Runner {
             .stderr(Stdio::piped())
             .kill_on_drop(true);
         let missing = |error: std::io::Error| match error.kind() {
-            std::io::ErrorKind::NotFound => {
-                Error::invalid("git is not installed on the engine's host: install it, or give the files by other means")
-            }
+            std::io::ErrorKind::NotFound => Error::invalid(
+                "git is not installed on the engine's host: install it, or give the files by other means",
+            ),
             _ => Error::internal("run git", &error),
         };
         let running = command.spawn().map_err(missing)?.wait_with_output();
@@ -189,7 +205,11 @@ impl Runner {
 
     /// A commit by any of the names it may have.
     async fn find(&self, name: &str) -> Option<String> {
-        for candidate in [format!("refs/remotes/origin/{name}"), format!("refs/tags/{name}"), name.to_owned()] {
+        for candidate in [
+            format!("refs/remotes/origin/{name}"),
+            format!("refs/tags/{name}"),
+            name.to_owned(),
+        ] {
             let commit = format!("{candidate}^{{commit}}");
             let found = self.run(["rev-parse", "--verify", "--quiet", "--end-of-options", &commit]);
             if let Ok(found) = found.await {
