@@ -9,6 +9,7 @@
 //! A source may be hostile and may change meanwhile: every name is opened below a directory that is open, and no link leads out of
 //! the source's root.
 
+mod archive;
 mod digest;
 mod index;
 mod owner;
@@ -19,6 +20,7 @@ mod write;
 use ferry_dockerfile::Ignore;
 use ferry_sys::Root;
 
+pub use archive::archive;
 pub use digest::digest;
 pub use index::Index;
 pub use write::{Options, write};

@@ -29,7 +29,7 @@ use crate::session::Session;
 use crate::workspace::{Image, Workspace};
 use config::ImageConfig;
 pub(crate) use contexts::is_tar;
-pub use contexts::{Contexts, Opened, Sent, directory_of, unpack};
+pub use contexts::{Contexts, Opened, Sent, directory_of, send_directory, unpack, unpack_directory};
 pub(crate) use load::{Loaded, report};
 use stage::Stage;
 

@@ -23,6 +23,7 @@ pub mod progress;
 pub mod request;
 pub mod session;
 mod solve;
+pub mod wire;
 pub mod workspace;
 
 pub use call::answer;

@@ -1,18 +1,19 @@
 //! What becomes of a result, and what is kept of builds.
 
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
 /// One `--output`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Output {
     pub kind: OutputKind,
     /// As the client gives them: `name`, `push`, `dest`, `rewrite-timestamp`, …
     pub attributes: BTreeMap<String, String>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OutputKind {
     /// Into the engine's own images; `push` sends it to its registry as well.
     #[default]
@@ -28,7 +29,7 @@ pub enum OutputKind {
 }
 
 /// A thing that the builder keeps: a step's result, a cache mount, a context's files.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {
     pub id: String,
     pub parents: Vec<String>,
@@ -46,7 +47,7 @@ pub struct Kept {
 }
 
 /// What is to go.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prune {
     /// Shared and internal things too.
     pub all: bool,

@@ -3,13 +3,14 @@
 use bytes::Bytes;
 use ferry_dockerfile::Range;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 /// Where events go. Nobody waits for who reads them; a reader that is gone is no error.
 #[derive(Debug, Clone)]
 pub struct Events(mpsc::UnboundedSender<Event>);
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Event {
     /// A step that is new, or whose state changed.
     Vertex(Vertex),
@@ -20,7 +21,7 @@ pub enum Event {
 }
 
 /// A step.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vertex {
     /// `sha256:…`, of what it does and what it depends on; unique in a build.
     pub id: String,
@@ -34,7 +35,7 @@ pub struct Vertex {
     pub error: Option<String>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     pub vertex: String,
     /// What it is about: `sha256:…`, `transferring context:`, `exporting layers`. One of a vertex.
@@ -47,7 +48,7 @@ pub struct Status {
 }
 
 /// A piece of a step's output.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Log {
     pub vertex: String,
     /// 1 or 2.
@@ -57,7 +58,7 @@ pub struct Log {
 }
 
 /// What one of the checks found, or the builder itself.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Warning {
     pub vertex: String,
     /// `StageNameCasing: Stage name 'A' should be lowercase`

@@ -1,12 +1,13 @@
 //! What is asked of a build: the frontend's attributes, typed.
 
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ferry_image::Platform;
 
 /// A Dockerfile and everything that changes what it becomes.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Request {
     /// Of this build alone, chosen by who asks or by us.
     pub id: String,
@@ -33,7 +34,7 @@ pub struct Request {
 }
 
 /// Where a context's files are.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Location {
     /// A directory of the client's, by its name in the session.
     Directory(String),
@@ -47,7 +48,7 @@ pub enum Location {
 }
 
 /// What a named context is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Named {
     Files(Location),
     /// `docker-image://`
@@ -56,7 +57,7 @@ pub enum Named {
     Result(String),
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NoCache {
     #[default]
     None,
@@ -66,7 +67,7 @@ pub enum NoCache {
 }
 
 /// Of every `RUN`.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunOptions {
     /// `default`, `none`, `host` or a network's name; empty for the default.
     pub network: String,
@@ -81,7 +82,7 @@ pub struct RunOptions {
 }
 
 /// As of `docker build`; 0 or empty for none.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Bytes.
     pub memory: i64,
@@ -95,7 +96,7 @@ pub struct Limits {
 }
 
 /// What the user has allowed steps to ask for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entitlements {
     pub network_host: bool,
     pub security_insecure: bool,
@@ -103,7 +104,7 @@ pub struct Entitlements {
 }
 
 /// `--call`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Call {
     Check,
     Outline,

@@ -25,6 +25,7 @@ pub enum Ending {
 }
 
 mod attach;
+mod build;
 mod check;
 mod commit;
 mod completion;
@@ -216,10 +217,11 @@ pub(crate) fn filters_text(filters: &ferry_api::Filters) -> String {
     }
 }
 
-pub(crate) const SPECS: [&Spec; 82] = [
+pub(crate) const SPECS: [&Spec; 83] = [
     &run::SPEC,
     &exec::SPEC,
     &ps::SPEC,
+    &build::SPEC,
     &pull::SPEC,
     &push::SPEC,
     &images::SPEC,
@@ -305,10 +307,12 @@ pub(crate) const SPECS: [&Spec; 82] = [
 const TLS_HOST: &str = "tcp://localhost:2376";
 
 /// The only commands docker shows apart in its help.
-const COMMON: usize = 11;
+const COMMON: usize = 12;
 
-pub(crate) const GROUPS: [(&str, &str); 8] = [
+pub(crate) const GROUPS: [(&str, &str); 10] = [
     (COMPLETION, completion::ABOUT),
+    ("builder", "Manage builds"),
+    ("buildx", "Docker Buildx"),
     ("container", "Manage containers"),
     ("context", "Manage contexts"),
     ("image", "Manage images"),
@@ -322,11 +326,8 @@ pub(crate) const GROUPS: [(&str, &str); 8] = [
 pub(crate) const COMPLETION: &str = "completion";
 
 /// Docker's commands that Ferry lacks, so that nobody takes them for typing errors, and what to do instead.
-const MISSING: [(&str, &str); 20] = [
+const MISSING: [(&str, &str); 17] = [
     ("bake", NOT_YET),
-    ("build", NOT_YET),
-    ("builder", NOT_YET),
-    ("image build", NOT_YET),
     ("init", NOT_YET),
     ("debug", NOT_YET),
     (
@@ -383,6 +384,7 @@ pub(crate) const ROOT: Spec = Spec {
 async fn call(spec: &Spec, mut call: Call<'_>) -> Result<u8> {
     match spec.name {
         "attach" => attach::run(call).await,
+        "build" => build::run(call).await,
         "commit" => commit::run(call).await,
         name if name.starts_with("completion ") => completion::run(&mut call, name),
         name if name.starts_with("context ") => context::run(call, name).await,

@@ -16,11 +16,11 @@ mod capabilities;
 mod devices;
 mod health;
 mod lists;
-mod mounts;
+pub mod mounts;
 mod networks;
 mod ports;
 mod rates;
-mod secrets;
+pub mod secrets;
 mod security;
 
 pub use devices::ulimit;

@@ -148,6 +148,18 @@ pub struct Upgraded {
 }
 
 impl Upgraded {
+    /// Sends one byte, and descriptors with it: over a unix socket only, and before anything else.
+    pub async fn send_descriptors(&mut self, byte: u8, descriptors: &[std::os::fd::BorrowedFd<'_>]) -> io::Result<()> {
+        match &mut self.stream {
+            Stream::Unix(stream) => {
+                let send = || ferry_sys::packet::send(&*stream, &[byte], descriptors);
+                stream.async_io(tokio::io::Interest::WRITABLE, send).await
+            }
+            _ if !descriptors.is_empty() => Err(io::ErrorKind::Unsupported.into()),
+            stream => tokio::io::AsyncWriteExt::write_all(stream, &[byte]).await,
+        }
+    }
+
     #[must_use]
     pub fn split(self) -> (Reader, WriteHalf<Stream>) {
         let (reader, writer) = tokio::io::split(self.stream);

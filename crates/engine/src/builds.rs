@@ -24,7 +24,7 @@ use std::sync::{Arc, PoisonError};
 use ferry_build::output::{Kept, Output, Prune};
 use ferry_build::progress::Events;
 use ferry_build::workspace::Tree;
-use ferry_build::{Error, Job, Request, Session};
+use ferry_build::{Error, Job, Request, Session, Workspace as _};
 use ferry_kit::Id;
 use jiff::Timestamp;
 
@@ -153,6 +153,11 @@ impl Builds {
             told.extend(export::export(&self.shop(), &solved.inner, number, output, &session, &events).await?);
         }
         Ok(told)
+    }
+
+    /// A directory for what a client sends; it goes with who holds it.
+    pub async fn draft(&self) -> Result<impl ferry_build::workspace::Draft + use<>, Error> {
+        self.shop().draft().await
     }
 
     /// Where files lie that clients send of a context.

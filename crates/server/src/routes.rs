@@ -140,6 +140,7 @@ fn volumes() -> Router<App> {
 fn missing() -> Router<App> {
     let routes = [
         ("/build", post(build::build)),
+        (ferry_build::wire::PATH, post(build::talk)),
         ("/build/prune", post(system::no_cache)),
         ("/build/cancel", post(missing_as("building images"))),
         ("/session", post(missing_as("build sessions"))),

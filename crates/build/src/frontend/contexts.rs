@@ -49,10 +49,37 @@ pub enum Sent {
 /// Unpacks what a client sends instead of a directory; what is no archive is a Dockerfile.
 pub async fn receive<W: Workspace>(job: &Job<W>, name: &str) -> Result<Sent> {
     let stream = job.session.upload(name).await?;
-    let draft = job.workspace.draft().await?;
+    unpack_directory(stream, job.workspace.draft().await?).await
+}
+
+/// The same of a stream.
+pub async fn unpack_directory<D: crate::workspace::Draft>(
+    stream: impl tokio::io::AsyncRead + Send + Unpin + 'static,
+    draft: D,
+) -> Result<Sent> {
     let bridge = SyncIoBridge::new(stream);
     let received = tokio::task::spawn_blocking(move || unpack(bridge, draft)).await;
     received.map_err(|error| Error::internal("receive the build context", &error))?
+}
+
+/// Writes a directory as an archive.
+pub async fn send_directory(root: Root, stream: impl tokio::io::AsyncWrite + Send + Unpin + 'static) -> Result<()> {
+    let sent = tokio::task::spawn_blocking(move || {
+        use std::io::Write as _;
+        let options = ferry_archive::CreateOptions {
+            contents_only: true,
+            ..ferry_archive::CreateOptions::default()
+        };
+        let bridge = SyncIoBridge::new(stream);
+        let wrong = |error: &(dyn std::error::Error + 'static)| Error::internal("send the files", error);
+        let written = ferry_archive::create(&root, std::path::Path::new(""), bridge, &options);
+        let mut bridge = written.map_err(|error| wrong(&error))?;
+        bridge
+            .flush()
+            .and_then(|()| bridge.shutdown())
+            .map_err(|error| wrong(&error))
+    });
+    sent.await.map_err(|error| Error::internal("send the files", &error))?
 }
 
 /// Unpacks an archive, which may be compressed, into a draft; what is none is a Dockerfile. Blocks.

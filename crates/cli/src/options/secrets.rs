@@ -68,23 +68,52 @@ pub fn parse(text: &str) -> Result<(Secret, Source)> {
 pub fn read(list: &[String], env: &Environment) -> Result<Vec<Secret>> {
     let one = |text: &String| {
         let (mut secret, source) = parse(text)?;
-        let data = match source {
-            Source::Variable(name) => match env.variables.get(&name) {
-                Some(value) => value.clone().into_bytes(),
-                None => return Err(format!("--secret {}: there is no variable {name}", secret.name)),
-            },
-            Source::File(path) => {
-                let mut data = Vec::new();
-                std::fs::File::open(env.directory.join(&path))
-                    .and_then(|file| file.take(SIZE_READ).read_to_end(&mut data))
-                    .map_err(|error| format!("--secret {}: open {path}: {}", secret.name, io_text(&error)))?;
-                data
-            }
-        };
+        let data = content(&source, env).map_err(|why| format!("--secret {}: {why}", secret.name))?;
         secret.data = SecretData(STANDARD.encode(data));
         Ok(secret)
     };
     list.iter().map(one).collect()
+}
+
+/// What a secret says.
+pub fn content(source: &Source, env: &Environment) -> Result<Vec<u8>> {
+    match source {
+        Source::Variable(name) => match env.variables.get(name) {
+            Some(value) => Ok(value.clone().into_bytes()),
+            None => Err(format!("there is no variable {name}")),
+        },
+        Source::File(path) => {
+            let mut data = Vec::new();
+            std::fs::File::open(env.directory.join(path))
+                .and_then(|file| file.take(SIZE_READ).read_to_end(&mut data))
+                .map_err(|error| format!("open {path}: {}", io_text(&error)))?;
+            Ok(data)
+        }
+    }
+}
+
+/// A build's: its name, and where it comes from if that is said.
+pub fn named(text: &str) -> Result<(String, Option<Source>)> {
+    let (mut id, mut source, mut kind) = (String::new(), None, "");
+    let fields = mounts::fields(text)?;
+    for field in &fields {
+        let (key, value) = field
+            .split_once('=')
+            .ok_or_else(|| format!("invalid field '{field}' must be a key=value pair"))?;
+        match key {
+            "id" => value.clone_into(&mut id),
+            "type" if matches!(value, "file" | "env") => kind = if value == "env" { "env" } else { "file" },
+            "src" | "source" if kind == "env" => source = Some(Source::Variable(value.to_owned())),
+            "src" | "source" => source = Some(Source::File(value.to_owned())),
+            "env" => source = Some(Source::Variable(value.to_owned())),
+            _ => return Err(format!("unexpected key '{key}' in '{field}'")),
+        }
+    }
+    match (id.as_str(), kind, source) {
+        ("", ..) => Err(format!("invalid secret {text}: its name is missing: id=")),
+        (_, "env", None) => Ok((id.clone(), Some(Source::Variable(id)))),
+        (_, _, source) => Ok((id, source)),
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! `POST /build`: the builder for clients that send their context as an archive and read Docker's lines.
 
+mod talk;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
@@ -26,6 +28,8 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::failure::{Failure, Result};
 use crate::query::Query;
 use crate::{App, body};
+
+pub use talk::talk;
 
 /// How many lines may wait for a client that reads slowly.
 const LINES: usize = 64;
