@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::Findings;
 
 /// Layer of every crate, by folder name (ARCHITECTURE.md).
-const LAYERS: [(&str, u8); 30] = [
+const LAYERS: [(&str, u8); 31] = [
     ("ferry", 6),
     ("cli", 5),
     ("server", 5),
@@ -30,6 +30,7 @@ const LAYERS: [(&str, u8); 30] = [
     ("archive", 1),
     ("dns", 1),
     ("dockerfile", 1),
+    ("buildkit", 1),
     ("tls", 1),
     ("api", 0),
     ("image", 0),
@@ -52,7 +53,7 @@ const RESERVED: [(&str, &[&str], &str); 9] = [
     ("hyper-util", HTTP, "only these know HTTP"),
     ("http", HTTP, "only these know HTTP"),
     ("reqwest", HTTP, "only these know HTTP"),
-    ("tonic", HTTP, "only these know gRPC"),
+    ("tonic", GRPC, "only these know gRPC"),
     (
         "anyhow",
         &["cli", "ferry"],
@@ -60,6 +61,7 @@ const RESERVED: [(&str, &[&str], &str); 9] = [
     ),
 ];
 
+const GRPC: &[&str] = &["server", "cri", "buildkit"];
 const HTTP: &[&str] = &["server", "cri", "registry", "distribution", "client", "dashboard"];
 
 pub fn check(metadata: &Value, findings: &mut Findings) {
