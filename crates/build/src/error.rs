@@ -51,6 +51,9 @@ pub struct Failed {
     pub exit_code: Option<i32>,
     /// The lines of the Dockerfile it stands on.
     pub ranges: Vec<Range>,
+    /// The Dockerfile; empty as long as nobody added it.
+    pub filename: String,
+    pub file: Vec<u8>,
     pub excerpt: String,
 }
 

@@ -119,6 +119,8 @@ pub async fn solve<W: Workspace>(job: &Job<W>, plan: &Plan) -> Result<Solution<W
     match (solved, failed) {
         (Ok(_), Some(error)) => Err(error),
         (Err(Error::Step(mut failed)), _) => {
+            failed.filename.clone_from(&plan.filename);
+            failed.file.clone_from(&plan.source);
             failed.excerpt = excerpt(&plan.filename, &plan.source, &failed.ranges);
             Err(Error::Step(failed))
         }
@@ -238,6 +240,8 @@ impl<W: Workspace> Solver<'_, W> {
             why,
             exit_code,
             ranges,
+            filename: String::new(),
+            file: Vec::new(),
             excerpt: String::new(),
         }))
     }

@@ -165,9 +165,9 @@ impl Builds {
         dir(&self.world, "contexts")
     }
 
-    /// What is kept of builds.
-    pub async fn usage(&self) -> Result<Vec<Kept>, Error> {
-        kept::usage(&self.world, &self.shared).await
+    /// What is kept of builds, and matches ([`Prune::filters`]).
+    pub async fn usage(&self, filters: &[String]) -> Result<Vec<Kept>, Error> {
+        kept::usage(&self.world, &self.shared, filters).await
     }
 
     /// Removes some of that; what went.

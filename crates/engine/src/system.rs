@@ -79,6 +79,11 @@ impl System {
         Self { world }
     }
 
+    /// What the engine and its machine are called: an id that stays, and the name of the host.
+    pub fn names(&self) -> (&str, &str) {
+        (self.world.networks.engine_id(), &self.world.host.hostname)
+    }
+
     pub fn version(&self) -> Version {
         info::version(&self.world)
     }

@@ -22,6 +22,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
 
+use crate::serve::Connected;
+
 /// Any connection.
 pub trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
 
@@ -129,10 +131,11 @@ impl AsyncWrite for Held {
     }
 }
 
-/// Tells every request of a connection how to take it.
+/// Tells every request of a connection how to take it, and holds the connection.
 #[derive(Clone)]
 pub struct Told<S> {
     pub service: S,
+    pub connected: Connected,
     pub takeover: Takeover,
 }
 
@@ -143,6 +146,7 @@ impl<S: Service<http::Request<Incoming>>> Service<http::Request<Incoming>> for T
 
     fn call(&self, mut request: http::Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(self.takeover.clone());
+        request.extensions_mut().insert(self.connected.clone());
         self.service.call(request)
     }
 }

@@ -15,6 +15,7 @@
 mod body;
 mod failure;
 mod gate;
+mod grpc;
 mod held;
 mod hijack;
 mod leftover;
@@ -58,4 +59,5 @@ struct App {
     closing: CancellationToken,
     /// Hijacked connections.
     tasks: TaskTracker,
+    grpc: grpc::Grpc,
 }

@@ -27,11 +27,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::failure::Failure;
+use crate::grpc::{self, Grpc};
 use crate::{App, Identity, gate};
 
 /// The whole API. `closing` ends streams that would go on for ever.
 pub fn router(engine: Engine, identity: Identity, closing: CancellationToken) -> Router {
     let app = App {
+        grpc: Grpc::new(engine.clone(), closing.clone()),
         engine,
         closing,
         tasks: TaskTracker::new(),
@@ -44,6 +46,7 @@ pub fn router(engine: Engine, identity: Identity, closing: CancellationToken) ->
         .merge(networks())
         .merge(volumes())
         .merge(swarm::routes())
+        .merge(builds(&app.grpc))
         .merge(missing())
         .with_state(app);
     gate::guard(routes, &version)
@@ -136,6 +139,14 @@ fn volumes() -> Router<App> {
         )
 }
 
+/// BuildKit's protocol, after an upgrade or as it is.
+fn builds(grpc: &Grpc) -> Router<App> {
+    Router::new()
+        .route("/grpc", post(grpc::serve))
+        .route("/session", post(grpc::serve_session))
+        .merge(grpc.services())
+}
+
 /// What Docker has and Ferry does not have yet: each is named in its answer.
 fn missing() -> Router<App> {
     let routes = [
@@ -143,8 +154,6 @@ fn missing() -> Router<App> {
         (ferry_build::wire::PATH, post(build::talk)),
         ("/build/prune", post(system::no_cache)),
         ("/build/cancel", post(missing_as("building images"))),
-        ("/session", post(missing_as("build sessions"))),
-        ("/grpc", post(missing_as("build sessions (gRPC)"))),
         ("/containers/{id}/checkpoints", any(experimental)),
         ("/containers/{id}/checkpoints/{checkpoint}", any(experimental)),
     ];

@@ -80,7 +80,14 @@ impl Activity {
     }
 }
 
+#[derive(Debug)]
 struct Guard(Activity);
+
+/// In every request's extensions: as long as one is held, its connection counts as a client.
+#[derive(Debug, Clone)]
+pub struct Connected {
+    _guard: Arc<Guard>,
+}
 
 impl Drop for Guard {
     fn drop(&mut self) {
@@ -123,15 +130,19 @@ async fn accept(
         };
         match accepted {
             Ok(accepted) => {
-                let (router, shutdown, guard) = (router.clone(), shutdown.clone(), activity.enter());
+                let (router, shutdown) = (router.clone(), shutdown.clone());
+                let connected = Connected {
+                    _guard: Arc::new(activity.enter()),
+                };
                 tasks.spawn(async move {
-                    let _guard = guard;
                     match accepted {
-                        Accepted::Unix(stream) => connection(Stream::Unix(stream), router, shutdown).await,
+                        Accepted::Unix(stream) => connection(Stream::Unix(stream), router, shutdown, connected).await,
                         Accepted::Tcp(stream, None) => {
-                            connection(Stream::Other(Box::new(stream)), router, shutdown).await;
+                            connection(Stream::Other(Box::new(stream)), router, shutdown, connected).await;
                         }
-                        Accepted::Tcp(stream, Some(acceptor)) => secured(stream, &acceptor, router, shutdown).await,
+                        Accepted::Tcp(stream, Some(acceptor)) => {
+                            secured(stream, &acceptor, router, shutdown, connected).await;
+                        }
                     }
                 });
             }
@@ -168,7 +179,13 @@ async fn one(socket: &Socket) -> io::Result<Accepted> {
     }
 }
 
-async fn secured(mut stream: TcpStream, acceptor: &Acceptor, router: Router, shutdown: CancellationToken) {
+async fn secured(
+    mut stream: TcpStream,
+    acceptor: &Acceptor,
+    router: Router,
+    shutdown: CancellationToken,
+    connected: Connected,
+) {
     let peer = stream.peer_addr().map(|peer| peer.to_string()).unwrap_or_default();
     let handshake = async {
         refuse_plain(&mut stream, PLAIN).await?;
@@ -180,14 +197,14 @@ async fn secured(mut stream: TcpStream, acceptor: &Acceptor, router: Router, shu
         () = shutdown.cancelled() => return,
     };
     match shaken {
-        Ok(Ok(stream)) => connection(Stream::Other(Box::new(stream)), router, shutdown).await,
+        Ok(Ok(stream)) => connection(Stream::Other(Box::new(stream)), router, shutdown, connected).await,
         // Who was refused is for the log: it may be an attack, or the reason somebody looks for.
         Ok(Err(error)) => tracing::info!(%error, peer, "no TLS connection"),
         Err(_) => tracing::info!(peer, "a TLS handshake took too long"),
     }
 }
 
-async fn connection(stream: Stream, router: Router, shutdown: CancellationToken) {
+async fn connection(stream: Stream, router: Router, shutdown: CancellationToken, connected: Connected) {
     let mut builder = Builder::new(TokioExecutor::new());
     // Docker's spelling of header names. A client that has hung up waits for nothing.
     builder
@@ -198,6 +215,7 @@ async fn connection(stream: Stream, router: Router, shutdown: CancellationToken)
     let (held, takeover) = held::hold(stream);
     let service = Told {
         service: TowerToHyperService::new(router),
+        connected,
         takeover: takeover.clone(),
     };
     let mut connection = std::pin::pin!(builder.serve_connection_with_upgrades(TokioIo::new(held), service));

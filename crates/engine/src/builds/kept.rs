@@ -31,9 +31,11 @@ enum What {
     Directory(PathBuf),
 }
 
-/// Everything, the least recently used first.
-pub(super) async fn usage(world: &Arc<World>, shared: &Arc<Shared>) -> Result<Vec<Kept>> {
-    Ok(find(world, shared).await?.into_iter().map(|found| found.kept).collect())
+/// Everything that matches, the least recently used first.
+pub(super) async fn usage(world: &Arc<World>, shared: &Arc<Shared>, filters: &[String]) -> Result<Vec<Kept>> {
+    let filters = Filters::parse(filters)?;
+    let found = find(world, shared).await?.into_iter().map(|found| found.kept);
+    Ok(found.filter(|kept| filters.match_(kept)).collect())
 }
 
 /// Removes what is asked for, the least recently used first; what went.
@@ -153,7 +155,7 @@ fn directories(world: &World, shared: &Shared) -> Result<Vec<Found>> {
                 kind: kind.to_owned(),
                 description,
                 size: ferry_archive::tree::size(root.as_fd()).unwrap_or(0),
-                in_use: shared.caches.is_used(&name),
+                in_use: shared.caches.is_used(&name) || is_locked(&path),
                 created: used,
                 last_used: used,
                 used: 1,
@@ -166,6 +168,13 @@ fn directories(world: &World, shared: &Shared) -> Result<Vec<Found>> {
         }
     }
     Ok(found)
+}
+
+/// Whether a build works with what a client sent: it has locked what the directory is called by.
+fn is_locked(path: &Path) -> bool {
+    let Ok(file) = std::fs::File::open(path.join("id")) else { return false };
+    let lock = rustix::fs::FlockOperation::NonBlockingLockShared;
+    rustix::fs::flock(&file, lock).is_err_and(|error| error == rustix::io::Errno::WOULDBLOCK)
 }
 
 fn time(path: &Path) -> Option<Timestamp> {
