@@ -48,7 +48,6 @@ pub struct Wanted {
 #[derive(Debug)]
 pub struct Directory {
     pub name: String,
-    pub path: PathBuf,
     pub fd: OwnedFd,
 }
 
@@ -115,7 +114,6 @@ impl Wanted {
         })?;
         self.directories.push(Directory {
             name: name.to_owned(),
-            path: path.to_owned(),
             fd,
         });
         Ok(())
