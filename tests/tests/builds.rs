@@ -1,0 +1,104 @@
+//! The builder, against what BuildKit makes of the same Dockerfiles ([corpus](../corpus/build/README.md)).
+
+mod case;
+mod image;
+
+use std::fmt::Write as _;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use case::Case;
+use ferry_testkit::{Engine, Kind};
+
+/// How many are built at a time.
+const AT_ONCE: usize = 4;
+
+/// Where Ferry differs from what is recorded: `NAME`, or `NAME: ` and the start of a line, and why.
+const DIFFERENT: [(&str, &str); 0] = [];
+
+/// What an engine makes of a case.
+fn result(case: &Case, engine: &Engine) -> String {
+    match case.build(engine) {
+        Ok(()) => {
+            let (dir, _) = engine.share(&format!("save-{}", case.name));
+            let file = dir.join("image.tar");
+            engine.cli(["save", "-o", file.to_str().unwrap(), &case.name]).ok();
+            let text = image::describe(&std::fs::read(&file).unwrap());
+            std::fs::remove_dir_all(dir).unwrap();
+            text
+        }
+        Err(refused) => {
+            let mut text = format!("error {}\n", refused.message);
+            if let Some(lines) = refused.lines {
+                let _ = writeln!(text, "lines {lines:?}");
+            }
+            text
+        }
+    }
+}
+
+/// Lines of one and not of the other; lines of a Dockerfile only where both show them.
+fn differences(name: &str, expected: &str, got: &str) -> Vec<String> {
+    let shows_lines = got.lines().any(|line| line.starts_with("lines "));
+    let matters = |line: &&str| shows_lines || !line.starts_with("lines ");
+    let only = |sign: char, of: &str, other: &str| -> Vec<String> {
+        let lines = of.lines().filter(matters).filter(|line| !other.lines().any(|its| its == *line));
+        lines.map(|line| format!("{sign} {line}")).collect()
+    };
+    let mut found = only('-', expected, got);
+    found.extend(only('+', got, expected));
+    if found.is_empty() && expected.lines().filter(matters).ne(got.lines().filter(matters)) {
+        found.push("the same lines in another order, or not as often".to_owned());
+    }
+    found.retain(|line| {
+        let line = line[1..].trim_start();
+        !DIFFERENT.iter().any(|(what, _)| match what.split_once(": ") {
+            Some((case, start)) => case == name && line.starts_with(start),
+            None => *what == name,
+        })
+    });
+    found
+}
+
+/// `FERRY_RECORD=1` with `FERRY_TEST_ENGINE=docker` writes what is compared otherwise; `FERRY_CASES` names some of them.
+#[test]
+fn builds_are_what_buildkit_makes_of_them() {
+    let records = std::env::var("FERRY_RECORD").is_ok_and(|value| value == "1");
+    assert!(
+        !records || Engine::chosen() == Kind::Docker,
+        "only the real engine is recorded: FERRY_TEST_ENGINE=docker"
+    );
+    let chosen = std::env::var("FERRY_CASES").unwrap_or_default();
+    let mut names = Case::all();
+    names.retain(|name| chosen.is_empty() || chosen.split_whitespace().any(|part| name.starts_with(part)));
+    let engine = Engine::start();
+    engine.busybox();
+    let (next, report) = (AtomicUsize::new(0), Mutex::new(String::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let case = Case::read(name);
+                    let is_newer = name.starts_with("newer-");
+                    if engine.is_ferry() && case.needs_a_session() || !engine.is_ferry() && is_newer {
+                        continue;
+                    }
+                    let got = result(&case, &engine);
+                    let file = Case::folder().join(format!("{name}.result"));
+                    if records {
+                        std::fs::write(file, got).unwrap();
+                        continue;
+                    }
+                    let expected = std::fs::read_to_string(file).unwrap_or_default();
+                    let found = differences(name, &expected, &got);
+                    if !found.is_empty() {
+                        let mut report = report.lock().unwrap();
+                        let _ = writeln!(report, "{name}\n    {}", found.join("\n    "));
+                    }
+                }
+            });
+        }
+    });
+    let report = report.into_inner().unwrap();
+    assert!(report.is_empty(), "not as BuildKit makes them (- BuildKit, + this):\n{report}");
+}
