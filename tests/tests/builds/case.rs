@@ -78,7 +78,8 @@ impl Case {
             if matches!(&**title, "options" | "prepare" | "base") {
                 continue;
             }
-            let (name, mode) = title.rsplit_once(' ').unwrap_or((title, "0644"));
+            let given = title.rsplit_once(' ').filter(|(_, mode)| mode.starts_with('0'));
+            let (name, mode) = given.unwrap_or((title, "0644"));
             let path = dir.join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(&path, content).unwrap();

@@ -5,11 +5,13 @@ use std::fmt::Write as _;
 use std::io::Read;
 
 use ferry_testkit::images::{busybox_tar, sha256};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tar::{Archive, EntryType};
 
 /// What was written later has no time of its own: it is from the build. 2026-01-01.
 const BUILT: u64 = 1_767_225_600;
+/// Bytes of a file that are shown.
+const SHOWN: usize = 100;
 const XATTR: &str = "SCHILY.xattr.";
 
 #[derive(Debug, Clone, PartialEq)]
@@ -17,7 +19,7 @@ struct Node {
     kind: char,
     mode: u32,
     owner: (u64, u64),
-    /// Size and digest of a file, target of a link, numbers of a device.
+    /// Content of a file, target of a link, numbers of a device.
     what: String,
     xattrs: BTreeMap<String, Vec<u8>>,
     time: Option<String>,
@@ -29,6 +31,27 @@ struct Node {
 struct Tree {
     nodes: BTreeMap<String, Node>,
     files: usize,
+}
+
+/// The lines of an image without files, which Docker does not save, by what is told of it.
+pub fn describe_settings(inspected: &Value, history: &Value) -> String {
+    let steps = history.as_array().unwrap().iter().rev();
+    let steps: Vec<Value> = steps
+        .map(|step| {
+            let comment = step["Comment"].as_str().filter(|comment| !comment.is_empty());
+            json!({ "created_by": step["CreatedBy"], "comment": comment, "empty_layer": true })
+        })
+        .collect();
+    let config = json!({
+        "architecture": inspected["Architecture"],
+        "os": inspected["Os"],
+        "author": inspected["Author"],
+        "config": inspected["Config"],
+        "history": steps,
+    });
+    let mut text = String::new();
+    configuration(&config, 0, &mut text);
+    text
 }
 
 /// The lines of an archive of `docker save` with one image.
@@ -91,6 +114,14 @@ fn configuration(config: &Value, layers: usize, text: &mut String) {
     }
 }
 
+/// Of a file: short text as it is, of others size and digest.
+fn content(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if text.len() <= SHOWN => format!("{text:?}"),
+        _ => format!("{} {}", bytes.len(), &sha256(bytes)[..16]),
+    }
+}
+
 /// With the keys of maps in order.
 fn sorted(value: Value) -> Value {
     match value {
@@ -99,6 +130,18 @@ fn sorted(value: Value) -> Value {
             map.into_iter().collect()
         }
         other => other,
+    }
+}
+
+impl Node {
+    /// But for the time of a directory: to mount something below it changes that, and engines mount different things.
+    fn same(&self, other: &Self) -> bool {
+        let of = |node: &Self| Self {
+            file: 0,
+            time: node.time.clone().filter(|_| node.kind != 'd'),
+            ..node.clone()
+        };
+        of(self) == of(other)
     }
 }
 
@@ -162,7 +205,7 @@ impl Tree {
             EntryType::Fifo => ('p', String::new(), None),
             EntryType::Char => ('c', numbers(), None),
             EntryType::Block => ('b', numbers(), None),
-            _ => ('f', format!("{} {}", bytes.len(), &sha256(&bytes)[..16]), None),
+            _ => ('f', content(&bytes), None),
         };
         let time = header.mtime().unwrap();
         let time = (time < BUILT).then(|| match fraction.is_empty() {
@@ -199,7 +242,7 @@ impl Tree {
                 let _ = writeln!(text, "  gone /{path}");
                 continue;
             };
-            let same = |old: &Node| Node { file: 0, ..old.clone() } == Node { file: 0, ..node.clone() };
+            let same = |old: &Node| old.same(node);
             let is_first = names[&node.file] == path;
             if is_first && before.nodes.get(path).is_some_and(same) {
                 continue;
