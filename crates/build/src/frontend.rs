@@ -335,7 +335,13 @@ async fn find_image<W: Workspace>(job: &Job<W>, name: &str, platform: &Platform)
     let found = job
         .workspace
         .find_image(&full, platform, job.request.pull, &job.session, &job.events)
-        .await;
+        .await
+        .map_err(|error| match error {
+            Error::NotFound(why) => {
+                Error::NotFound(format!("{name}: failed to resolve source metadata for {full}: {why}"))
+            }
+            other => other,
+        });
     running.end(found)
 }
 

@@ -19,10 +19,10 @@ pub fn parse(text: &str, below: Option<&Root>) -> Result<(u32, u32)> {
         };
         Ok(find(&root.read(path, MOST).unwrap_or_default(), name, fields))
     };
-    let (uid, own) = match (user, user.parse::<u32>()) {
+    let (uid, own) = match (user, number(user)) {
         ("", _) => (0, 0),
-        (_, Ok(number)) => (number, number),
-        (name, Err(_)) => match lookup("etc/passwd", name, 2)?.as_deref() {
+        (_, Some(number)) => (number, number),
+        (name, None) => match lookup("etc/passwd", name, 2)?.as_deref() {
             Some([uid, gid]) => (*uid, *gid),
             _ => (0, 0),
         },
@@ -30,15 +30,20 @@ pub fn parse(text: &str, below: Option<&Root>) -> Result<(u32, u32)> {
     let gid = match group {
         None => own,
         Some("") => 0,
-        Some(group) => match group.parse::<u32>() {
-            Ok(number) => number,
-            Err(_) => match lookup("etc/group", group, 1)?.as_deref() {
+        Some(group) => match number(group) {
+            Some(number) => number,
+            None => match lookup("etc/group", group, 1)?.as_deref() {
                 Some([gid]) => *gid,
                 _ => own,
             },
         },
     };
     Ok((uid, gid))
+}
+
+/// BuildKit's numbers have 31 bits; what is more is a name.
+fn number(text: &str) -> Option<u32> {
+    text.parse::<i32>().ok().and_then(|number| u32::try_from(number).ok())
 }
 
 /// The numbers behind the password in the first line of a name; those that are none are 0.

@@ -31,6 +31,8 @@ pub struct Group {
     pub entries: Vec<Entry>,
     /// The entries keep the directories that lead to them (`--parents`), so that there is no top.
     pub parents: bool,
+    /// It was found by a pattern.
+    pub by_pattern: bool,
 }
 
 /// A file, a directory, a link.
@@ -74,7 +76,9 @@ pub fn select(source: &Source<'_>, copy: &Copy) -> Result<Vec<Group>> {
         } else {
             for path in walk.matches(pattern)? {
                 let found = walk.one(&path)?;
-                groups.push(found.ok_or_else(|| walk.missing(&path.to_string_lossy()))?);
+                let mut group = found.ok_or_else(|| walk.missing(&path.to_string_lossy()))?;
+                group.by_pattern = true;
+                groups.push(group);
             }
         }
     }
@@ -187,6 +191,7 @@ impl Walk<'_> {
             top,
             entries,
             parents: false,
+            by_pattern: false,
         }))
     }
 

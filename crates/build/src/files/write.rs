@@ -61,7 +61,13 @@ pub fn write(
             Action::MakeDirectory { path, mode, owner } => {
                 let (uid, gid) = writer.owner(owner.as_deref())?.unwrap_or_default();
                 let new = New { mode: *mode, uid, gid };
-                writer.place.directory(Path::new(path), new)?;
+                let made = writer.place.directory(Path::new(path), new);
+                made.map_err(|error| match error {
+                    Error::Invalid(why) if why.ends_with("not a directory") => {
+                        Error::Invalid(format!("lstat {path}: not a directory"))
+                    }
+                    other => other,
+                })?;
             }
             Action::Documents {
                 files,
@@ -126,8 +132,8 @@ impl Writer<'_> {
         let chmod = chmod.map(Chmod::parse).transpose()?;
         let (uid, gid) = owner.unwrap_or_default();
         let mode = match chmod {
-            // As BuildKit does it; symbols are for what is copied alone.
-            Some(Chmod::Octal(mode)) => mode,
+            // As BuildKit makes them, with its umask; symbols are for what is copied alone.
+            Some(Chmod::Octal(mode)) => mode & 0o777 & !0o022,
             _ => 0o755,
         };
         Ok(Common {
@@ -166,7 +172,7 @@ impl Writer<'_> {
             self.entries(source, copy, group, &top, common)?;
             let times = self.times_of(&group.top.stat);
             // Times that nobody has set are none.
-            if group.top.stat.st_mtime != 0 {
+            if group.top.stat.st_mtime != 0 && !group.by_pattern {
                 self.times.push((top, times));
             }
             return Ok(());

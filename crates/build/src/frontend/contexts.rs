@@ -250,7 +250,6 @@ impl<W: Workspace> Making<'_, W> {
             input: 0,
             sources: vec![path.to_owned()],
             destination: path.to_owned(),
-            allow_missing: true,
             literal: true,
             ..Copy::default()
         };

@@ -152,6 +152,8 @@ impl<W: Workspace> Making<'_, W> {
                 let base = self.stage(base).await?;
                 stage.files = base.files;
                 stage.image = base.image.clone();
+                stage.env.clone_from(&base.env);
+                stage.variables.clone_from(&base.variables);
                 stage.no_cache |= base.no_cache && matches!(self.job.request.no_cache, NoCache::All);
             }
             On::Image(name) if self.is_files(&name) => {

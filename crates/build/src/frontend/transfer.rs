@@ -21,14 +21,6 @@ impl<W: Workspace> Making<'_, W> {
         let wrong = |what: String| Error::from(Problem::Invalid(what).at(instruction.range));
         let is_add = keyword == "ADD";
         let destination = destination(&stage.workdir, &transfer.destination);
-        if transfer.sources.len() + transfer.documents.len() > 1 && !transfer.destination.ends_with('/') {
-            let is_directory = matches!(transfer.destination.as_str(), "." | "");
-            if !is_directory {
-                return Err(wrong(format!(
-                    "When using {keyword} with more than one source file, the destination must be a directory and end with a /"
-                )));
-            }
-        }
         let from = match &transfer.from {
             Some(from) => {
                 let origin = self
@@ -40,8 +32,8 @@ impl<W: Workspace> Making<'_, W> {
             }
             None => None,
         };
-        // What a layer of its own is written on is nothing.
-        let base = stage.files.filter(|_| !transfer.link);
+        // `--link` changes nothing, as in Docker's own engine: links of the files below count.
+        let base = stage.files;
         let mut inputs: Vec<StepId> = base.into_iter().collect();
         let mut actions = Vec::new();
         let mut local: Option<Copy> = None;
@@ -91,20 +83,11 @@ impl<W: Workspace> Making<'_, W> {
                 actions,
             }),
             inputs,
-            name: name.clone(),
+            name,
             ranges: vec![instruction.range],
             no_cache: stage.no_cache,
         });
-        stage.files = match stage.files.filter(|_| transfer.link) {
-            None => Some(written),
-            Some(below) => Some(self.add(Step {
-                op: Op::Merge,
-                inputs: vec![below, written],
-                name: format!("LINK {name}"),
-                ranges: vec![instruction.range],
-                no_cache: false,
-            })),
-        };
+        stage.files = Some(written);
         stage.note(history(transfer, keyword), Noted::Files);
         Ok(())
     }

@@ -172,7 +172,9 @@ fn directories(world: &World, shared: &Shared) -> Result<Vec<Found>> {
 
 /// Whether a build works with what a client sent: it has locked what the directory is called by.
 fn is_locked(path: &Path) -> bool {
-    let Ok(file) = std::fs::File::open(path.join("id")) else { return false };
+    let Ok(file) = std::fs::File::open(path.join("id")) else {
+        return false;
+    };
     let lock = rustix::fs::FlockOperation::NonBlockingLockShared;
     rustix::fs::flock(&file, lock).is_err_and(|error| error == rustix::io::Errno::WOULDBLOCK)
 }

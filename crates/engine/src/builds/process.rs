@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ferry_api::container::{Config, HostConfig, Ulimit};
 use ferry_build::graph::{Exec, ExecMount, MountKind};
 use ferry_build::workspace::{Ended, Run, Tree};
-use ferry_build::{Error, Result, Session};
+use ferry_build::{Error, Result, Session, Workspace as _};
 use ferry_kit::Id;
 use ferry_runtime::plan::{Mount, Source, Upper};
 use ferry_storage::{Held, Lent};
@@ -96,11 +96,26 @@ pub(super) async fn run(shop: &Workshop, run: Run<'_, Workshop>) -> Result<Ended
         },
     )
     .await;
-    let exit = exit.map_err(|error| match error.exit_code() {
+    let exit = match exit {
+        Ok(exit) => exit,
         // It is the step's own fault: there is no such program, or user.
-        126 | 127 => Error::invalid(error.message),
-        _ => Error::Internal(error.message),
-    })?;
+        Err(error) if matches!(error.exit_code(), 126 | 127) => {
+            if error.message.starts_with("unable to find") {
+                let command = ferry_kit::gofmt::quote(&exec.args.join(" "));
+                return Err(Error::invalid(format!(
+                    "process {command} did not complete successfully: {}",
+                    error.message
+                )));
+            }
+            run.events.log(run.vertex, 2, format!("{}\n", error.message));
+            return Ok(Ended {
+                code: 1,
+                out_of_memory: false,
+                made,
+            });
+        }
+        Err(error) => return Err(Error::Internal(error.message)),
+    };
     Ok(Ended {
         code: exit.code,
         out_of_memory: exit.oom_killed,
@@ -178,6 +193,7 @@ async fn prepare(
             writable,
         } => {
             let tree = run.inputs.get(*input).cloned().unwrap_or_default();
+            is_there(shop, &tree, source).await?;
             let bound = layers(shop, &tree, target, source, *writable, given).await?;
             given.mounts.push(bound);
         }
@@ -268,6 +284,21 @@ async fn prepare(
         }
     }
     Ok(())
+}
+
+/// A source that is not there is said so in the words for files that are copied.
+async fn is_there(shop: &Workshop, tree: &Tree<Layer>, source: &str) -> Result<()> {
+    if source == "/" {
+        return Ok(());
+    }
+    let view = shop.view(tree).await?;
+    match view.exists(source) {
+        Ok(true) => Ok(()),
+        _ => {
+            let name = ferry_kit::gofmt::quote(source);
+            Err(Error::NotFound(format!("{name}: not found")))
+        }
+    }
 }
 
 /// Files of a tree; what is written to them goes with the process.
