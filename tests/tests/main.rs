@@ -7,6 +7,7 @@ mod at_once;
 mod attach;
 mod badinput;
 mod blockio;
+mod buildkit;
 mod builds;
 mod cgroups;
 mod cleanup;

@@ -73,6 +73,11 @@ fn sources(loaded: &Loaded) -> Vec<Source> {
     }]
 }
 
+/// In these answers it is the files alone.
+fn texts(loaded: &Loaded) -> Vec<String> {
+    vec![base64::engine::general_purpose::STANDARD.encode(&loaded.bytes)]
+}
+
 fn options<'a, W: Workspace>(job: &'a Job<W>, loaded: &'a Loaded) -> Options<'a> {
     let host = job.workspace.platform();
     Options {
@@ -176,7 +181,7 @@ fn targets<W: Workspace>(job: &Job<W>, loaded: &Loaded) -> Result<Answers> {
     #[derive(Serialize)]
     struct List {
         targets: Vec<Target>,
-        sources: Vec<Source>,
+        sources: Vec<String>,
     }
     let (file, scope) = parsed(job, loaded)?;
     let mut text = "TARGET\tDESCRIPTION\n".to_owned();
@@ -206,7 +211,7 @@ fn targets<W: Workspace>(job: &Job<W>, loaded: &Loaded) -> Result<Answers> {
     }
     let list = List {
         targets,
-        sources: sources(loaded),
+        sources: texts(loaded),
     };
     done(&list, text, 0)
 }
@@ -240,7 +245,7 @@ fn outline<W: Workspace>(job: &Job<W>, loaded: &Loaded) -> Result<Answers> {
         secrets: Vec<Mounted>,
         #[serde(skip_serializing_if = "Vec::is_empty")]
         ssh: Vec<Mounted>,
-        sources: Vec<Source>,
+        sources: Vec<String>,
     }
     let (file, scope) = parsed(job, loaded)?;
     let target = &file.stages[scope.target];
@@ -250,7 +255,7 @@ fn outline<W: Workspace>(job: &Job<W>, loaded: &Loaded) -> Result<Answers> {
         args: Vec::new(),
         secrets: Vec::new(),
         ssh: Vec::new(),
-        sources: sources(loaded),
+        sources: texts(loaded),
     };
     let given = &job.request.build_args;
     let arg = |argument: &ferry_dockerfile::instruction::Argument, range: Range| Arg {

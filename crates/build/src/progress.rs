@@ -1,14 +1,21 @@
 //! What happens in a build, as it happens. The shapes are those of BuildKit's StatusResponse, which clients show.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use ferry_dockerfile::Range;
+use ferry_kit::Id;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 /// Where events go. Nobody waits for who reads them; a reader that is gone is no error.
 #[derive(Debug, Clone)]
-pub struct Events(mpsc::UnboundedSender<Event>);
+pub struct Events {
+    sender: mpsc::UnboundedSender<Event>,
+    /// What makes steps that are not of the graph this build's own: clients show several builds at a time.
+    build: Arc<str>,
+}
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Event {
@@ -71,16 +78,17 @@ pub struct Warning {
 impl Events {
     pub fn new() -> (Self, mpsc::UnboundedReceiver<Event>) {
         let (sender, receiver) = mpsc::unbounded_channel();
-        (Self(sender), receiver)
+        let build = Id::random().to_string().into();
+        (Self { sender, build }, receiver)
     }
 
     pub fn send(&self, event: Event) {
-        let _ = self.0.send(event);
+        let _ = self.sender.send(event);
     }
 
     /// Begins a step that is not one of the graph's.
     pub fn start(&self, name: String, inputs: Vec<String>) -> Running {
-        let id = ferry_image::Digest::of(format!("{name}\0{}", inputs.join("\0"))).to_string();
+        let id = ferry_image::Digest::of(format!("{}\0{name}\0{}", self.build, inputs.join("\0"))).to_string();
         self.start_as(Vertex {
             id,
             name,

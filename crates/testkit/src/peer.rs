@@ -67,9 +67,12 @@ pub fn root() -> Option<PathBuf> {
 
 /// The real Docker Compose. `None`, saying so, where the peers are not set up.
 pub fn compose() -> Option<PathBuf> {
-    let program = Place::find()?
-        .root
-        .join("usr/libexec/docker/cli-plugins/docker-compose");
+    plugin("docker-compose")
+}
+
+/// A real plugin of Docker's command line. `None`, saying so, where the peers are not set up.
+pub fn plugin(name: &str) -> Option<PathBuf> {
+    let program = Place::find()?.root.join("usr/libexec/docker/cli-plugins").join(name);
     program.is_file().then_some(program)
 }
 

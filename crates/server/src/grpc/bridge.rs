@@ -10,7 +10,7 @@ use ferry_buildkit::frontend::{
     EvaluateRequest, EvaluateResponse, InputsRequest, InputsResponse, PingRequest, PongResponse, Ref, ReturnRequest,
     ReturnResponse, SolveRequest, SolveResponse, WarnRequest, WarnResponse, result,
 };
-use ferry_buildkit::pb::{self, Definition, Input, Op, SourceOp, op};
+use ferry_buildkit::pb::{Definition, Input, Op, OpMetadata, SourceOp, op};
 use ferry_buildkit::session::metadata;
 use ferry_engine::builds::Solved;
 use tonic::metadata::MetadataMap;
@@ -148,15 +148,19 @@ fn definition(id: &str) -> Definition {
         ..Op::default()
     };
     let source = source.encode_to_vec();
-    let last = pb::Op {
+    let digest = ferry_image::Digest::of(&source).to_string();
+    let last = Op {
         inputs: vec![Input {
-            digest: ferry_image::Digest::of(&source).to_string(),
+            digest: digest.clone(),
             index: 0,
         }],
         ..Op::default()
     };
+    let last = last.encode_to_vec();
+    let names = [digest, ferry_image::Digest::of(&last).to_string()];
     Definition {
-        def: vec![source.into(), last.encode_to_vec().into()],
+        metadata: names.map(|name| (name, OpMetadata::default())).into(),
+        def: vec![source.into(), last.into()],
     }
 }
 

@@ -22,7 +22,7 @@ use rustix::fs::{FlockOperation, flock};
 /// How many directories one place of a client's may have.
 const MOST: usize = 32;
 /// Digits of the key that are in the name.
-const DIGITS: usize = 32;
+const DIGITS: usize = 20;
 
 /// A directory of a client's, as long as it is used.
 #[derive(Debug)]
