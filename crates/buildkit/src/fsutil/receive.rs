@@ -27,6 +27,8 @@ const ASKED: usize = 64;
 pub struct Limits {
     /// Files, directories, links.
     pub entries: u32,
+    /// Bytes of their paths together: they are held until all is there.
+    pub names: usize,
     /// Bytes that a file may have more than was announced: it may grow while it is sent.
     pub growth: u64,
 }
@@ -35,6 +37,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             entries: 5_000_000,
+            names: 256 << 20,
             growth: 256 << 20,
         }
     }
@@ -47,6 +50,8 @@ pub struct Receiver {
     limits: Limits,
     /// Number of the next entry.
     next: u32,
+    /// Bytes of paths so far.
+    names: usize,
     /// The last entry's path.
     last: Option<String>,
     /// Directories that the next entry may be in, the top first.
@@ -98,6 +103,7 @@ impl Receiver {
             root,
             limits,
             next: 0,
+            names: 0,
             last: None,
             open: vec![top],
             waiting: VecDeque::new(),
@@ -154,6 +160,10 @@ impl Receiver {
             )));
         }
         self.next += 1;
+        self.names += stat.path.len() + stat.linkname.len();
+        if self.names > self.limits.names {
+            return Err(broken("the paths of its entries are too long together"));
+        }
         self.last = Some(stat.path.clone());
         let (parent, name) = path::split(&stat.path);
         while self.open.last().is_some_and(|level| level.path != parent) && self.open.len() > 1 {

@@ -30,7 +30,7 @@ pub struct Place {
     pub path: PathBuf,
     /// Goes with its last use: nobody can find it again.
     passing: bool,
-    _lock: File,
+    lock: File,
 }
 
 impl Place {
@@ -74,9 +74,8 @@ pub fn take(dir: &Path, key: Option<&str>, name: &str, wanted: &Wanted) -> Resul
     };
     let prefix = ferry_image::Digest::of(format!("{name}\0{key}")).encoded()[..DIGITS].to_owned();
     let mut best: Option<(usize, Place)> = None;
-    let mut number = 0;
-    for number_of in 0..MOST {
-        number = number_of;
+    let mut is_full = true;
+    for number in 0..MOST {
         let path = dir.join(format!("{prefix}-{number}"));
         match lock(&path) {
             Ok(None) => {}
@@ -86,22 +85,24 @@ pub fn take(dir: &Path, key: Option<&str>, name: &str, wanted: &Wanted) -> Resul
                     let place = Place {
                         path,
                         passing: false,
-                        _lock: file,
+                        lock: file,
                     };
                     best = Some((score, place));
                 }
             }
             // The first that is not there.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                is_full = false;
+                break;
+            }
             Err(error) => return Err(failed(error)),
         }
     }
-    let is_full = number + 1 == MOST;
     match best {
         Some((score, place)) if score > 0 || is_full => {
             fs::write(place.path.join("wanted"), &wanted).map_err(failed)?;
             let now = fs::FileTimes::new().set_modified(SystemTime::now());
-            place._lock.set_times(now).map_err(failed)?;
+            place.lock.set_times(now).map_err(failed)?;
             Ok(place)
         }
         _ => make_first_free(dir, &prefix, name, &wanted).map_err(failed),
@@ -134,7 +135,7 @@ fn make(dir: &Path, slot: &str, name: &str, wanted: &[u8], passing: bool) -> io:
     Ok(Place {
         path,
         passing,
-        _lock: file,
+        lock: file,
     })
 }
 

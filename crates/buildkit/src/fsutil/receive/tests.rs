@@ -10,6 +10,7 @@ const LINK: u32 = 1 << 27;
 fn receiver(dir: &Path) -> Receiver {
     let limits = Limits {
         entries: 100,
+        names: 10_000,
         growth: 10,
     };
     Receiver::new(Root::open(dir).unwrap(), limits).unwrap()
@@ -203,6 +204,8 @@ fn what_does_not_end_is_cut() {
     assert!(refused(dir.path(), packets).contains("does not end"));
     let many = (0..101).map(|number| announced(&format!("f{number:03}"), DIRECTORY | 0o755, 0));
     assert!(refused(dir.path(), many).contains("more than 100 entries"));
+    let long = (0..60).map(|number| announced(&format!("{number:02}{}", "x".repeat(200)), DIRECTORY | 0o755, 0));
+    assert!(refused(dir.path(), long).contains("too long together"));
     let text = refused(dir.path(), [Packet::failure("no access allowed to dir")]);
     assert_eq!(text, "no access allowed to dir");
 }
