@@ -9,6 +9,8 @@ pub enum Compression {
     None,
     Gzip,
     Zstd,
+    Xz,
+    Bzip2,
 }
 
 impl Compression {
@@ -17,6 +19,8 @@ impl Compression {
             Self::None => "none",
             Self::Gzip => "gzip",
             Self::Zstd => "zstd",
+            Self::Xz => "xz",
+            Self::Bzip2 => "bzip2",
         }
     }
 }
@@ -33,6 +37,8 @@ enum Inner<R: Read> {
     Plain(Source<R>),
     Gzip(Box<flate2::bufread::MultiGzDecoder<BufReader<Source<R>>>>),
     Zstd(Box<zstd::stream::read::Decoder<'static, BufReader<Source<R>>>>),
+    Xz(Box<lzma_rust2::XzReader<BufReader<Source<R>>>>),
+    Bzip2(Box<bzip2::bufread::MultiBzDecoder<BufReader<Source<R>>>>),
 }
 
 impl<R: Read> std::fmt::Debug for Decoder<R> {
@@ -46,9 +52,11 @@ impl<R: Read> std::fmt::Debug for Decoder<R> {
 /// Enough for the longest magic number.
 const MAGIC: usize = 6;
 const BUFFER: usize = 64 << 10;
+/// KiB that an xz stream may ask for: `xz -9` needs 64 MiB.
+const XZ_MEMORY: u32 = 160 << 10;
 
-/// Looks at the first bytes of `reader` and decodes gzip (every member), zstd (every frame, skippable ones included) or
-/// nothing. Fails with [`Error::Compression`] for xz and bzip2, by name.
+/// Looks at the first bytes of `reader` and decodes gzip (every member), zstd (every frame, skippable ones included), xz and
+/// bzip2 (every stream), or nothing.
 pub fn decompress<R: Read>(mut reader: R) -> Result<Decoder<R>> {
     let mut magic = Vec::with_capacity(MAGIC);
     reader
@@ -56,7 +64,7 @@ pub fn decompress<R: Read>(mut reader: R) -> Result<Decoder<R>> {
         .take(MAGIC as u64)
         .read_to_end(&mut magic)
         .map_err(|source| Error::Read { source })?;
-    let compression = sniff(&magic)?;
+    let compression = sniff(&magic);
     let source = Cursor::new(magic).chain(reader);
     let inner = match compression {
         Compression::None => Inner::Plain(source),
@@ -68,18 +76,26 @@ pub fn decompress<R: Read>(mut reader: R) -> Result<Decoder<R>> {
             let decoder = zstd::stream::read::Decoder::with_buffer(BufReader::with_capacity(BUFFER, source));
             Inner::Zstd(Box::new(decoder.map_err(|source| Error::Read { source })?))
         }
+        Compression::Xz => {
+            let source = BufReader::with_capacity(BUFFER, source);
+            Inner::Xz(Box::new(lzma_rust2::XzReader::new_mem_limit(source, true, XZ_MEMORY)))
+        }
+        Compression::Bzip2 => {
+            let source = BufReader::with_capacity(BUFFER, source);
+            Inner::Bzip2(Box::new(bzip2::bufread::MultiBzDecoder::new(source)))
+        }
     };
     Ok(Decoder { compression, inner })
 }
 
-fn sniff(magic: &[u8]) -> Result<Compression> {
-    Ok(match magic {
+fn sniff(magic: &[u8]) -> Compression {
+    match magic {
         [0x1f, 0x8b, 0x08, ..] => Compression::Gzip,
         [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
-        [0xfd, b'7', b'z', b'X', b'Z', 0] => return Err(Error::Compression { name: "xz" }),
-        [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41] => return Err(Error::Compression { name: "bzip2" }),
+        [0xfd, b'7', b'z', b'X', b'Z', 0] => Compression::Xz,
+        [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41] => Compression::Bzip2,
         _ => Compression::None,
-    })
+    }
 }
 
 impl<R: Read> Decoder<R> {
@@ -93,6 +109,8 @@ impl<R: Read> Decoder<R> {
             Inner::Plain(source) => source.into_inner().1,
             Inner::Gzip(decoder) => decoder.into_inner().into_inner().into_inner().1,
             Inner::Zstd(decoder) => decoder.finish().into_inner().into_inner().1,
+            Inner::Xz(decoder) => decoder.into_inner().into_inner().into_inner().1,
+            Inner::Bzip2(decoder) => decoder.into_inner().into_inner().into_inner().1,
         }
     }
 }
@@ -103,6 +121,8 @@ impl<R: Read> Read for Decoder<R> {
             Inner::Plain(source) => source.read(buffer),
             Inner::Gzip(decoder) => decoder.read(buffer),
             Inner::Zstd(decoder) => decoder.read(buffer),
+            Inner::Xz(decoder) => decoder.read(buffer),
+            Inner::Bzip2(decoder) => decoder.read(buffer),
         }
     }
 }
@@ -165,9 +185,17 @@ mod tests {
     }
 
     #[test]
-    fn xz_and_bzip2_are_refused_by_name() {
-        for (bytes, name) in [(&b"\xfd7zXZ\0..."[..], "xz"), (b"BZh91AY&SY", "bzip2")] {
-            assert!(matches!(decompress(bytes), Err(Error::Compression { name: found }) if found == name));
-        }
+    fn xz_and_bzip2_are_read() {
+        // `printf x | xz`.
+        let xz = b"\xfd7zXZ\0\0\x04\xe6\xd6\xb4F\x02\0!\x01\x16\0\0\0t/\xe5\xa3\x01\0\0x\0\0\0\0E\xae\xef\x83\xf8\xee\x16\n\0\x01\x19\x01\xa5,\x81\xcc\x1f\xb6\xf3}\x01\0\0\0\0\x04YZ";
+        let (compression, out) = decoded(xz);
+        assert_eq!((compression, out.unwrap().as_slice()), (Compression::Xz, &b"x"[..]));
+        let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+        encoder.write_all(b"two").unwrap();
+        let bz = encoder.finish().unwrap();
+        let (compression, out) = decoded(&bz);
+        assert_eq!((compression, out.unwrap().as_slice()), (Compression::Bzip2, &b"two"[..]));
+        assert!(decoded(&bz[..bz.len() - 1]).1.is_err());
+        assert!(decoded(&xz[..20]).1.is_err());
     }
 }

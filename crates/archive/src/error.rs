@@ -26,9 +26,6 @@ pub enum Error {
     Escapes { path: PathBuf },
     #[error("{} is a hard link to {}, which does not exist", path.display(), target.display())]
     MissingTarget { path: PathBuf, target: PathBuf },
-    /// A compression by name that is recognised but not read.
-    #[error("{name} compression is not supported; use gzip or zstd")]
-    Compression { name: &'static str },
     /// What was unpacked from an archive is not what it was: the archive cannot be made of it again.
     #[error("{} is not what was unpacked", path.display())]
     Changed { path: PathBuf, source: io::Error },

@@ -21,7 +21,7 @@ pub mod path;
 mod range;
 mod source;
 mod split;
-mod suggest;
+pub mod suggest;
 pub mod words;
 
 pub use error::{Error, Problem, Result};

@@ -1,0 +1,318 @@
+//! The place that is written to: a draft, on top of what is below it.
+//!
+//! Paths are those of both together, without links: [`Place::resolve`] takes links apart, and everything else refuses them. A
+//! directory that is only below is made in the draft as it is there before something is put into it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Component, Path, PathBuf};
+
+use ferry_archive::reader::Time;
+use ferry_archive::tree;
+use ferry_sys::Root;
+use rustix::fs::{FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
+use rustix::io::Errno;
+
+use super::entry::{Xattrs, xattrs};
+use super::{Options, Written, failed, owner};
+use crate::error::{Error, Result};
+
+const MAX_LINKS: usize = 40;
+const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
+
+#[derive(Debug)]
+pub struct Place<'a> {
+    pub(super) below: Option<&'a Root>,
+    pub(super) draft: &'a Root,
+    pub(super) options: &'a Options<'a>,
+    /// Of directories, to be set when all is done.
+    times: BTreeMap<PathBuf, Time>,
+    /// Directories of the draft that hide what is below.
+    opaque: BTreeSet<PathBuf>,
+    pub(super) written: Written,
+}
+
+/// An entry, and whether it is in the draft.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub stat: Stat,
+    pub is_new: bool,
+}
+
+/// What one of the two has at a path.
+enum Seen {
+    Is(Stat),
+    Nothing,
+    /// Something on the way is no directory, and hides what is below.
+    Hidden,
+}
+
+fn seen(root: &Root, path: &Path) -> Result<Seen> {
+    match root.resolve_no_links(path, OFlags::PATH | OFlags::NOFOLLOW) {
+        Ok(fd) => rustix::fs::fstat(&fd).map(Seen::Is).map_err(|error| failed("look at", path, error)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Seen::Nothing),
+        Err(error) if is_no_directory(&error) => Ok(Seen::Hidden),
+        Err(error) => Err(failed("look at", path, error)),
+    }
+}
+
+impl Found {
+    pub fn is_directory(&self) -> bool {
+        FileType::from_raw_mode(self.stat.st_mode) == FileType::Directory
+    }
+}
+
+impl<'a> Place<'a> {
+    pub(super) fn new(below: Option<&'a Root>, draft: &'a Root, options: &'a Options<'a>) -> Self {
+        Self {
+            below,
+            draft,
+            options,
+            times: BTreeMap::new(),
+            opaque: BTreeSet::new(),
+            written: Written::default(),
+        }
+    }
+
+    pub(super) fn owner(&mut self, text: Option<&str>) -> Result<Option<(u32, u32)>> {
+        let Some(text) = text else { return Ok(None) };
+        let (owner, warnings) = owner::owner(text, self.below)?;
+        self.written.warnings.extend(warnings);
+        Ok(Some(owner))
+    }
+
+    /// Not later than the epoch that was asked for.
+    pub(super) fn clamp(&self, time: Time) -> Time {
+        match self.options.epoch {
+            Some(epoch) if time.secs >= epoch => Time { secs: epoch, nanos: 0 },
+            _ => time,
+        }
+    }
+
+    pub(super) fn look(&self, path: &Path) -> Result<Option<Found>> {
+        match seen(self.draft, path)? {
+            Seen::Is(stat) => return Ok(Some(Found { stat, is_new: true })),
+            Seen::Hidden => return Ok(None),
+            Seen::Nothing => {}
+        }
+        let Some(below) = self.seen_below(path) else { return Ok(None) };
+        Ok(match seen(below, path)? {
+            Seen::Is(stat) => Some(Found { stat, is_new: false }),
+            Seen::Hidden | Seen::Nothing => None,
+        })
+    }
+
+    /// What is below, if no directory above `path` hides it.
+    pub(super) fn seen_below(&self, path: &Path) -> Option<&'a Root> {
+        let is_hidden = !self.opaque.is_empty() && path.ancestors().any(|above| self.opaque.contains(above));
+        self.below.filter(|_| !is_hidden)
+    }
+
+    /// Where `path` is without its links, those of missing things as well.
+    pub(super) fn resolve(&self, path: &Path) -> Result<PathBuf> {
+        let mut done = PathBuf::new();
+        let mut left = parts(path);
+        let mut links = 0;
+        while let Some(part) = left.pop() {
+            if part == ".." {
+                done.pop();
+                continue;
+            }
+            done.push(&part);
+            let found = self.look(&done)?;
+            let is_link = |found: &Found| FileType::from_raw_mode(found.stat.st_mode) == FileType::Symlink;
+            let Some(found) = found.filter(is_link) else { continue };
+            links += 1;
+            if links > MAX_LINKS {
+                return Err(Error::Invalid(format!("\"/{}\": too many links", path.display())));
+            }
+            let root = if found.is_new { Some(self.draft) } else { self.below };
+            let target = root.map(|root| {
+                let fd = root.resolve_no_links(&done, OFlags::PATH | OFlags::NOFOLLOW)?;
+                Ok(rustix::fs::readlinkat(&fd, "", Vec::new())?)
+            });
+            let target = target.transpose().map_err(|error: io::Error| failed("read the link", &done, error))?;
+            let target = PathBuf::from(OsString::from_vec(target.unwrap_or_default().into_bytes()));
+            done.pop();
+            if target.is_absolute() {
+                done = PathBuf::new();
+            }
+            left.extend(parts(&target));
+        }
+        Ok(done)
+    }
+
+    /// Opens a directory of the draft.
+    pub(super) fn open(&self, path: &Path) -> Result<OwnedFd> {
+        let dir = self.draft.resolve_no_links(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW);
+        dir.map_err(|error| failed("open", path, error))
+    }
+
+    /// Makes a directory in the draft with all above it: as they are below, or new ones with this owner and mode.
+    pub(super) fn make_directories(&mut self, path: &Path, owner: (u32, u32), mode: u32) -> Result<()> {
+        let is_there = |fd: io::Result<OwnedFd>| fd.is_ok();
+        if is_there(self.draft.resolve_no_links(path, DIRECTORY | OFlags::NOFOLLOW)) {
+            return Ok(());
+        }
+        let mut sofar = PathBuf::new();
+        for part in path.components() {
+            sofar.push(part);
+            match self.look(&sofar)? {
+                None => self.make(&sofar, owner, mode)?,
+                Some(found) if !found.is_directory() => {
+                    return Err(Error::Invalid(format!("mkdir /{}: not a directory", sofar.display())));
+                }
+                Some(found) if found.is_new => {}
+                Some(found) => self.copy_up(&sofar, &found.stat)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn make(&mut self, path: &Path, owner: (u32, u32), mode: u32) -> Result<()> {
+        self.mkdir(path)?;
+        self.touched(path.parent().unwrap_or(Path::new("")));
+        self.touched(path);
+        self.attributes(path, owner, mode, &Vec::new())
+    }
+
+    fn mkdir(&self, path: &Path) -> Result<()> {
+        let (parent, name) = split(path);
+        let dir = self.draft.resolve_no_links(parent, DIRECTORY).map_err(|error| failed("open", parent, error))?;
+        rustix::fs::mkdirat(&dir, name, Mode::from(0o700)).map_err(|error| failed("make the directory", path, error))
+    }
+
+    /// Makes a directory as it is below. Its parent is in the draft.
+    pub(super) fn copy_up(&mut self, path: &Path, stat: &Stat) -> Result<()> {
+        self.mkdir(path)?;
+        let mut found = Vec::new();
+        if let Some(below) = self.below {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+            let dir = below.resolve_no_links(path, flags).map_err(|error| failed("open", path, error))?;
+            let unread = |error| failed("read the attributes of", path, error);
+            found = xattrs(dir.as_fd(), false).map_err(unread)?;
+        }
+        let mode = stat.st_mode & 0o7777;
+        self.attributes(path, (stat.st_uid, stat.st_gid), mode, &found)?;
+        self.times.insert(path.to_owned(), tree::mtime(stat));
+        Ok(())
+    }
+
+    /// Owner, mode and attributes of a directory of the draft.
+    pub(super) fn attributes(&self, path: &Path, owner: (u32, u32), mode: u32, xattrs: &Xattrs) -> Result<()> {
+        let dir = self.open(path)?;
+        let unwritten = |error: Errno| failed("change the owner or mode of", path, error);
+        rustix::fs::fchown(&dir, Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1))).map_err(unwritten)?;
+        rustix::fs::fchmod(&dir, Mode::from(mode)).map_err(unwritten)?;
+        set_xattrs(dir.as_fd(), path, xattrs)
+    }
+
+    /// Makes the directory of a tree that is copied: over one that is there.
+    pub(super) fn directory(&mut self, path: &Path) -> Result<()> {
+        match self.look(path)? {
+            Some(found) if !found.is_directory() => {
+                return Err(Error::Invalid(format!("cannot copy to non-directory: /{}", path.display())));
+            }
+            Some(found) if found.is_new => return Ok(()),
+            Some(found) => self.copy_up(path, &found.stat)?,
+            None => self.mkdir(path)?,
+        }
+        self.touched(path.parent().unwrap_or(Path::new("")));
+        Ok(())
+    }
+
+    /// Makes room in the draft for what replaces everything; `is_directory`: a directory follows, that hides what is below.
+    pub(super) fn remove(&mut self, path: &Path, found: &Found, is_directory: bool) -> Result<()> {
+        if found.is_new {
+            self.draft.remove_all(path).map_err(|error| failed("replace", path, error))?;
+            self.times.retain(|known, _| !known.starts_with(path));
+            self.opaque.retain(|known| !known.starts_with(path));
+            self.written.manifest.files.retain(|known, _| !known.starts_with(path));
+        }
+        if is_directory {
+            self.mkdir(path)?;
+            let dir = self.open(path)?;
+            // Something of the same name may be below what was in the draft.
+            if found.is_new && self.below.is_some() {
+                tree::set_xattr(dir.as_fd(), tree::OPAQUE.as_ref(), b"y").map_err(|error| failed("make opaque", path, error))?;
+                self.opaque.insert(path.to_owned());
+            }
+        }
+        self.touched(path.parent().unwrap_or(Path::new("")));
+        Ok(())
+    }
+
+    /// Something in this directory changed now.
+    pub(super) fn touched(&mut self, path: &Path) {
+        match self.options.epoch {
+            Some(secs) if !path.as_os_str().is_empty() => {
+                self.times.insert(path.to_owned(), Time { secs, nanos: 0 });
+            }
+            _ => {
+                self.times.remove(path);
+            }
+        }
+    }
+
+    pub(super) fn set_time(&mut self, path: &Path, time: Time) {
+        let time = self.clamp(time);
+        self.times.insert(path.to_owned(), time);
+    }
+
+    /// Sets the times of directories, and tells what was done.
+    pub(super) fn finish(self) -> Result<Written> {
+        for (path, time) in &self.times {
+            let dir = self.open(path)?;
+            rustix::fs::futimens(&dir, &timestamps(*time)).map_err(|error| failed("set the times of", path, error))?;
+        }
+        Ok(self.written)
+    }
+}
+
+/// Like BuildKit, without those that the file system does not take.
+pub(super) fn set_xattrs(fd: std::os::fd::BorrowedFd<'_>, path: &Path, xattrs: &Xattrs) -> Result<()> {
+    for (name, value) in xattrs.iter().filter(|(name, _)| !tree::is_overlay_xattr(name)) {
+        match tree::set_xattr(fd, name, value) {
+            Err(error) if error.raw_os_error().map(Errno::from_raw_os_error) == Some(Errno::NOSPC) => {
+                return Err(failed("set an attribute of", path, error));
+            }
+            Err(error) => tracing::debug!(%error, path = %path.display(), "attribute left out"),
+            Ok(()) => {}
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn timestamps(time: Time) -> Timestamps {
+    let time = Timespec {
+        tv_sec: time.secs,
+        tv_nsec: time.nanos.into(),
+    };
+    Timestamps {
+        last_access: time,
+        last_modification: time,
+    }
+}
+
+/// The directory a path is in, and its name there.
+pub(super) fn split(path: &Path) -> (&Path, &std::ffi::OsStr) {
+    let parent = path.parent().unwrap_or(Path::new(""));
+    (parent, path.file_name().unwrap_or_default())
+}
+
+fn is_no_directory(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::NOTDIR | Errno::LOOP))
+}
+
+fn parts(path: &Path) -> Vec<OsString> {
+    let names = path.components().rev().filter_map(|component| match component {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        _ => None,
+    });
+    names.collect()
+}
