@@ -194,7 +194,10 @@ mod tests {
         encoder.write_all(b"two").unwrap();
         let bz = encoder.finish().unwrap();
         let (compression, out) = decoded(&bz);
-        assert_eq!((compression, out.unwrap().as_slice()), (Compression::Bzip2, &b"two"[..]));
+        assert_eq!(
+            (compression, out.unwrap().as_slice()),
+            (Compression::Bzip2, &b"two"[..])
+        );
         assert!(decoded(&bz[..bz.len() - 1]).1.is_err());
         assert!(decoded(&xz[..20]).1.is_err());
     }

@@ -100,7 +100,8 @@ impl Selection<'_> {
     /// without times. Contents that `index` does not know are read, and remembered there.
     pub fn digest(&mut self, mut index: Option<&mut Index>) -> Result<Digest> {
         let mut hasher = content::Hasher::new();
-        let actions = serde_json::to_vec(self.files).map_err(|error| Error::internal("cannot encode a step", &error))?;
+        let actions =
+            serde_json::to_vec(self.files).map_err(|error| Error::internal("cannot encode a step", &error))?;
         hasher.field(&actions);
         let copies = self.files.actions.iter().filter_map(|action| match action {
             Action::Copy(copy) => Some(copy),
@@ -195,7 +196,9 @@ impl Attributes {
     }
 
     fn mode(&self, mode: u32, is_directory: bool) -> u32 {
-        self.chmod.as_ref().map_or(mode, |chmod| chmod.apply(mode, is_directory))
+        self.chmod
+            .as_ref()
+            .map_or(mode, |chmod| chmod.apply(mode, is_directory))
     }
 
     /// Of directories that are made on the way: a number is for them as well, symbols are not.

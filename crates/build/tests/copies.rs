@@ -16,11 +16,22 @@ use ferry_dockerfile::{Dockerfile, Ignore};
 use ferry_sys::Root;
 
 /// Cases whose result is another one here, and why.
-const DIFFERENT: [(&str, &str); 5] = [
+const DIFFERENT: [(&str, &str); 7] = [
     ("a socket", "BuildKit makes an empty file of it; it is left out"),
-    ("a character device 0:0", "refused: a layer would take it for a deleted file"),
+    (
+        "a character device 0:0",
+        "refused: a layer would take it for a deleted file",
+    ),
     ("times are kept", "BuildKit takes the first second of 1970 for no time"),
-    ("archives of all compressions", "the recorded engine had no `xz`, without which Docker cannot read it"),
+    (
+        "archives of all compressions",
+        "the recorded engine had no `xz`, without which Docker cannot read it",
+    ),
+    ("special files", "BuildKit makes a character device of a block device"),
+    (
+        "a directory's content into one that is there",
+        "BuildKit leaves the time of a directory further down that was there at now",
+    ),
     ("a broken archive", "the error says where"),
 ];
 
@@ -61,7 +72,7 @@ fn root_copies_are_what_buildkit_makes_of_them() {
     assert!(cases.len() > 90, "{}", cases.len());
     for case in &cases {
         let found = run(case);
-        let expected = case.parts["result"].trim().replace("now", "N");
+        let expected = case.parts["result"].trim().replace(" now /", " N /");
         let same = match expected.strip_prefix("error: ") {
             Some(text) => {
                 let text = text.rsplit("failed to solve: ").next().unwrap();
@@ -72,7 +83,11 @@ fn root_copies_are_what_buildkit_makes_of_them() {
         };
         let is_known = DIFFERENT.iter().any(|(name, _)| *name == case.name);
         if same == is_known {
-            let _ = writeln!(wrong, "=== {} (known: {is_known})\nexpected\n{expected}\nfound\n{found}", case.name);
+            let _ = writeln!(
+                wrong,
+                "=== {} (known: {is_known})\nexpected\n{expected}\nfound\n{found}",
+                case.name
+            );
         }
     }
     assert!(wrong.is_empty(), "\n{wrong}");
@@ -83,12 +98,18 @@ fn run(case: &Case) -> String {
     for part in ["context", "base", "draft"] {
         std::fs::create_dir(dir.path().join(part)).unwrap();
         let script = format!("umask 022\n{}", case.parts.get(part).map_or("", String::as_str));
-        let status = Process::new("sh").args(["-euc", &script]).current_dir(dir.path().join(part)).status();
+        let status = Process::new("sh")
+            .args(["-euc", &script])
+            .current_dir(dir.path().join(part))
+            .status();
         assert!(status.unwrap().success(), "{}", case.name);
     }
     let open = |part: &str| Root::open(&dir.path().join(part)).unwrap();
     let (context, base, draft) = (open("context"), open("base"), open("draft"));
-    let ignore = case.parts.get("ignore").map(|text| Ignore::parse(text.as_bytes()).unwrap());
+    let ignore = case
+        .parts
+        .get("ignore")
+        .map(|text| Ignore::parse(text.as_bytes()).unwrap());
     let sources = BTreeMap::from([
         (
             0,
@@ -161,7 +182,11 @@ fn transferred(transfer: &Transfer, workdir: &str, unpack: bool) -> Vec<Action> 
     if !transfer.sources.is_empty() {
         actions.push(Action::Copy(Copy {
             input: usize::from(transfer.from.is_some()),
-            sources: transfer.sources.iter().map(|source| source.replace("\\\\", "\\")).collect(),
+            sources: transfer
+                .sources
+                .iter()
+                .map(|source| source.replace("\\\\", "\\"))
+                .collect(),
             destination: destination.clone(),
             owner: transfer.chown.clone(),
             chmod: transfer.chmod.clone(),
@@ -175,7 +200,9 @@ fn transferred(transfer: &Transfer, workdir: &str, unpack: bool) -> Vec<Action> 
     if !transfer.documents.is_empty() {
         let documents = transfer.documents.iter();
         actions.push(Action::Documents {
-            files: documents.map(|document| (document.name.clone(), document.content.clone())).collect(),
+            files: documents
+                .map(|document| (document.name.clone(), document.content.clone()))
+                .collect(),
             destination,
             chmod: transfer.chmod.clone(),
             owner: transfer.chown.clone(),
@@ -195,7 +222,10 @@ fn listing(draft: &Path, base: Option<PathBuf>) -> String {
     for (path, line) in above {
         let is_opaque = line.starts_with("dir ")
             && ferry_archive::tree::is_opaque(std::fs::File::open(draft.join(&path)).unwrap().as_fd());
-        if !line.starts_with("dir ") || is_opaque || lines.get(&path).is_some_and(|line: &String| !line.starts_with("dir ")) {
+        if !line.starts_with("dir ")
+            || is_opaque
+            || lines.get(&path).is_some_and(|line: &String| !line.starts_with("dir "))
+        {
             lines.retain(|known, _| !Path::new(known).starts_with(&path));
         }
         lines.insert(path, line);
@@ -212,7 +242,10 @@ fn show(path: &str) -> String {
 fn list(root: &Path, below: &Path, lines: &mut BTreeMap<String, String>) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let mut first: BTreeMap<u64, String> = BTreeMap::new();
-    let mut names: Vec<_> = std::fs::read_dir(root.join(below)).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let mut names: Vec<_> = std::fs::read_dir(root.join(below))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
     names.sort();
     for name in names {
         let path = below.join(name);
@@ -232,7 +265,9 @@ fn list(root: &Path, below: &Path, lines: &mut BTreeMap<String, String>) {
             let device = format!("{}:{}", rustix::fs::major(data.rdev()), rustix::fs::minor(data.rdev()));
             (if kind.is_char_device() { "char" } else { "block" }, device)
         };
-        let fd = Root::open(root).unwrap().resolve(&path, rustix::fs::OFlags::PATH | rustix::fs::OFlags::NOFOLLOW);
+        let fd = Root::open(root)
+            .unwrap()
+            .resolve(&path, rustix::fs::OFlags::PATH | rustix::fs::OFlags::NOFOLLOW);
         let fd = fd.unwrap();
         if kind != "link" {
             let mut xattrs = ferry_archive::tree::xattrs(fd.as_fd()).unwrap();

@@ -41,7 +41,9 @@ pub(super) fn read(source: Source<'_>, part: &mut Part, mut index: Option<&mut I
             entry.content = index.get(&entry.stamp);
         }
     }
-    let batches = parallel::batches(&part.entries, |_, entry| entry.kind == Kind::File && entry.content.is_none());
+    let batches = parallel::batches(&part.entries, |_, entry| {
+        entry.kind == Kind::File && entry.content.is_none()
+    });
     let done = parallel::map(&batches, |batch| {
         let mut buffer = vec![0; BUFFER];
         let parent = part.place(batch.parent);
@@ -114,7 +116,9 @@ pub(super) fn open(dir: BorrowedFd<'_>, place: &Path) -> Result<(File, Stamp)> {
 
 fn vanished(place: &Path, error: std::io::Error) -> Error {
     match error.kind() {
-        std::io::ErrorKind::NotFound => Error::NotFound(format!("/{} vanished while the build read it", place.display())),
+        std::io::ErrorKind::NotFound => {
+            Error::NotFound(format!("/{} vanished while the build read it", place.display()))
+        }
         _ => failed("open", place, error),
     }
 }
@@ -145,7 +149,11 @@ impl Hasher {
         for (at, entry) in part.entries.iter().enumerate() {
             self.field(entry.path.as_os_str().as_bytes());
             let is_top = at == 0 && entry.is_directory();
-            self.metadata(entry, !is_top, copy.keep_owner && !source.plain_owner && copy.owner.is_none());
+            self.metadata(
+                entry,
+                !is_top,
+                copy.keep_owner && !source.plain_owner && copy.owner.is_none(),
+            );
         }
     }
 

@@ -40,9 +40,16 @@ pub(super) fn copy(
     }
     match place.look(&target)? {
         Some(found) if !found.is_directory() => {
-            return Err(Error::Invalid(format!("cannot copy to non-directory: /{}", target.display())));
+            return Err(Error::Invalid(format!(
+                "cannot copy to non-directory: /{}",
+                target.display()
+            )));
         }
-        _ => place.make_directories(&target, attributes.owner.unwrap_or_default(), attributes.mode_of_parents())?,
+        _ => place.make_directories(
+            &target,
+            attributes.owner.unwrap_or_default(),
+            attributes.mode_of_parents(),
+        )?,
     }
     for entry in part.entries[1..].iter().filter(|entry| entry.is_directory()) {
         let path = target.join(&entry.path);
@@ -66,7 +73,13 @@ fn part_path(target: &Path, entry: &Entry) -> PathBuf {
 }
 
 /// Where a source goes, with all directories above it made.
-fn target(place: &mut Place<'_>, name: &OsStr, is_tree: bool, destination: &str, attributes: &Attributes) -> Result<PathBuf> {
+fn target(
+    place: &mut Place<'_>,
+    name: &OsStr,
+    is_tree: bool,
+    destination: &str,
+    attributes: &Attributes,
+) -> Result<PathBuf> {
     let owner = attributes.owner.unwrap_or_default();
     let mode = attributes.mode_of_parents();
     let (parents, last) = destination.rsplit_once('/').unwrap_or(("", destination));
@@ -100,7 +113,8 @@ pub(super) fn document(
     let (parent, name) = split(&target);
     let dir = place.open(parent)?;
     let mut file = create(dir.as_fd(), name, &target)?;
-    file.write_all(content).map_err(|error| failed("write", &target, error))?;
+    file.write_all(content)
+        .map_err(|error| failed("write", &target, error))?;
     let mode = attributes.mode(0o644, false);
     finish(&file, &target, attributes.owner.unwrap_or_default(), mode)?;
     if let Some(secs) = place.options.epoch {
@@ -153,7 +167,10 @@ impl Tree<'_> {
             }
         }
         let is_first = |at: usize, entry: &Entry| {
-            entry.links < 2 || first.get(&(entry.stamp.device, entry.stamp.inode)).is_none_or(|to| *to == at)
+            entry.links < 2
+                || first
+                    .get(&(entry.stamp.device, entry.stamp.inode))
+                    .is_none_or(|to| *to == at)
         };
         let batches = parallel::batches(entries, |at, entry| !entry.is_directory() && is_first(at, entry));
         for batch in &batches {
@@ -202,7 +219,10 @@ impl Tree<'_> {
             from: open(self.source.root, &from).map_err(|error| failed("open", &from, error))?,
             to: open(place.draft, &to).map_err(|error| failed("open", &to, error))?,
             below: place.seen_below(&to).and_then(|below| open(below, &to).ok()),
-            previous: place.options.previous.and_then(|previous| open(previous.root, &to).ok()),
+            previous: place
+                .options
+                .previous
+                .and_then(|previous| open(previous.root, &to).ok()),
         };
         let mut done = Vec::with_capacity(batch.entries.len());
         for &at in &batch.entries {
@@ -221,7 +241,13 @@ impl Tree<'_> {
         Ok(done)
     }
 
-    fn entry(&self, place: &Place<'_>, entry: &Entry, path: &Path, dirs: &Directories) -> Result<(Option<Record>, bool)> {
+    fn entry(
+        &self,
+        place: &Place<'_>,
+        entry: &Entry,
+        path: &Path,
+        dirs: &Directories,
+    ) -> Result<(Option<Record>, bool)> {
         let name = split(path).1;
         let time = place.clamp(entry.stamp.modified());
         match entry.kind {
@@ -237,10 +263,22 @@ impl Tree<'_> {
                 )));
             }
             Kind::Character { major, minor } => {
-                self.node(entry, path, dirs, FileType::CharacterDevice, rustix::fs::makedev(major, minor))?;
+                self.node(
+                    entry,
+                    path,
+                    dirs,
+                    FileType::CharacterDevice,
+                    rustix::fs::makedev(major, minor),
+                )?;
             }
             Kind::Block { major, minor } => {
-                self.node(entry, path, dirs, FileType::BlockDevice, rustix::fs::makedev(major, minor))?;
+                self.node(
+                    entry,
+                    path,
+                    dirs,
+                    FileType::BlockDevice,
+                    rustix::fs::makedev(major, minor),
+                )?;
             }
             Kind::Directory | Kind::HardLink => return Ok((None, false)),
         }
@@ -260,10 +298,17 @@ impl Tree<'_> {
         })?;
         // Nobody else writes in the draft: it is still the device.
         let mode = Mode::from(self.attributes.mode(entry.mode, false));
-        rustix::fs::chmodat(&dirs.to, name, mode, AtFlags::empty()).map_err(|error| failed("change the mode of", path, error))
+        rustix::fs::chmodat(&dirs.to, name, mode, AtFlags::empty())
+            .map_err(|error| failed("change the mode of", path, error))
     }
 
-    fn file(&self, place: &Place<'_>, entry: &Entry, path: &Path, dirs: &Directories) -> Result<(Option<Record>, bool)> {
+    fn file(
+        &self,
+        place: &Place<'_>,
+        entry: &Entry,
+        path: &Path,
+        dirs: &Directories,
+    ) -> Result<(Option<Record>, bool)> {
         let name = split(path).1;
         let time = place.clamp(entry.stamp.modified());
         let (uid, gid) = self.owner(entry);
@@ -316,7 +361,9 @@ impl Tree<'_> {
         }
         let ((from, old), (to, new)) = (split(existing), split(path));
         let (from, dir) = (place.open(from)?, place.open(to)?);
-        exclusive(dir.as_fd(), new, path, |dir| rustix::fs::linkat(&from, old, dir, new, AtFlags::empty()))?;
+        exclusive(dir.as_fd(), new, path, |dir| {
+            rustix::fs::linkat(&from, old, dir, new, AtFlags::empty())
+        })?;
         place.written.manifest.files.remove(path);
         place.touched(to);
         Ok(())

@@ -42,7 +42,10 @@ pub(super) struct Stamp {
     pub ctime: (i64, i64),
 }
 
-#[allow(clippy::unnecessary_cast, reason = "the widths of a stat differ between architectures")]
+#[allow(
+    clippy::unnecessary_cast,
+    reason = "the widths of a stat differ between architectures"
+)]
 impl Stamp {
     pub fn of(stat: &Stat) -> Self {
         Self {
@@ -72,7 +75,10 @@ impl Entry {
             uid: stat.st_uid,
             gid: stat.st_gid,
             stamp: Stamp::of(stat),
-            #[allow(clippy::unnecessary_cast, reason = "the width of st_nlink differs between architectures")]
+            #[allow(
+                clippy::unnecessary_cast,
+                reason = "the width of st_nlink differs between architectures"
+            )]
             links: stat.st_nlink as u64,
             target: OsString::new(),
             xattrs: Vec::new(),
@@ -88,7 +94,7 @@ impl Entry {
 /// The attributes of an open file; of a context's, without capabilities.
 pub(super) fn xattrs(fd: BorrowedFd<'_>, plain: bool) -> std::io::Result<Xattrs> {
     // Most files have none, and the kernel says so at once.
-    match rustix::fs::flistxattr(fd, &mut [] as &mut [u8]) {
+    match rustix::fs::flistxattr(fd, &mut [0; 256][..]) {
         Ok(0) | Err(Errno::NOTSUP) => return Ok(Vec::new()),
         _ => {}
     }

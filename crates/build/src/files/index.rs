@@ -67,7 +67,11 @@ impl Index {
         bytes.extend(MAGIC);
         for file in self.files.values().take(MAX_FILES) {
             let stamp = &file.stamp;
-            bytes.extend([stamp.device, stamp.inode, stamp.size].iter().flat_map(|number| number.to_le_bytes()));
+            bytes.extend(
+                [stamp.device, stamp.inode, stamp.size]
+                    .iter()
+                    .flat_map(|number| number.to_le_bytes()),
+            );
             let times = [stamp.mtime.0, stamp.mtime.1, stamp.ctime.0, stamp.ctime.1];
             bytes.extend(times.iter().flat_map(|number| number.to_le_bytes()));
             bytes.extend(file.content);

@@ -45,17 +45,22 @@ pub(super) fn owner(text: &str, base: Option<&Root>) -> Result<((u32, u32), Vec<
 /// The first line that begins with a name.
 fn find(base: Option<&Root>, path: &str, name: &str) -> Result<Option<String>> {
     let Some(base) = base else {
-        let what = format!("invalid user index: -1: there is no /{path} in which {name:?} could be looked up; use numbers");
+        let what =
+            format!("invalid user index: -1: there is no /{path} in which {name:?} could be looked up; use numbers");
         return Err(Error::Invalid(what));
     };
     let bytes = match base.read(path, MAX_FILE) {
         Ok(bytes) => bytes,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
         Err(error) => return Err(super::failed("read", path.as_ref(), error)),
     };
     let text = String::from_utf8_lossy(&bytes);
     let mut lines = text.lines().map(str::trim);
-    Ok(lines.find(|line| line.split(':').next() == Some(name)).map(str::to_owned))
+    Ok(lines
+        .find(|line| line.split(':').next() == Some(name))
+        .map(str::to_owned))
 }
 
 /// A field as a number; 0 if it is none.

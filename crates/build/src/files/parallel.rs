@@ -69,7 +69,9 @@ pub(super) fn map<T: Sync, R: Send>(jobs: &[T], work: impl Fn(&T) -> Result<R> +
         let others: Vec<_> = (1..threads).map(|_| scope.spawn(worker)).collect();
         let mut all = worker();
         for other in others {
-            let done = other.join().unwrap_or_else(|_| Err(Error::Internal("a thread panicked".into())));
+            let done = other
+                .join()
+                .unwrap_or_else(|_| Err(Error::Internal("a thread panicked".into())));
             match (&mut all, done) {
                 (Ok(all), Ok(done)) => all.extend(done),
                 (Ok(_), Err(error)) => all = Err(error),

@@ -123,7 +123,11 @@ mod tests {
             ("[\\]]", "]", true),
             ("a", "ab", false),
         ] {
-            assert_eq!(Pattern::parse(pattern).unwrap().matches(name), expected, "{pattern} {name}");
+            assert_eq!(
+                Pattern::parse(pattern).unwrap().matches(name),
+                expected,
+                "{pattern} {name}"
+            );
         }
         for wrong in ["[", "[]", "[a", "a\\", "[a-]", "[-a]"] {
             assert!(Pattern::parse(wrong).is_none(), "{wrong}");

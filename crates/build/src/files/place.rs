@@ -52,7 +52,9 @@ enum Seen {
 
 fn seen(root: &Root, path: &Path) -> Result<Seen> {
     match root.resolve_no_links(path, OFlags::PATH | OFlags::NOFOLLOW) {
-        Ok(fd) => rustix::fs::fstat(&fd).map(Seen::Is).map_err(|error| failed("look at", path, error)),
+        Ok(fd) => rustix::fs::fstat(&fd)
+            .map(Seen::Is)
+            .map_err(|error| failed("look at", path, error)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Seen::Nothing),
         Err(error) if is_no_directory(&error) => Ok(Seen::Hidden),
         Err(error) => Err(failed("look at", path, error)),
@@ -98,7 +100,9 @@ impl<'a> Place<'a> {
             Seen::Hidden => return Ok(None),
             Seen::Nothing => {}
         }
-        let Some(below) = self.seen_below(path) else { return Ok(None) };
+        let Some(below) = self.seen_below(path) else {
+            return Ok(None);
+        };
         Ok(match seen(below, path)? {
             Seen::Is(stat) => Some(Found { stat, is_new: false }),
             Seen::Hidden | Seen::Nothing => None,
@@ -134,7 +138,9 @@ impl<'a> Place<'a> {
                 let fd = root.resolve_no_links(&done, OFlags::PATH | OFlags::NOFOLLOW)?;
                 Ok(rustix::fs::readlinkat(&fd, "", Vec::new())?)
             });
-            let target = target.transpose().map_err(|error: io::Error| failed("read the link", &done, error))?;
+            let target = target
+                .transpose()
+                .map_err(|error: io::Error| failed("read the link", &done, error))?;
             let target = PathBuf::from(OsString::from_vec(target.unwrap_or_default().into_bytes()));
             done.pop();
             if target.is_absolute() {
@@ -147,7 +153,9 @@ impl<'a> Place<'a> {
 
     /// Opens a directory of the draft.
     pub(super) fn open(&self, path: &Path) -> Result<OwnedFd> {
-        let dir = self.draft.resolve_no_links(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW);
+        let dir = self
+            .draft
+            .resolve_no_links(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW);
         dir.map_err(|error| failed("open", path, error))
     }
 
@@ -181,7 +189,10 @@ impl<'a> Place<'a> {
 
     fn mkdir(&self, path: &Path) -> Result<()> {
         let (parent, name) = split(path);
-        let dir = self.draft.resolve_no_links(parent, DIRECTORY).map_err(|error| failed("open", parent, error))?;
+        let dir = self
+            .draft
+            .resolve_no_links(parent, DIRECTORY)
+            .map_err(|error| failed("open", parent, error))?;
         rustix::fs::mkdirat(&dir, name, Mode::from(0o700)).map_err(|error| failed("make the directory", path, error))
     }
 
@@ -191,7 +202,9 @@ impl<'a> Place<'a> {
         let mut found = Vec::new();
         if let Some(below) = self.below {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
-            let dir = below.resolve_no_links(path, flags).map_err(|error| failed("open", path, error))?;
+            let dir = below
+                .resolve_no_links(path, flags)
+                .map_err(|error| failed("open", path, error))?;
             let unread = |error| failed("read the attributes of", path, error);
             found = xattrs(dir.as_fd(), false).map_err(unread)?;
         }
@@ -214,7 +227,10 @@ impl<'a> Place<'a> {
     pub(super) fn directory(&mut self, path: &Path) -> Result<()> {
         match self.look(path)? {
             Some(found) if !found.is_directory() => {
-                return Err(Error::Invalid(format!("cannot copy to non-directory: /{}", path.display())));
+                return Err(Error::Invalid(format!(
+                    "cannot copy to non-directory: /{}",
+                    path.display()
+                )));
             }
             Some(found) if found.is_new => return Ok(()),
             Some(found) => self.copy_up(path, &found.stat)?,
@@ -227,7 +243,9 @@ impl<'a> Place<'a> {
     /// Makes room in the draft for what replaces everything; `is_directory`: a directory follows, that hides what is below.
     pub(super) fn remove(&mut self, path: &Path, found: &Found, is_directory: bool) -> Result<()> {
         if found.is_new {
-            self.draft.remove_all(path).map_err(|error| failed("replace", path, error))?;
+            self.draft
+                .remove_all(path)
+                .map_err(|error| failed("replace", path, error))?;
             self.times.retain(|known, _| !known.starts_with(path));
             self.opaque.retain(|known| !known.starts_with(path));
             self.written.manifest.files.retain(|known, _| !known.starts_with(path));
@@ -237,7 +255,8 @@ impl<'a> Place<'a> {
             let dir = self.open(path)?;
             // Something of the same name may be below what was in the draft.
             if found.is_new && self.below.is_some() {
-                tree::set_xattr(dir.as_fd(), tree::OPAQUE.as_ref(), b"y").map_err(|error| failed("make opaque", path, error))?;
+                tree::set_xattr(dir.as_fd(), tree::OPAQUE.as_ref(), b"y")
+                    .map_err(|error| failed("make opaque", path, error))?;
                 self.opaque.insert(path.to_owned());
             }
         }

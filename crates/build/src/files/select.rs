@@ -34,7 +34,9 @@ pub(super) fn select(source: &Source<'_>, copy: &Copy) -> Result<Vec<Part>> {
     for text in &copy.sources {
         let text = text.trim_start_matches('/');
         if copy.parents {
-            let (root, pattern) = text.split_once("/./").unwrap_or(("", text.strip_prefix("./").unwrap_or(text)));
+            let (root, pattern) = text
+                .split_once("/./")
+                .unwrap_or(("", text.strip_prefix("./").unwrap_or(text)));
             let pattern = match pattern.trim_matches('/') {
                 "" | "." => "**",
                 pattern => pattern,
@@ -55,8 +57,11 @@ pub(super) fn select(source: &Source<'_>, copy: &Copy) -> Result<Vec<Part>> {
             }
         } else {
             for path in matches(source, text)? {
-                let part = find(source, &path, copy, None)?;
-                parts.push(part.ok_or_else(|| missing(source, &path))?);
+                match find(source, &path, copy, None)? {
+                    Some(part) => parts.push(part),
+                    None if real(source, &path)?.is_some_and(|at| ignored(source, &at).0) => {}
+                    None => return Err(missing(source, &path)),
+                }
             }
         }
     }
@@ -85,8 +90,12 @@ fn find(source: &Source<'_>, path: &Path, copy: &Copy, include: Option<Include>)
         return Ok((!ignored).then_some(part));
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
-    let dir = source.root.resolve_no_links(&at, flags).map_err(|error| failed("open", &at, error))?;
-    entry.xattrs = xattrs(dir.as_fd(), source.plain_owner).map_err(|error| failed("read the attributes of", &at, error))?;
+    let dir = source
+        .root
+        .resolve_no_links(&at, flags)
+        .map_err(|error| failed("open", &at, error))?;
+    entry.xattrs =
+        xattrs(dir.as_fd(), source.plain_owner).map_err(|error| failed("read the attributes of", &at, error))?;
     let exclude = Ignore::new(&copy.exclude).map_err(|error| Error::invalid(error.to_string()))?;
     let filters = Filters {
         ignore: source.ignore,
@@ -168,10 +177,16 @@ fn matches(source: &Source<'_>, text: &str) -> Result<Vec<PathBuf>> {
 /// Whether there is an entry, a link perhaps, that is not ignored.
 fn is_seen(source: &Source<'_>, path: &Path) -> bool {
     let parent = path.parent().unwrap_or(Path::new(""));
-    let Ok(parent) = source.root.expand(parent) else { return false };
+    let Ok(parent) = source.root.expand(parent) else {
+        return false;
+    };
     let at = parent.join(path.file_name().unwrap_or_default());
     let is_there = source.root.exists(&at).unwrap_or_default();
-    is_there && (!ignored(source, &at).0 || source.ignore.is_some_and(|ignore| !ignore.can_skip(&at.to_string_lossy())))
+    is_there
+        && (!ignored(source, &at).0
+            || source
+                .ignore
+                .is_some_and(|ignore| !ignore.can_skip(&at.to_string_lossy())))
 }
 
 fn names(source: &Source<'_>, path: &Path) -> Result<Vec<OsString>> {
@@ -181,7 +196,10 @@ fn names(source: &Source<'_>, path: &Path) -> Result<Vec<OsString>> {
         dir => {
             let dir = dir.map_err(|error| failed("open", path, error))?;
             let names = tree::names(dir.as_fd()).map_err(|error| failed("read", path, error))?;
-            Ok(names.into_iter().map(|name| OsString::from_vec(name.into_bytes())).collect())
+            Ok(names
+                .into_iter()
+                .map(|name| OsString::from_vec(name.into_bytes()))
+                .collect())
         }
     }
 }

@@ -17,7 +17,8 @@ use super::{Attributes, Source, content, failed};
 use crate::error::{Error, Result};
 use crate::graph::Copy;
 
-/// Whether the part is an archive, which then is unpacked into the destination. Its owners and modes stay as they are.
+/// Whether the part is an archive, which then is unpacked into the destination. Its modes stay as they are, and its owners if
+/// no other was asked for.
 pub(super) fn unpack(
     place: &mut Place<'_>,
     source: Source<'_>,
@@ -43,13 +44,15 @@ pub(super) fn unpack(
     if !is_archive {
         return Ok(false);
     }
-    file.seek(SeekFrom::Start(0)).map_err(|error| failed("read", &part.at, error))?;
+    file.seek(SeekFrom::Start(0))
+        .map_err(|error| failed("read", &part.at, error))?;
     let into = place.resolve(Path::new(&copy.destination))?;
     place.make_directories(&into, attributes.owner.unwrap_or_default(), 0o755)?;
     let wrong = |error: ferry_archive::Error| Error::Invalid(told(&part.at, &error));
     let stream = decompress(file).map_err(wrong)?;
     let mut reader = Reader::new(stream, Limits::default());
-    let mut archive = Archive { place, into };
+    let owner = attributes.owner;
+    let mut archive = Archive { place, into, owner };
     while let Some(entry) = reader.next_entry().map_err(wrong)? {
         archive.entry(&entry, &mut reader)?;
     }
@@ -70,16 +73,19 @@ fn told(path: &Path, error: &dyn std::error::Error) -> String {
 struct Archive<'a, 'b> {
     place: &'a mut Place<'b>,
     into: PathBuf,
+    owner: Option<(u32, u32)>,
 }
 
 impl Archive<'_, '_> {
     fn entry<R: Read>(&mut self, entry: &Entry, reader: &mut Reader<R>) -> Result<()> {
-        let Some(path) = self.real(&entry.path)? else { return Ok(()) };
+        let Some(path) = self.real(&entry.path)? else {
+            return Ok(());
+        };
         let (parent, name) = split(&path);
         self.place.make_directories(parent, (0, 0), 0o755)?;
         let found = self.place.look(&path)?;
         let time = self.place.clamp(entry.mtime);
-        let owner = (entry.uid, entry.gid);
+        let owner = self.owner.unwrap_or((entry.uid, entry.gid));
         if entry.kind == Kind::Directory {
             match found {
                 Some(found) if !found.is_directory() => self.place.remove(&path, &found, true)?,
@@ -100,7 +106,8 @@ impl Archive<'_, '_> {
                 rustix::fs::mknodat(dir, name, kind, Mode::from(0o600), device)
             })?;
             let mode = Mode::from(entry.mode);
-            rustix::fs::chmodat(&dir, name, mode, AtFlags::empty()).map_err(|error| failed("change the mode of", &path, error))
+            rustix::fs::chmodat(&dir, name, mode, AtFlags::empty())
+                .map_err(|error| failed("change the mode of", &path, error))
         };
         match entry.kind {
             Kind::File => {
@@ -146,12 +153,18 @@ impl Archive<'_, '_> {
                     depth -= 1;
                 }
                 Component::ParentDir if !name.has_root() => {
-                    return Err(Error::Invalid(format!("invalid entry name {:?}: it leads out of the archive", name.display())));
+                    return Err(Error::Invalid(format!(
+                        "invalid entry name {:?}: it leads out of the archive",
+                        name.display()
+                    )));
                 }
                 _ => {}
             }
             if depth > Limits::default().depth {
-                return Err(Error::Invalid(format!("an entry's name has more than {} parts", Limits::default().depth)));
+                return Err(Error::Invalid(format!(
+                    "an entry's name has more than {} parts",
+                    Limits::default().depth
+                )));
             }
         }
         let Some(last) = clean.file_name() else { return Ok(None) };
@@ -161,15 +174,27 @@ impl Archive<'_, '_> {
 
     /// A second name of a file: of the archive, or of what is below, which then is copied first.
     fn link(&mut self, entry: &Entry, dir: &OwnedFd, path: &Path) -> Result<()> {
-        let missing = || Error::Invalid(format!("/{} is a hard link to {:?}, which is not there", path.display(), entry.link));
+        let missing = || {
+            Error::Invalid(format!(
+                "/{} is a hard link to {:?}, which is not there",
+                path.display(),
+                entry.link
+            ))
+        };
         let existing = self.real(Path::new(&entry.link))?.ok_or_else(missing)?;
-        let found = self.place.look(&existing)?.filter(|found| !found.is_directory()).ok_or_else(missing)?;
+        let found = self
+            .place
+            .look(&existing)?
+            .filter(|found| !found.is_directory())
+            .ok_or_else(missing)?;
         let (parent, old) = split(&existing);
         if !found.is_new {
             self.copy_up(&existing, &found.stat)?;
         }
         let (from, name) = (self.place.open(parent)?, split(path).1);
-        exclusive(dir.as_fd(), name, path, |dir| rustix::fs::linkat(&from, old, dir, name, AtFlags::empty()))
+        exclusive(dir.as_fd(), name, path, |dir| {
+            rustix::fs::linkat(&from, old, dir, name, AtFlags::empty())
+        })
     }
 
     fn copy_up(&mut self, path: &Path, stat: &rustix::fs::Stat) -> Result<()> {
@@ -177,7 +202,10 @@ impl Archive<'_, '_> {
         self.place.make_directories(parent, (0, 0), 0o755)?;
         let Some(below) = self.place.below else { return Ok(()) };
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(Error::Invalid(format!("/{} is no file that a hard link could be made to", path.display())));
+            return Err(Error::Invalid(format!(
+                "/{} is no file that a hard link could be made to",
+                path.display()
+            )));
         }
         let from = below.resolve_no_links(parent, OFlags::PATH | OFlags::DIRECTORY);
         let from = from.map_err(|error| failed("open", parent, error))?;
@@ -194,7 +222,10 @@ impl Archive<'_, '_> {
 }
 
 fn write<R: Read>(entry: &Entry, reader: &mut Reader<R>, mut file: &File, path: &Path) -> Result<()> {
-    let broken = |error: io::Error| match error.get_ref().and_then(|error| error.downcast_ref::<ferry_archive::Error>()) {
+    let broken = |error: io::Error| match error
+        .get_ref()
+        .and_then(|error| error.downcast_ref::<ferry_archive::Error>())
+    {
         Some(error) => Error::Invalid(told(path, error)),
         None => failed("unpack", path, error),
     };
@@ -202,7 +233,10 @@ fn write<R: Read>(entry: &Entry, reader: &mut Reader<R>, mut file: &File, path: 
         None => {
             let copied = io::copy(&mut reader.by_ref().take(entry.size), &mut file).map_err(broken)?;
             if copied < entry.size {
-                return Err(Error::Invalid(format!("/{}: unexpected EOF: the archive ends in it", path.display())));
+                return Err(Error::Invalid(format!(
+                    "/{}: unexpected EOF: the archive ends in it",
+                    path.display()
+                )));
             }
         }
         Some(segments) => {

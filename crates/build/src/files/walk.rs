@@ -87,11 +87,13 @@ impl Filters<'_> {
     /// Whether nothing below a directory that is not taken can be taken.
     fn can_skip(&self, path: &str, above: &State) -> bool {
         let skip = |ignore: &Ignore, path: &str, above: &Matched| ignore.look(path, above).0 && ignore.can_skip(path);
-        self.ignore.is_some_and(|ignore| skip(ignore, &self.whole(path), &above.ignore))
+        self.ignore
+            .is_some_and(|ignore| skip(ignore, &self.whole(path), &above.ignore))
             || skip(&self.exclude, path, &above.exclude)
-            || self.include.as_ref().is_some_and(|include| {
-                !include.matches.look(path, &above.include).0 && include.reaches.can_skip(path)
-            })
+            || self
+                .include
+                .as_ref()
+                .is_some_and(|include| !include.matches.look(path, &above.include).0 && include.reaches.can_skip(path))
     }
 }
 
@@ -111,7 +113,10 @@ impl Walk<'_> {
     pub fn directory(&mut self, dir: &OwnedFd, path: &Path, state: &State, depth: usize) -> Result<()> {
         let whole = |path: &Path| self.at.join(path);
         if depth > MAX_DEPTH || self.found.len() > MAX_ENTRIES {
-            let what = format!("/{}: more than {MAX_DEPTH} levels or {MAX_ENTRIES} files", whole(path).display());
+            let what = format!(
+                "/{}: more than {MAX_DEPTH} levels or {MAX_ENTRIES} files",
+                whole(path).display()
+            );
             return Err(Error::Invalid(what));
         }
         let names = tree::names(dir.as_fd()).map_err(|error| failed("read", &whole(path), error))?;
