@@ -11,6 +11,7 @@
 
 mod content;
 mod copying;
+mod creation;
 mod entry;
 mod index;
 mod manifest;

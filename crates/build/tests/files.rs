@@ -256,6 +256,31 @@ fn root_times_are_no_later_than_the_epoch() {
     }
 }
 
+#[test]
+fn root_archives_of_every_compression_are_unpacked() {
+    let source = place(&["in/d/x"]);
+    for flag in ["", "z", "j", "J", "-zstd"] {
+        let flags = if flag.starts_with('-') {
+            vec!["--zstd", "-cf"]
+        } else {
+            vec!["-c", "-f"]
+        };
+        let (archive, draft) = (source.path().join("a"), tempfile::tempdir().unwrap());
+        let mut tar = std::process::Command::new("tar");
+        tar.args(flags).arg(&archive).arg("-C").arg(source.path().join("in"));
+        if !flag.is_empty() && !flag.starts_with('-') {
+            tar.arg(format!("-{flag}"));
+        }
+        assert!(tar.arg("d").status().unwrap().success());
+        let step = step(Copy {
+            unpack: true,
+            ..copy(&["a"], "/to/")
+        });
+        write(&step, source.path(), draft.path()).unwrap();
+        assert_eq!(tree(draft.path()), ["to/", "to/d/", "to/d/x"], "{flag}");
+    }
+}
+
 /// 200 directories with 100 files of 5 kB each.
 fn many(root: &Path) {
     for dir in 0..200 {

@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::io::Write as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use ferry_archive::reader::{Kind, Time};
@@ -12,6 +11,7 @@ use ferry_sys::Root;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
+use super::creation::{copy_content, create, exclusive, finish, is_directory, make_room};
 use super::entry::{Entry, Stamp, xattrs};
 use super::manifest::Record;
 use super::place::{Place, set_xattrs, split, timestamps};
@@ -367,67 +367,5 @@ impl Tree<'_> {
         place.written.manifest.files.remove(path);
         place.touched(to);
         Ok(())
-    }
-}
-
-pub(super) fn is_directory(path: &Path) -> Error {
-    Error::Invalid(format!("cannot replace to directory /{} with file", path.display()))
-}
-
-/// Makes an entry in place of whatever is there, directories aside.
-pub(super) fn exclusive<T>(
-    dir: BorrowedFd<'_>,
-    name: &OsStr,
-    path: &Path,
-    make: impl Fn(BorrowedFd<'_>) -> rustix::io::Result<T>,
-) -> Result<T> {
-    match make(dir) {
-        Err(Errno::EXIST) => make_room(dir, name, path)?,
-        done => return done.map_err(|error| failed("make", path, error)),
-    }
-    make(dir).map_err(|error| failed("make", path, error))
-}
-
-fn make_room(dir: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<()> {
-    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
-        Err(Errno::ISDIR) => Err(is_directory(path)),
-        done => done.map_err(|error| failed("replace", path, error)),
-    }
-}
-
-pub(super) fn create(dir: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<File> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let make = |dir: BorrowedFd<'_>| rustix::fs::openat(dir, name, flags, Mode::from(0o600));
-    exclusive(dir, name, path, make).map(File::from)
-}
-
-/// Owner, then mode: a new owner takes set-uid bits away.
-pub(super) fn finish(file: &File, path: &Path, owner: (u32, u32), mode: u32) -> Result<()> {
-    let unwritten = |error: Errno| failed("change the owner or mode of", path, error);
-    rustix::fs::fchown(file, Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1))).map_err(unwritten)?;
-    rustix::fs::fchmod(file, Mode::from(mode)).map_err(unwritten)
-}
-
-/// The kernel copies what it can, from `from`'s position.
-pub(super) fn copy_content(from: &File, mut to: &File, size: u64) -> io::Result<()> {
-    let mut left = size;
-    while left > 0 {
-        let most = usize::try_from(left).unwrap_or(usize::MAX).min(1 << 30);
-        match rustix::fs::copy_file_range(from, None, to, None, most) {
-            Ok(0) => break,
-            Ok(count) => left -= count as u64,
-            Err(Errno::INTR) => {}
-            // Between file systems, or not at all.
-            Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM | Errno::IO) => break,
-            Err(error) => return Err(error.into()),
-        }
-    }
-    if left > 0 {
-        let copied = io::copy(&mut from.take(left), &mut to)?;
-        left -= copied;
-    }
-    match left {
-        0 => Ok(()),
-        _ => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter")),
     }
 }

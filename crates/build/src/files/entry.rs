@@ -44,7 +44,8 @@ pub(super) struct Stamp {
 
 #[allow(
     clippy::unnecessary_cast,
-    reason = "the widths of a stat differ between architectures"
+    clippy::cast_possible_wrap,
+    reason = "the widths and signs of a stat differ between architectures; nanoseconds fit all"
 )]
 impl Stamp {
     pub fn of(stat: &Stat) -> Self {

@@ -9,7 +9,7 @@ use ferry_archive::reader::{Entry, Kind, Reader};
 use ferry_archive::{Limits, decompress};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 
-use super::copying::{copy_content, create, exclusive, finish};
+use super::creation::{copy_content, create, exclusive, finish};
 use super::entry::xattrs;
 use super::place::{Place, set_xattrs, split, timestamps};
 use super::select::Part;

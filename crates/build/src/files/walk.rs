@@ -1,6 +1,8 @@
 //! All that is below a directory, by descriptors: a directory that becomes a link meanwhile is left out.
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use ferry_archive::reader::Kind;
@@ -125,7 +127,7 @@ impl Walk<'_> {
                 Err(Errno::NOENT) => continue,
                 stat => stat.map_err(|error| failed("look at", &whole(path), error))?,
             };
-            let child = path.join(std::ffi::OsStr::from_bytes(name.to_bytes()));
+            let child = path.join(OsStr::from_bytes(name.to_bytes()));
             let text = child.to_string_lossy();
             let (taken, below) = self.filters.look(&text, state);
             let Some(mut entry) = Entry::new(child.clone(), &stat) else {
@@ -167,8 +169,6 @@ impl Walk<'_> {
         self.found.push(entry);
     }
 }
-
-use std::os::unix::ffi::OsStrExt as _;
 
 /// The beginning of a path's parts, for whoever looks at each directory on the way.
 pub(super) fn above(path: &Path) -> impl Iterator<Item = PathBuf> + '_ {
