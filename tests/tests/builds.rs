@@ -47,7 +47,10 @@ fn differences(name: &str, expected: &str, got: &str) -> Vec<String> {
     let shows_lines = got.lines().any(|line| line.starts_with("lines "));
     let matters = |line: &&str| shows_lines || !line.starts_with("lines ");
     let only = |sign: char, of: &str, other: &str| -> Vec<String> {
-        let lines = of.lines().filter(matters).filter(|line| !other.lines().any(|its| its == *line));
+        let lines = of
+            .lines()
+            .filter(matters)
+            .filter(|line| !other.lines().any(|its| its == *line));
         lines.map(|line| format!("{sign} {line}")).collect()
     };
     let mut found = only('-', expected, got);
@@ -105,5 +108,8 @@ fn builds_are_what_buildkit_makes_of_them() {
         }
     });
     let report = report.into_inner().unwrap();
-    assert!(report.is_empty(), "not as BuildKit makes them (- BuildKit, + this):\n{report}");
+    assert!(
+        report.is_empty(),
+        "not as BuildKit makes them (- BuildKit, + this):\n{report}"
+    );
 }

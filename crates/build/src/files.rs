@@ -9,6 +9,7 @@
 //! What is copied where is what BuildKit copies where: the cases beside `tests/copies.rs` were recorded from it. Everything here
 //! blocks.
 
+mod archive;
 mod content;
 mod copying;
 mod creation;
@@ -32,6 +33,7 @@ use ferry_dockerfile::instruction::Chmod;
 use ferry_image::Digest;
 use ferry_sys::Root;
 
+pub use self::archive::archive;
 pub use self::index::Index;
 pub use self::manifest::{Manifest, Previous};
 use self::place::Place;
@@ -202,10 +204,10 @@ impl Attributes {
             .map_or(mode, |chmod| chmod.apply(mode, is_directory))
     }
 
-    /// Of directories that are made on the way: a number is for them as well, symbols are not.
+    /// Of directories that are made on the way: a number is for them as well, with BuildKit's umask; symbols are not.
     fn mode_of_parents(&self) -> u32 {
         match &self.chmod {
-            Some(Chmod::Octal(mode)) => *mode,
+            Some(Chmod::Octal(mode)) => mode & 0o777 & !0o022,
             _ => 0o755,
         }
     }

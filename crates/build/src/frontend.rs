@@ -28,7 +28,6 @@ use crate::request::{Location, Named, Request};
 use crate::session::Session;
 use crate::workspace::{Image, Workspace};
 use config::ImageConfig;
-pub(crate) use contexts::is_tar;
 pub use contexts::{Contexts, Opened, Sent, directory_of, send_directory, unpack, unpack_directory};
 pub(crate) use load::{Loaded, report};
 use stage::Stage;

@@ -121,7 +121,7 @@ pub fn directory_of<D: crate::workspace::Draft>(draft: D) -> Result<Directory> {
 }
 
 /// A header with a right checksum, or the end of an archive.
-pub fn is_tar(block: &[u8]) -> bool {
+fn is_tar(block: &[u8]) -> bool {
     let Some(sum) = block.get(148..156).filter(|_| block.len() == 512) else {
         return false;
     };

@@ -1,5 +1,6 @@
 //! Directories to copy from, held as long as a thread reads them.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use ferry_sys::Root;
@@ -22,44 +23,41 @@ pub enum Owned {
 }
 
 impl Owned {
-    fn index(&self) -> Option<Index> {
-        match self {
-            Self::Context { index, .. } => index.as_deref().map(Index::open),
-            Self::Tree(_) => None,
-        }
-    }
-
-    fn source<'a>(&'a self, index: Option<&'a Index>) -> Source<'a> {
+    fn source(&self) -> Source<'_> {
         match self {
             Self::Context { opened, .. } => Source {
                 root: &opened.directory.root,
                 ignore: Some(&*opened.ignore).filter(|ignore| !ignore.is_empty()),
                 plain_owner: true,
-                index,
             },
             Self::Tree(root) => Source {
                 root,
                 ignore: None,
                 plain_owner: false,
-                index: None,
             },
         }
     }
 }
 
+fn by_place(sources: &[Option<Owned>]) -> BTreeMap<usize, Source<'_>> {
+    let sources = sources.iter().enumerate();
+    sources
+        .filter_map(|(place, source)| Some((place, source.as_ref()?.source())))
+        .collect()
+}
+
 /// What a step copies, as one digest. Blocks.
 pub fn digest(files: &Files, sources: &[Option<Owned>]) -> Result<String> {
-    let indexes: Vec<Option<Index>> = sources
-        .iter()
-        .map(|source| source.as_ref().and_then(Owned::index))
-        .collect();
-    let found = sources.iter().zip(&indexes);
-    let borrowed: Vec<_> = found
-        .map(|(source, index)| source.as_ref().map(|source| source.source(index.as_ref())))
-        .collect();
-    let digest = files::digest(files, &borrowed)?;
-    indexes.iter().flatten().for_each(Index::save);
-    Ok(digest)
+    let kept = sources.iter().flatten().find_map(|source| match source {
+        Owned::Context { index, .. } => index.as_deref(),
+        Owned::Tree(_) => None,
+    });
+    let mut index = kept.map(Index::open);
+    let digest = files::select(files, &by_place(sources))?.digest(index.as_mut())?;
+    if let Some(Err(error)) = index.map(|mut index| index.save()) {
+        tracing::warn!(%error, "cannot keep what is known of a context's files");
+    }
+    Ok(digest.encoded().to_owned())
 }
 
 /// Writes what a step writes. Blocks.
@@ -70,11 +68,15 @@ pub fn write(
     draft: &Root,
     epoch: Option<Timestamp>,
 ) -> Result<()> {
-    let borrowed: Vec<_> = sources
-        .iter()
-        .map(|source| source.as_ref().map(|source| source.source(None)))
-        .collect();
-    files::write(files, &borrowed, below, draft, Options { epoch })
+    let options = Options {
+        epoch: epoch.map(Timestamp::as_second),
+        previous: None,
+    };
+    let written = files::select(files, &by_place(sources))?.write(below, draft, &options)?;
+    for warning in &written.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(())
 }
 
 /// Copies a tree's files into a draft. Blocks.
