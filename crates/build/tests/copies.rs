@@ -1,11 +1,12 @@
 //! What `COPY`, `ADD` and `WORKDIR` write, beside what BuildKit wrote: see `copies/README.md`.
+#![allow(clippy::unwrap_used, reason = "a fixture that fails is a failed test")]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command as Process;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -141,7 +142,10 @@ fn run(case: &Case) -> String {
         selection.write(below, &draft, &Options::default())
     });
     match written {
-        Ok(_) => listing(&dir.path().join("draft"), has_base.then(|| dir.path().join("base"))),
+        Ok(_) => listing(
+            &dir.path().join("draft"),
+            has_base.then_some(dir.path().join("base").as_path()),
+        ),
         Err(error) => format!("error: {error}"),
     }
 }
@@ -212,9 +216,9 @@ fn transferred(transfer: &Transfer, workdir: &str, unpack: bool) -> Vec<Action> 
 }
 
 /// Both together as a mount of them would show them, in the form of the recorder.
-fn listing(draft: &Path, base: Option<PathBuf>) -> String {
+fn listing(draft: &Path, base: Option<&Path>) -> String {
     let mut lines = BTreeMap::new();
-    if let Some(base) = &base {
+    if let Some(base) = base {
         list(base, Path::new(""), &mut lines);
     }
     let mut above = BTreeMap::new();
@@ -231,7 +235,7 @@ fn listing(draft: &Path, base: Option<PathBuf>) -> String {
         lines.insert(path, line);
     }
     let mut shown: Vec<(String, String)> = lines.into_iter().collect();
-    shown.sort_by(|a, b| show(&a.0).cmp(&show(&b.0)));
+    shown.sort_by_key(|(path, _)| show(path));
     shown.into_iter().map(|(_, line)| line + "\n").collect()
 }
 

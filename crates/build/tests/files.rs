@@ -1,4 +1,5 @@
 //! Files of a step beyond what BuildKit was asked: `--parents`, hostile sources, digests, and how long it takes.
+#![allow(clippy::unwrap_used, reason = "a fixture that fails is a failed test")]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
