@@ -35,7 +35,7 @@ use ferry_sys::Root;
 
 pub use self::archive::archive;
 pub use self::index::Index;
-pub use self::manifest::{Manifest, Previous};
+pub use self::manifest::{Manifest, Previous, Record};
 use self::place::Place;
 use self::select::Part;
 use crate::error::{Error, Result};
