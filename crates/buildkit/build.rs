@@ -1,5 +1,7 @@
 //! The messages and services of `proto/` as Rust.
 
+#![allow(clippy::print_stdout, reason = "it is how cargo is told")]
+
 use std::error::Error;
 use std::path::Path;
 
