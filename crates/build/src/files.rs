@@ -138,8 +138,16 @@ impl Selection<'_> {
                 }
                 Action::MakeDirectory { path, mode, owner } => {
                     let owner = place.owner(owner.as_deref())?;
-                    let path = place.resolve(Path::new(path))?;
-                    place.make_directories(&path, owner.unwrap_or_default(), *mode)?;
+                    let made = place.resolve(Path::new(path)).and_then(|path| {
+                        let owner = owner.unwrap_or_default();
+                        place.make_directories(&path, owner, *mode)
+                    });
+                    made.map_err(|error| match error {
+                        Error::Invalid(why) if why.ends_with("not a directory") => {
+                            Error::Invalid(format!("lstat {path}: not a directory"))
+                        }
+                        other => other,
+                    })?;
                 }
                 Action::Documents {
                     files,

@@ -17,10 +17,10 @@ pub(super) fn owner(text: &str, base: Option<&Root>) -> Result<((u32, u32), Vec<
         Some((user, group)) => (user, Some(group)),
         None => (text, None),
     };
-    let (uid, mut gid) = match user.parse::<u32>() {
-        Ok(uid) => (uid, uid),
-        Err(_) if user.is_empty() => (0, 0),
-        Err(_) => match find(base, "etc/passwd", user)? {
+    let (uid, mut gid) = match small(user) {
+        Some(uid) => (uid, uid),
+        None if user.is_empty() => (0, 0),
+        None => match find(base, "etc/passwd", user)? {
             Some(line) => (number(&line, 2), number(&line, 3)),
             None => {
                 warnings.push(format!("user {user:?} is not in /etc/passwd: root is the owner"));
@@ -31,15 +31,20 @@ pub(super) fn owner(text: &str, base: Option<&Root>) -> Result<((u32, u32), Vec<
     match group {
         None => {}
         Some("") => gid = 0,
-        Some(group) => match group.parse() {
-            Ok(number) => gid = number,
-            Err(_) => match find(base, "etc/group", group)? {
+        Some(group) => match small(group) {
+            Some(number) => gid = number,
+            None => match find(base, "etc/group", group)? {
                 Some(line) => gid = number(&line, 2),
                 None => warnings.push(format!("group {group:?} is not in /etc/group: the group is {gid}")),
             },
         },
     }
     Ok(((uid, gid), warnings))
+}
+
+/// BuildKit's numbers have 31 bits; what has more is a name.
+fn small(text: &str) -> Option<u32> {
+    text.parse::<i32>().ok().and_then(|number| u32::try_from(number).ok())
 }
 
 /// The first line that begins with a name.

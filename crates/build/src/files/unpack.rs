@@ -1,5 +1,6 @@
 //! `ADD` of archives: what is one is told by its content, and unpacked as Docker unpacks it: over whatever is there.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -52,7 +53,12 @@ pub(super) fn unpack(
     let stream = decompress(file).map_err(wrong)?;
     let mut reader = Reader::new(stream, Limits::default());
     let owner = attributes.owner;
-    let mut archive = Archive { place, into, owner };
+    let mut archive = Archive {
+        place,
+        into,
+        owner,
+        dated: BTreeSet::new(),
+    };
     while let Some(entry) = reader.next_entry().map_err(wrong)? {
         archive.entry(&entry, &mut reader)?;
     }
@@ -74,6 +80,8 @@ struct Archive<'a, 'b> {
     place: &'a mut Place<'b>,
     into: PathBuf,
     owner: Option<(u32, u32)>,
+    /// Directories whose time the archive says.
+    dated: BTreeSet<PathBuf>,
 }
 
 impl Archive<'_, '_> {
@@ -93,12 +101,15 @@ impl Archive<'_, '_> {
             }
             self.place.attributes(&path, owner, entry.mode, &entry.xattrs)?;
             self.place.set_time(&path, entry.mtime);
+            self.dated.insert(path);
             return Ok(());
         }
         if let Some(found) = found {
             self.place.remove(&path, &found, false)?;
         }
-        self.place.touched(parent);
+        if !self.dated.contains(parent) {
+            self.place.touched(parent);
+        }
         self.place.written.manifest.files.remove(&path);
         let dir = self.place.open(parent)?;
         let node = |kind, device| {

@@ -69,11 +69,11 @@ async fn mistakes_are_named_as_docker_names_them() {
             1,
             "docker: unknown command: docker container foo\n\nUsage:  docker container\n\nRun 'docker container --help' for more information\n",
         ),
-        ("build x", 1, "docker: build is not supported: it is not there yet\n"),
+        ("bake x", 1, "docker: bake is not supported: it is not there yet\n"),
         (
-            "image build x",
+            "build",
             1,
-            "docker: image build is not supported: it is not there yet\n",
+            "docker: 'docker build' requires 1 argument\n\nUsage:  docker build [OPTIONS] PATH | URL | -\n\nRun 'docker build --help' for more information\n",
         ),
         (
             "swarm init",

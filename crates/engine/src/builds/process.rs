@@ -99,7 +99,7 @@ pub(super) async fn run(shop: &Workshop, run: Run<'_, Workshop>) -> Result<Ended
     let exit = match exit {
         Ok(exit) => exit,
         // It is the step's own fault: there is no such program, or user.
-        Err(error) if matches!(error.exit_code(), 126 | 127) => {
+        Err(error) if error.message.starts_with("unable to find") || matches!(error.exit_code(), 126 | 127) => {
             if error.message.starts_with("unable to find") {
                 let command = ferry_kit::gofmt::quote(&exec.args.join(" "));
                 return Err(Error::invalid(format!(
