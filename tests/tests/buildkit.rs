@@ -63,11 +63,11 @@ impl Client {
 
     /// How many bytes of the context came.
     fn sent(&self, output: &Output) -> String {
-        let lines = output
+        let mut lines = output
             .stderr
             .lines()
             .filter(|line| line.contains("transferring context:"));
-        let last = lines.last().unwrap_or_default();
+        let last = lines.next_back().unwrap_or_default();
         last.split_once("transferring context:")
             .map_or(last, |(_, sent)| sent)
             .trim()

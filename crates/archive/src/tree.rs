@@ -62,18 +62,16 @@ pub fn mtime(stat: &Stat) -> Time {
 }
 
 /// As utimensat(2) takes them.
-#[allow(
-    clippy::unnecessary_cast,
-    reason = "the widths of times differ between architectures"
-)]
 pub fn times(stat: &Stat) -> Timestamps {
-    let time = |seconds, nanos| Timespec {
-        tv_sec: seconds,
-        tv_nsec: nanos,
+    let modified = mtime(stat);
+    let modified = Timespec {
+        tv_sec: modified.secs,
+        tv_nsec: i64::from(modified.nanos),
     };
+    // When it was read last is nobody's concern.
     Timestamps {
-        last_access: time(stat.st_atime as _, stat.st_atime_nsec as _),
-        last_modification: time(stat.st_mtime as _, stat.st_mtime_nsec as _),
+        last_access: modified,
+        last_modification: modified,
     }
 }
 

@@ -41,7 +41,7 @@ pub enum Op {
     Context(Context),
     Http(Http),
     Git(Git),
-    Exec(Exec),
+    Exec(Box<Exec>),
     Files(Files),
     /// The layers of all inputs on top of each other, first one lowest.
     Merge,

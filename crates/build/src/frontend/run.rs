@@ -92,7 +92,7 @@ impl<W: Workspace> Making<'_, W> {
         };
         let name = stage.numbering.next(&shown(&what, &stage.variables));
         stage.files = Some(self.add(Step {
-            op: Op::Exec(exec),
+            op: Op::Exec(Box::new(exec)),
             inputs,
             name,
             ranges: vec![instruction.range],

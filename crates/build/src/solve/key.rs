@@ -197,7 +197,7 @@ impl<W: Workspace> Solver<'_, W> {
         if self.step(id).no_cache {
             let salt = ferry_kit::Id::random();
             return Ok(Probed {
-                identity: self::key("again", &salt.to_string(), &[key.clone()]),
+                identity: self::key("again", &salt.to_string(), std::slice::from_ref(&key)),
                 key,
                 aliases: Vec::new(),
                 made_of,

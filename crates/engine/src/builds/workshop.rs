@@ -1,7 +1,6 @@
 //! What the builder works with: the store's layers, and processes in containers.
 
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -270,7 +269,7 @@ impl Workspace for Workshop {
                     };
                     overlay
                         .mount_from_threads()
-                        .map(|mount| Root::from_fd(OwnedFd::from(mount.into_fd())))
+                        .map(|mount| Root::from_fd(mount.into_fd()))
                 }
             };
             drop(lent);

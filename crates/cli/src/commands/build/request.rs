@@ -144,8 +144,7 @@ impl Wanted {
             file if is_local => {
                 let root = directory.join(&context);
                 let path = directory.join(file);
-                let canonical = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-                let (root, path) = (canonical(&root), canonical(&path));
+                let (root, path) = (clean(&root), clean(&path));
                 match path.strip_prefix(&root) {
                     Ok(inside) => self.request.filename = inside.display().to_string(),
                     Err(_) => {
@@ -181,6 +180,19 @@ impl Wanted {
         }
         Ok(())
     }
+}
+
+/// Without `.`, and without `..` where there is something before it.
+fn clean(path: &Path) -> PathBuf {
+    let mut cleaned = PathBuf::new();
+    for part in path.components() {
+        match part {
+            std::path::Component::CurDir => {}
+            std::path::Component::ParentDir => drop(cleaned.pop()),
+            part => cleaned.push(part),
+        }
+    }
+    cleaned
 }
 
 fn is_url(text: &str) -> bool {
