@@ -34,10 +34,7 @@ impl Case {
         let text = std::fs::read_to_string(Self::folder().join(format!("{name}.case"))).unwrap();
         let mut sections: Vec<(String, String)> = Vec::new();
         for line in text.split_inclusive('\n') {
-            let title = line
-                .trim_end()
-                .strip_prefix("-- ")
-                .and_then(|rest| rest.strip_suffix(" --"));
+            let title = line.trim_end().strip_prefix("-- ").and_then(|rest| rest.strip_suffix(" --"));
             match (title, sections.last_mut()) {
                 (Some(title), _) => sections.push((title.to_owned(), String::new())),
                 (None, Some((_, content))) => content.push_str(line),
@@ -72,9 +69,7 @@ impl Case {
 
     /// Its options name files or directories of the client's, which `POST /build` cannot send.
     pub fn needs_a_session(&self) -> bool {
-        self.options()
-            .iter()
-            .any(|option| matches!(&**option, "--build-context" | "--secret"))
+        self.options().iter().any(|option| matches!(&**option, "--build-context" | "--secret"))
     }
 
     /// Writes the context to an empty directory.
@@ -142,7 +137,7 @@ impl Case {
         let text = String::from_utf8_lossy(&answer.body);
         let refused = |message: &str| {
             Err(Refused {
-                message: cause(message).to_owned(),
+                message: cause(message),
                 lines: None,
             })
         };
@@ -214,15 +209,26 @@ fn said(output: &ferry_testkit::Output) -> Result<(), Refused> {
     let shown = output.stderr.lines().filter(|line| line.contains(" | >>> "));
     let numbers = shown.filter_map(|line| line.split('|').next()?.trim().parse().ok());
     Err(Refused {
-        message: cause(message.unwrap_or(&output.stderr)).to_owned(),
+        message: cause(message.unwrap_or(&output.stderr)),
         lines: Some(numbers.collect()),
     })
 }
 
-fn cause(message: &str) -> &str {
+/// The words that say what is wrong: without those of the layers above, and without an engine's own names.
+fn cause(message: &str) -> String {
     let mut message = message.trim();
     for wrapping in ["failed to build: ", "failed to solve: "] {
         message = message.strip_prefix(wrapping).unwrap_or(message);
     }
-    message
+    if let Some((_, rest)) = message.split_once("failed to calculate checksum of ref ") {
+        message = rest.split_once(": ").map_or(rest, |(_, why)| why);
+    }
+    // How a registry was not reached.
+    for way in [": failed to do request: ", ": Get "] {
+        message = message.split_once(way).map_or(message, |(what, _)| what);
+    }
+    match (message.split_once("/var/lib/docker"), message.split_once("/merged/")) {
+        (Some((before, _)), Some((_, after))) => format!("{before}/{after}"),
+        _ => message.to_owned(),
+    }
 }

@@ -180,16 +180,20 @@ impl Tree {
     fn read(&mut self, path: String, entry: &mut tar::Entry<'_, &[u8]>) -> (String, Node, Option<String>) {
         let mut xattrs = BTreeMap::new();
         let mut fraction = String::new();
+        // What a header has no room for is beside it.
+        let (mut uid, mut gid) = (entry.header().uid().unwrap(), entry.header().gid().unwrap());
         if let Some(records) = entry.pax_extensions().unwrap() {
             for record in records.flatten() {
                 let key = String::from_utf8_lossy(record.key_bytes()).into_owned();
+                let value = String::from_utf8_lossy(record.value_bytes()).into_owned();
                 if let Some(name) = key.strip_prefix(XATTR) {
                     xattrs.insert(name.to_owned(), record.value_bytes().to_vec());
+                } else if key == "uid" {
+                    uid = value.parse().unwrap();
+                } else if key == "gid" {
+                    gid = value.parse().unwrap();
                 } else if key == "mtime" {
-                    let value = String::from_utf8_lossy(record.value_bytes()).into_owned();
-                    let digits = value
-                        .split_once('.')
-                        .map_or("", |(_, digits)| digits.trim_end_matches('0'));
+                    let digits = value.split_once('.').map_or("", |(_, digits)| digits.trim_end_matches('0'));
                     fraction = digits.to_owned();
                 }
             }
@@ -197,9 +201,7 @@ impl Tree {
         let mut bytes = Vec::new();
         entry.read_to_end(&mut bytes).unwrap();
         let header = entry.header();
-        let link = entry
-            .link_name_bytes()
-            .map(|name| String::from_utf8_lossy(&name).into_owned());
+        let link = entry.link_name_bytes().map(|name| String::from_utf8_lossy(&name).into_owned());
         let link = link.unwrap_or_default();
         let numbers = || format!("{:?}:{:?}", header.device_major(), header.device_minor());
         let (kind, what, of) = match header.entry_type() {
@@ -220,7 +222,7 @@ impl Tree {
         let node = Node {
             kind,
             mode: header.mode().unwrap() & 0o7777,
-            owner: (header.uid().unwrap(), header.gid().unwrap()),
+            owner: (uid, gid),
             what,
             xattrs,
             time,
@@ -231,8 +233,7 @@ impl Tree {
 
     fn remove_below(&mut self, path: &str) {
         let prefix = format!("{path}/");
-        self.nodes
-            .retain(|name, _| !(name.starts_with(&prefix) || path.is_empty() && !name.is_empty()));
+        self.nodes.retain(|name, _| !(name.starts_with(&prefix) || path.is_empty() && !name.is_empty()));
     }
 
     fn tell(&self, before: &Self, text: &mut String) {
