@@ -15,14 +15,20 @@ const AT_ONCE: usize = 4;
 
 /// Where Ferry differs by right from what is recorded: `NAME`, or `NAME: ` and the start of a line, and why.
 const DIFFERENT: [(&str, &str); 10] = [
-    ("copy-link-flag", "dockerd cannot merge layers: there --link is a plain COPY"),
+    (
+        "copy-link-flag",
+        "dockerd cannot merge layers: there --link is a plain COPY",
+    ),
     ("copy-link-flag-over-link", "the same"),
     ("copy-link-flag-user-name", "the same"),
     (
         "copy-wildcards: d 755 0:0 /",
         "a directory that several sources are copied to has the last one's time",
     ),
-    ("from-scratch-run", "says what could not be started, not that runc ended with 1"),
+    (
+        "from-scratch-run",
+        "says what could not be started, not that runc ended with 1",
+    ),
     ("run-fails-exec", "the same"),
     ("ignore-copied: error", "says that .dockerignore leaves it out"),
     ("stages-target-number", "a number names a stage"),
@@ -61,7 +67,10 @@ fn differences(name: &str, expected: &str, got: &str) -> Vec<String> {
     let shows_lines = got.lines().any(|line| line.starts_with("lines "));
     let matters = |line: &&str| shows_lines || !line.starts_with("lines ");
     let only = |sign: char, of: &str, other: &str| -> Vec<String> {
-        let lines = of.lines().filter(matters).filter(|line| !other.lines().any(|its| its == *line));
+        let lines = of
+            .lines()
+            .filter(matters)
+            .filter(|line| !other.lines().any(|its| its == *line));
         lines.map(|line| format!("{sign} {line}")).collect()
     };
     let mut found = only('-', expected, got);
@@ -119,5 +128,8 @@ fn builds_are_what_buildkit_makes_of_them() {
         }
     });
     let report = report.into_inner().unwrap();
-    assert!(report.is_empty(), "not as BuildKit makes them (- BuildKit, + this):\n{report}");
+    assert!(
+        report.is_empty(),
+        "not as BuildKit makes them (- BuildKit, + this):\n{report}"
+    );
 }

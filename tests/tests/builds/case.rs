@@ -34,7 +34,10 @@ impl Case {
         let text = std::fs::read_to_string(Self::folder().join(format!("{name}.case"))).unwrap();
         let mut sections: Vec<(String, String)> = Vec::new();
         for line in text.split_inclusive('\n') {
-            let title = line.trim_end().strip_prefix("-- ").and_then(|rest| rest.strip_suffix(" --"));
+            let title = line
+                .trim_end()
+                .strip_prefix("-- ")
+                .and_then(|rest| rest.strip_suffix(" --"));
             match (title, sections.last_mut()) {
                 (Some(title), _) => sections.push((title.to_owned(), String::new())),
                 (None, Some((_, content))) => content.push_str(line),
@@ -69,7 +72,9 @@ impl Case {
 
     /// Its options name files or directories of the client's, which `POST /build` cannot send.
     pub fn needs_a_session(&self) -> bool {
-        self.options().iter().any(|option| matches!(&**option, "--build-context" | "--secret"))
+        self.options()
+            .iter()
+            .any(|option| matches!(&**option, "--build-context" | "--secret"))
     }
 
     /// Writes the context to an empty directory.

@@ -193,7 +193,9 @@ impl Tree {
                 } else if key == "gid" {
                     gid = value.parse().unwrap();
                 } else if key == "mtime" {
-                    let digits = value.split_once('.').map_or("", |(_, digits)| digits.trim_end_matches('0'));
+                    let digits = value
+                        .split_once('.')
+                        .map_or("", |(_, digits)| digits.trim_end_matches('0'));
                     fraction = digits.to_owned();
                 }
             }
@@ -201,7 +203,9 @@ impl Tree {
         let mut bytes = Vec::new();
         entry.read_to_end(&mut bytes).unwrap();
         let header = entry.header();
-        let link = entry.link_name_bytes().map(|name| String::from_utf8_lossy(&name).into_owned());
+        let link = entry
+            .link_name_bytes()
+            .map(|name| String::from_utf8_lossy(&name).into_owned());
         let link = link.unwrap_or_default();
         let numbers = || format!("{:?}:{:?}", header.device_major(), header.device_minor());
         let (kind, what, of) = match header.entry_type() {
@@ -233,7 +237,8 @@ impl Tree {
 
     fn remove_below(&mut self, path: &str) {
         let prefix = format!("{path}/");
-        self.nodes.retain(|name, _| !(name.starts_with(&prefix) || path.is_empty() && !name.is_empty()));
+        self.nodes
+            .retain(|name, _| !(name.starts_with(&prefix) || path.is_empty() && !name.is_empty()));
     }
 
     fn tell(&self, before: &Self, text: &mut String) {

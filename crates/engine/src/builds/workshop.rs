@@ -267,9 +267,7 @@ impl Workspace for Workshop {
                         volatile: false,
                         idmap: None,
                     };
-                    overlay
-                        .mount_from_threads()
-                        .map(|mount| Root::from_fd(mount.into_fd()))
+                    overlay.mount_from_threads().map(|mount| Root::from_fd(mount.into_fd()))
                 }
             };
             drop(lent);
