@@ -7,6 +7,7 @@ mod at_once;
 mod attach;
 mod badinput;
 mod blockio;
+mod build;
 mod buildkit;
 mod builds;
 mod cgroups;

@@ -310,12 +310,38 @@ wire! {
         pub images: Option<Vec<ImageSummary>>,
         pub containers: Option<Vec<ContainerSummary>>,
         pub volumes: Option<Vec<Volume>>,
-        pub build_cache: Option<Vec<Value>>,
+        pub build_cache: Option<Vec<BuildCache>>,
         #[serde(skip_serializing_if = "omit")]
         pub builder_size: i64,
         /// Ferry's own: what the registry in the engine takes, where there is one.
         #[serde(skip_serializing_if = "omit")]
         pub registry: Option<RegistryUsage>,
+    }
+
+    /// What a builder keeps of a step.
+    #[serde(rename_all = "PascalCase")]
+    pub struct BuildCache {
+        #[serde(rename = "ID")]
+        pub id: String,
+        /// With a space in front, as Docker spells it.
+        #[serde(rename = " Parents", skip_serializing_if = "Vec::is_empty")]
+        pub parents: Vec<String>,
+        #[serde(rename = "Type")]
+        pub kind: String,
+        pub description: String,
+        pub in_use: bool,
+        pub shared: bool,
+        pub size: i64,
+        pub created_at: Timestamp,
+        pub last_used_at: Option<Timestamp>,
+        pub usage_count: i64,
+    }
+
+    /// `POST /build/prune`.
+    #[serde(rename_all = "PascalCase")]
+    pub struct BuildPrune {
+        pub caches_deleted: Option<Vec<String>>,
+        pub space_reclaimed: u64,
     }
 
     /// Ferry's own: the directory of a registry.

@@ -30,6 +30,7 @@ use jiff::Timestamp;
 
 use crate::container::Lines;
 use crate::world::World;
+pub use kept::prune_of;
 use workshop::{Layer, Workshop};
 
 /// The builder of an engine. Clones are handles on the same one.

@@ -58,6 +58,17 @@ impl From<ferry_engine::Error> for Failure {
     }
 }
 
+impl From<ferry_build::Error> for Failure {
+    fn from(error: ferry_build::Error) -> Self {
+        let status = match &error {
+            ferry_build::Error::NotFound(_) => StatusCode::NOT_FOUND,
+            ferry_build::Error::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
 impl From<ferry_api::Error> for Failure {
     fn from(error: ferry_api::Error) -> Self {
         match error {

@@ -139,9 +139,12 @@ fn volumes() -> Router<App> {
         )
 }
 
-/// BuildKit's protocol, after an upgrade or as it is.
+/// The builder: for archives, for Ferry's own command line, and BuildKit's protocol, after an upgrade or as it is.
 fn builds(grpc: &Grpc) -> Router<App> {
     Router::new()
+        .route("/build", post(build::build))
+        .route("/build/prune", post(build::prune))
+        .route(ferry_build::wire::PATH, post(build::talk))
         .route("/grpc", post(grpc::serve))
         .route("/session", post(grpc::serve_session))
         .merge(grpc.services())
@@ -150,10 +153,7 @@ fn builds(grpc: &Grpc) -> Router<App> {
 /// What Docker has and Ferry does not have yet: each is named in its answer.
 fn missing() -> Router<App> {
     let routes = [
-        ("/build", post(build::build)),
-        (ferry_build::wire::PATH, post(build::talk)),
-        ("/build/prune", post(system::no_cache)),
-        ("/build/cancel", post(missing_as("building images"))),
+        ("/build/cancel", post(missing_as("canceling a build by its id"))),
         ("/containers/{id}/checkpoints", any(experimental)),
         ("/containers/{id}/checkpoints/{checkpoint}", any(experimental)),
     ];

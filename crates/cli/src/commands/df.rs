@@ -1,8 +1,8 @@
 //! `system df` (docker/cli's formatter/disk_usage.go, 28.5).
 
-use ferry_api::system::DiskUsage;
+use ferry_api::system::{BuildCache, DiskUsage};
 use ferry_api::volume::Volume;
-use ferry_api::{container, image};
+use ferry_api::{Timestamp, container, image};
 use ferry_kit::{
     Template,
     template::{Missing, Options},
@@ -14,7 +14,7 @@ use crate::{
     commands::{Call, images, ps},
     failure::{Failure, Result},
     flags::{Arity, Spec},
-    format::{Listing, list},
+    format::{self, Listing, list},
     reference,
 };
 
@@ -124,12 +124,6 @@ fn summary(usage: &DiskUsage) -> Vec<Value> {
         found.map(|data| data.size).sum()
     };
     let cache = usage.build_cache.as_deref().unwrap_or_default();
-    let flag = |entry: &Value, key: &str| entry.get(key).and_then(Value::as_bool).unwrap_or(false);
-    let cached = |unused: bool| -> i64 {
-        let own = cache.iter().filter(|entry| !flag(entry, "Shared"));
-        let own = own.filter(|entry| !(unused && flag(entry, "InUse")));
-        own.filter_map(|entry| entry.get("Size").and_then(Value::as_i64)).sum()
-    };
     [
         Kind {
             name: "Images",
@@ -165,15 +159,23 @@ fn summary(usage: &DiskUsage) -> Vec<Value> {
         Kind {
             name: "Build Cache",
             total: cache.len(),
-            active: cache.iter().filter(|entry| flag(entry, "InUse")).count(),
-            size: cached(false),
-            reclaimable: cached(true),
+            active: cache.iter().filter(|entry| entry.in_use).count(),
+            size: cached(usage, false),
+            reclaimable: cached(usage, true),
             percent: false,
         },
     ]
     .iter()
     .map(Kind::row)
     .collect()
+}
+
+/// Bytes that the cache alone has.
+fn cached(usage: &DiskUsage, unused: bool) -> i64 {
+    let own = usage.build_cache.iter().flatten().filter(|entry| !entry.shared);
+    own.filter(|entry| !(unused && entry.in_use))
+        .map(|entry| entry.size)
+        .sum()
 }
 
 fn is_active(container: &container::Summary) -> bool {
@@ -191,10 +193,6 @@ fn detailed(usage: &DiskUsage) -> Result<String> {
         };
         list(&listing, "table", rows)
     };
-    let cache = usage.build_cache.as_deref().unwrap_or_default();
-    if !cache.is_empty() {
-        return Err(Failure::new("this engine has a build cache, which cannot be shown yet"));
-    }
     let registry = match &usage.registry {
         None => String::new(),
         Some(registry) => {
@@ -210,11 +208,12 @@ fn detailed(usage: &DiskUsage) -> Result<String> {
         }
     };
     Ok(format!(
-        "Images space usage:\n\n{}\nContainers space usage:\n\n{}\nLocal Volumes space usage:\n\n{}\nBuild cache usage: 0B\n\n{}{registry}",
+        "Images space usage:\n\n{}\nContainers space usage:\n\n{}\nLocal Volumes space usage:\n\n{}\nBuild cache usage: {}\n\n{}{registry}",
         table(IMAGES, &images::HEADINGS[..], &image_rows(usage, true))?,
         table(CONTAINERS, &ps::HEADINGS[..], &container_rows(usage, true))?,
         table(VOLUMES, &VOLUME_HEADINGS[..], &volume_rows(usage))?,
-        table(CACHE, &CACHE_HEADINGS[..], &[])?,
+        size(cached(usage, false)),
+        table(CACHE, &CACHE_HEADINGS[..], &cache_rows(usage, true))?,
     ))
 }
 
@@ -232,7 +231,7 @@ fn formatted(usage: &DiskUsage, format: &str) -> Result<String> {
         "Images": image_rows(usage, false),
         "Containers": container_rows(usage, false),
         "Volumes": volume_rows(usage),
-        "BuildCache": [],
+        "BuildCache": cache_rows(usage, false),
     });
     let options = Options {
         missing: Missing::Type("*formatter.diskUsageContext"),
@@ -288,6 +287,36 @@ fn volume_rows(usage: &DiskUsage) -> Vec<Value> {
         })
     };
     usage.volumes.iter().flatten().map(row).collect()
+}
+
+/// The least recently used first.
+fn cache_rows(usage: &DiskUsage, truncate: bool) -> Vec<Value> {
+    const DIGITS: usize = 12;
+    let mut cache: Vec<&BuildCache> = usage.build_cache.iter().flatten().collect();
+    cache.sort_by(|a, b| (a.last_used_at, &a.id).cmp(&(b.last_used_at, &b.id)));
+    let row = |entry: &&BuildCache| {
+        let digits = if truncate { DIGITS } else { usize::MAX };
+        let mut id: String = entry.id.chars().take(digits).collect();
+        if entry.in_use {
+            id.push('*');
+        }
+        let ago = |at: Timestamp| format::ago(at.0.as_second());
+        json!({
+            "CacheType": entry.kind,
+            "CreatedAt": entry.created_at.to_string(),
+            "CreatedSince": ago(entry.created_at),
+            "Description": entry.description,
+            "ID": id,
+            "InUse": entry.in_use.to_string(),
+            "LastUsedAt": entry.last_used_at.map(|at| at.to_string()).unwrap_or_default(),
+            "LastUsedSince": entry.last_used_at.map(ago).unwrap_or_default(),
+            "Parent": entry.parents.join(", "),
+            "Shared": entry.shared.to_string(),
+            "Size": size(entry.size),
+            "UsageCount": entry.usage_count.to_string(),
+        })
+    };
+    cache.iter().map(row).collect()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "four digits are printed")]

@@ -1,9 +1,8 @@
-//! `container prune`, `image prune`, `system prune`.
+//! `builder prune`, `container prune`, `image prune`, `system prune`.
 
-use ferry_api::{Filters, container, image, network, volume};
+use ferry_api::{Filters, container, image, network, system, volume};
 use ferry_client::{Body, Method, Query};
 use ferry_kit::units;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -49,12 +48,34 @@ pub const SYSTEM: Spec = Spec {
     ..Spec::EMPTY
 };
 
-/// `POST /build/prune`.
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "PascalCase", default)]
-struct CachePrune {
-    caches_deleted: Option<Vec<String>>,
-    space_reclaimed: u64,
+pub const BUILDER: Spec = Spec {
+    name: "builder prune",
+    aliases: "builder prune, buildx prune",
+    synopsis: "[OPTIONS]",
+    about: "Remove build cache",
+    arity: Arity::None,
+    flags: "\
+-a, --all | Remove all unused build cache, not just dangling ones
+--filter filter | Provide filter values (e.g. \"until=24h\")
+-f, --force | Do not prompt for confirmation
+--keep-storage bytes | Amount of disk space to keep for cache",
+    ..Spec::EMPTY
+};
+
+pub async fn builder(mut call: Call<'_>) -> Result<u8> {
+    let all = call.matches.switch("all");
+    let warning = if all {
+        "WARNING! This will remove all build cache."
+    } else {
+        "WARNING! This will remove all dangling build cache."
+    };
+    if !agreed(&mut call, warning).await? {
+        return Ok(0);
+    }
+    let keep = call.matches.bytes("keep-storage");
+    let freed = cache(&mut call, keep).await?;
+    total(&mut call, freed);
+    Ok(0)
 }
 
 pub async fn container(mut call: Call<'_>) -> Result<u8> {
@@ -115,18 +136,8 @@ pub async fn system(mut call: Call<'_>) -> Result<u8> {
         freed = freed.saturating_add(self::volumes(&mut call, &filters).await?);
     }
     freed = freed.saturating_add(images(&mut call).await?);
-    let path = Query::new()
-        .flag("all", all)
-        .text("filters", &filters_text(&given_filters(&call.matches)))
-        .on("/build/prune");
-    let response = call.client.request(Method::POST, &path, Body::Empty).await?;
-    let pruned: CachePrune = response.json().await?;
-    if let Some(caches) = pruned.caches_deleted.filter(|caches| !caches.is_empty()) {
-        call.ui.line("Deleted build cache objects:");
-        caches.iter().for_each(|cache| call.ui.line(cache));
-        call.ui.line("");
-    }
-    total(&mut call, freed.saturating_add(pruned.space_reclaimed));
+    freed = freed.saturating_add(cache(&mut call, 0).await?);
+    total(&mut call, freed);
     Ok(0)
 }
 
@@ -160,6 +171,21 @@ async fn images(call: &mut Call<'_>) -> Result<u64> {
         name => format!("untagged: {name}"),
     };
     listed(call, "Images", Some(deleted.iter().map(line).collect()));
+    Ok(pruned.space_reclaimed)
+}
+
+/// Removes what is kept of builds, up to so many bytes that stay.
+async fn cache(call: &mut Call<'_>, keep: i64) -> Result<u64> {
+    let mut query = Query::new()
+        .flag("all", call.matches.switch("all"))
+        .text("filters", &filters_text(&given_filters(&call.matches)));
+    if keep > 0 {
+        query = query.text("reserved-space", &keep.to_string());
+    }
+    let path = query.on("/build/prune");
+    let response = call.client.request(Method::POST, &path, Body::Empty).await?;
+    let pruned: system::BuildPrune = response.json().await?;
+    listed(call, "build cache objects", pruned.caches_deleted);
     Ok(pruned.space_reclaimed)
 }
 

@@ -71,6 +71,27 @@ pub(super) async fn prune(world: &Arc<World>, shared: &Arc<Shared>, prune: Prune
     Ok(gone)
 }
 
+/// Docker's filters of `POST /build/prune`, as BuildKit's. Others, labels say, mean nothing to a builder.
+pub fn prune_of(filters: &ferry_api::Filters) -> crate::Result<Prune> {
+    const FIELDS: [&str; 7] = ["id", "parent", "type", "description", "inuse", "shared", "private"];
+    let mut conditions = Vec::new();
+    for field in FIELDS.into_iter().filter(|field| filters.contains(field)) {
+        let values: Vec<&str> = filters.values(field).collect();
+        conditions.push(match values[..] {
+            [] => field.to_owned(),
+            [value] if field == "id" => format!("id~={value}"),
+            [value] => format!("{field}=={value}"),
+            _ => return Err(crate::Error::invalid("filters expect only one value")),
+        });
+    }
+    let since = crate::images::until(filters)?.map(|at| Timestamp::now().as_second() - at.as_second());
+    Ok(Prune {
+        filters: vec![conditions.join(",")],
+        keep_seconds: u64::try_from(since.unwrap_or(0)).unwrap_or(0),
+        ..Prune::default()
+    })
+}
+
 /// How many bytes may stay; `None` for none that is asked for.
 fn limit(world: &World, prune: &Prune, total: u64) -> Option<u64> {
     if prune.reserved == 0 && prune.max_used == 0 && prune.min_free == 0 {

@@ -1,5 +1,6 @@
 //! `POST /build`: the builder for clients that send their context as an archive and read Docker's lines.
 
+mod cache;
 mod talk;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,7 @@ use crate::failure::{Failure, Result};
 use crate::query::Query;
 use crate::{App, body};
 
+pub use cache::{prune, usage};
 pub use talk::talk;
 
 /// How many lines may wait for a client that reads slowly.

@@ -17,9 +17,8 @@ pub fn ping(identity: &Identity, method: &Method) -> Response {
     let mut response = body.into_response();
     let headers = response.headers_mut();
     for (name, value) in [
-        // Docker says 2, BuildKit's, and clients then speak to `/session` and `/grpc`. There is no builder here yet, of either
-        // kind; with 1 `docker build` asks `/build`, whose answer says so.
-        (system::header::BUILDER_VERSION, "1"),
+        // BuildKit's: clients speak to `/session` and `/grpc`.
+        (system::header::BUILDER_VERSION, "2"),
         (system::header::SWARM, "inactive"),
         (system::header::CACHE_CONTROL, system::PING_CACHE_CONTROL),
         (system::header::PRAGMA, "no-cache"),
@@ -47,6 +46,9 @@ const ONE_SIZE: ApiVersion = ApiVersion::new(1, 44);
 pub async fn disk_usage(State(app): State<App>, Version(version): Version, query: Query) -> Result<Response> {
     let types = if version < TYPES { Vec::new() } else { query.all("type") };
     let mut usage = app.engine.system.disk_usage(&types).await?;
+    if usage.build_cache.is_some() {
+        usage.build_cache = Some(super::build::usage(&app).await?);
+    }
     if version < ONE_SIZE {
         for image in usage.images.iter_mut().flatten() {
             image.virtual_size = image.size;
@@ -85,14 +87,4 @@ pub async fn events(State(app): State<App>, query: Query) -> Result<Response> {
         Some((json::message(&*message).map(Bytes::from), (events, closing)))
     });
     Ok(body::stream(Body::from_stream(lines)))
-}
-
-/// There is no builder yet, so nothing that it has kept: `system prune` asks.
-pub async fn no_cache() -> Response {
-    let body = "{\"CachesDeleted\":null,\"SpaceReclaimed\":0}\n";
-    (
-        [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))],
-        body,
-    )
-        .into_response()
 }

@@ -1,0 +1,251 @@
+//! `ferry build`: the command line that hands its directories over, and what is kept of builds.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+use ferry_testkit::{Output, Program, Run, TestDaemon, signal, wait_until};
+use tempfile::TempDir;
+
+/// An engine with busybox, and a context.
+struct Place {
+    engine: TestDaemon,
+    context: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let engine = TestDaemon::start();
+        engine.busybox();
+        let context = tempfile::tempdir().unwrap();
+        Self { engine, context }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.context.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    fn command(&self) -> Run {
+        self.engine.command(Program::Ferry).directory(self.context.path())
+    }
+
+    fn ferry(&self, line: &str) -> Output {
+        self.command().args(line.split(' ')).output()
+    }
+
+    /// What a command prints in a container of an image.
+    fn inside(&self, image: &str, script: &str) -> String {
+        self.engine.ferry(["run", "--rm", image, "sh", "-c", script]).ok()
+    }
+
+    /// The names of the steps that were not done again.
+    fn remembered(output: &Output) -> usize {
+        output.stderr.lines().filter(|line| line.ends_with("CACHED")).count()
+    }
+
+    fn processes(&self, command: &[u8]) -> usize {
+        let all = std::fs::read_dir("/proc").unwrap().flatten();
+        let lines = all.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+        lines.filter(|line| line.starts_with(command)).count()
+    }
+
+    fn is_clean(&self) {
+        let check = self.engine.ferry(["system", "check"]);
+        assert_eq!(check.code, 0, "{check:?}");
+    }
+}
+
+#[test]
+fn only_what_changed_is_done_again() {
+    let place = Place::new();
+    place.write(
+        "Dockerfile",
+        "FROM busybox\nRUN echo first > /first\nCOPY src /src\nRUN cat /src/a /first > /both\nCMD [\"cat\", \"/both\"]\n",
+    );
+    place.write(".dockerignore", "src/out\n");
+    place.write("src/a", "one\n");
+    place.write("src/out", "x");
+    let first = place.ferry("build -t app .");
+    assert_eq!(Place::remembered(&first), 0, "{first:?}");
+    first.ok();
+    assert_eq!(place.inside("app", "cat /both; ls /src"), "one\nfirst\na");
+
+    let again = place.ferry("build -t app .");
+    assert_eq!(Place::remembered(&again), 3, "{again:?}");
+    place.write("src/out", "what is left out does not matter");
+    assert_eq!(Place::remembered(&place.ferry("build -t app .")), 3);
+    place.write("src/a", "two\n");
+    let third = place.ferry("build -t app .");
+    assert_eq!(Place::remembered(&third), 1, "{third:?}");
+    assert_eq!(place.engine.ferry(["run", "--rm", "app"]).ok(), "two\nfirst");
+    // The old content once more: the files are known, and what was made of them.
+    place.write("src/a", "one\n");
+    assert_eq!(Place::remembered(&place.ferry("build -t app .")), 3);
+    assert_eq!(Place::remembered(&place.ferry("build --no-cache -t app .")), 0);
+}
+
+#[test]
+fn a_result_goes_where_it_is_to_go() {
+    let place = Place::new();
+    place.write(
+        "Dockerfile",
+        "FROM busybox AS made\nRUN mkdir /out && echo it > /out/it && chmod 750 /out/it\nFROM scratch\nCOPY --from=made /out /\n",
+    );
+    place.ferry("build -o result .").ok();
+    assert_eq!(std::fs::read_to_string(place.path("result/it")).unwrap(), "it\n");
+    let mode = std::fs::metadata(place.path("result/it")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o750);
+    place.ferry("build -o type=tar,dest=out.tar .").ok();
+    let list = Run::new("tar").args(["tf"]).args([place.path("out.tar")]).ok();
+    assert_eq!(list, "it");
+    let quiet = place.ferry("build -q --iidfile id -t small .").ok();
+    assert_eq!(quiet, std::fs::read_to_string(place.path("id")).unwrap());
+    place.ferry("build -o type=docker,dest=image.tar -t other .").ok();
+    place.ferry("rmi small").ok();
+    place.ferry("load -i image.tar").ok();
+    assert_eq!(place.ferry("image inspect -f {{.Id}} other").ok(), quiet);
+
+    let file = "FROM busybox\nRUN echo piped > /piped\n";
+    let piped = place.command().args(["build", "-t", "piped", "-"]).input(file).output();
+    piped.ok();
+    assert_eq!(place.inside("piped", "cat /piped"), "piped");
+    place.write("f", "f");
+    let with = "FROM busybox\nCOPY f /\n";
+    let with = place.command().args(["build", "-t", "with", "-f", "-", "."]).input(with);
+    with.ok();
+    assert_eq!(place.inside("with", "cat /f"), "f");
+}
+
+#[test]
+fn a_secret_is_in_no_layer_and_no_log() {
+    const SECRET: &str = "b1c7e3f0-nobody-may-see-this";
+    let place = Place::new();
+    place.write("token", SECRET);
+    place.write(
+        "Dockerfile",
+        "FROM busybox\nRUN --mount=type=secret,id=token,required wc -c < /run/secrets/token > /size\nRUN ! test -e /run/secrets/token\n",
+    );
+    let built = place.ferry("build --progress plain --secret id=token,src=token -t app .");
+    assert!(!built.stderr.contains(SECRET), "{built:?}");
+    built.ok();
+    assert_eq!(place.inside("app", "cat /size"), SECRET.len().to_string());
+    let root = place.engine.data_root();
+    let found = Run::new("grep").args(["-rlF", SECRET]).args([&root]).output();
+    assert_eq!(found.stdout, "", "{found:?}");
+    // Without it the step is known: what it is given is no part of its key.
+    let again = place.ferry("build --secret id=token,src=Dockerfile -t app .");
+    assert_eq!(Place::remembered(&again), 2, "{again:?}");
+    let without = place.ferry("build --no-cache -t app .");
+    assert!(without.stderr.contains("token"), "{without:?}");
+    without.fails(1);
+}
+
+#[test]
+fn a_failure_shows_the_step_and_its_line() {
+    let place = Place::new();
+    place.write("Dockerfile", "FROM busybox\nRUN echo said before; exit 7\nRUN echo never\n");
+    let failed = place.ferry("build -t app .");
+    for text in ["said before", "   2 | >>> RUN echo said before; exit 7", "exit code: 7"] {
+        assert!(failed.stderr.contains(text), "{text}: {failed:?}");
+    }
+    assert!(!failed.stderr.contains("never\n") || !failed.stderr.contains("DONE never"), "{failed:?}");
+    assert_eq!(failed.code, 1);
+    place.ferry("image inspect app").fails(1);
+    for (options, text) in [
+        ("--platform linux/amd64,linux/arm64 .", "platform"),
+        ("--cache-to type=inline .", "--cache-to"),
+        ("--sbom true .", "--sbom"),
+        ("nowhere", "nowhere"),
+        ("-f missing .", "missing"),
+        ("--target nothing .", "nothing"),
+    ] {
+        let refused = place.ferry(&format!("build {options}"));
+        assert!(refused.stderr.contains(text) && refused.code == 1, "{options}: {refused:?}");
+    }
+}
+
+#[test]
+fn a_client_that_is_killed_takes_its_build_along() {
+    let place = Place::new();
+    place.write("Dockerfile", "FROM busybox\nRUN echo begun; sleep 5432\n");
+    let running = place.command().args(["build", "--progress", "plain", "."]).spawn();
+    running.wait_for_error("begun");
+    assert_eq!(place.processes(b"sleep\x005432"), 1);
+    running.signal(signal::KILL);
+    running.finish();
+    wait_until("the step is gone", || place.processes(b"sleep\x005432") == 0);
+    place.is_clean();
+}
+
+#[test]
+fn an_engine_that_is_killed_goes_on_from_the_finished_steps() {
+    let mut place = Place::new();
+    let steps = "FROM busybox\nRUN echo one > /one\nRUN echo two > /two\nRUN echo three > /three\n";
+    place.write("Dockerfile", &format!("{steps}RUN echo begun; sleep 6543\n"));
+    let running = place.command().args(["build", "--progress", "plain", "."]).spawn();
+    running.wait_for_error("begun");
+    // The layers of steps get their digests behind, within moments.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    place.engine.kill9();
+    let ended = running.finish();
+    assert_ne!(ended.code, 0, "{ended:?}");
+    place.engine.start_again();
+    wait_until("the step is gone", || place.processes(b"sleep\x006543") == 0);
+    place.is_clean();
+    place.write("Dockerfile", &format!("{steps}RUN cat /one /two /three > /all\n"));
+    let again = place.ferry("build -t app .");
+    assert_eq!(Place::remembered(&again), 3, "{again:?}");
+    assert_eq!(place.inside("app", "cat /all"), "one\ntwo\nthree");
+    place.is_clean();
+}
+
+#[test]
+fn what_is_kept_is_shown_and_removed() {
+    let place = Place::new();
+    place.write(
+        "Dockerfile",
+        "FROM busybox\nRUN --mount=type=cache,target=/c head -c 5000 /dev/zero > /c/f\nRUN head -c 70000 /dev/zero > /big\n",
+    );
+    place.ferry("build .").ok();
+    let (_, usage) = place.engine.api("GET", "/system/df?type=build-cache", None);
+    let kept = usage["BuildCache"].as_array().unwrap();
+    assert!(kept.iter().any(|entry| entry["Type"] == "exec.cachemount"), "{kept:?}");
+    assert!(kept.iter().any(|entry| entry["Size"] == 70_000), "{kept:?}");
+    let total: u64 = kept.iter().filter_map(|entry| entry["Size"].as_u64()).sum();
+    for program in [Program::Ferry, Program::Docker] {
+        let run = |line: &str| place.engine.command(program).args(line.split(' ')).ok();
+        let shown = run("system df -v");
+        assert!(shown.contains("exec.cachemount") && shown.contains("70kB"), "{shown}");
+    }
+    let same = |line: &str| {
+        let of = |program| place.engine.command(program).args(line.split(' ')).ok();
+        assert_eq!(of(Program::Ferry), of(Program::Docker), "{line}");
+    };
+    same("system df");
+    same("system df -v");
+    let (status, answer) = place.engine.api("POST", "/build/prune?reserved-space=much", None);
+    assert_eq!(status, 400);
+    assert_eq!(
+        answer["message"],
+        "reserved-space is in bytes and expects an integer, got much"
+    );
+    let none = place.engine.docker(["builder", "prune", "-f", "--filter", "until=24h"]).ok();
+    assert!(none.ends_with("Total:\t0B") || none.contains("Total reclaimed space: 0B"), "{none}");
+    let gone = place.ferry("builder prune -f").ok();
+    assert!(gone.starts_with("Deleted build cache objects:\n"), "{gone}");
+    let (_, left) = place.engine.api("GET", "/system/df?type=build-cache", None);
+    let left = left["BuildCache"].as_array().unwrap();
+    let left: u64 = left.iter().filter_map(|entry| entry["Size"].as_u64()).sum();
+    assert!(left < total, "{left} of {total}");
+    place.ferry("builder prune -af").ok();
+    let (_, nothing) = place.engine.api("GET", "/system/df?type=build-cache", None);
+    assert_eq!(nothing["BuildCache"].as_array().unwrap().len(), 0, "{nothing}");
+    place.is_clean();
+    let again = place.ferry("build .");
+    assert_eq!(Place::remembered(&again), 0, "{again:?}");
+}
