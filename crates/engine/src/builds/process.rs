@@ -280,7 +280,10 @@ async fn prepare(
         MountKind::Document { content, mode } => {
             let name = given.secrets.add(content.clone(), 0, 0, *mode);
             let path = shop.world.secrets.dir(id).join(name);
-            given.mounts.push(bind(target, path, false, RDONLY));
+            let mut script = bind(target, path, false, RDONLY);
+            // It lies among the secrets, where nothing is run.
+            script.attributes.clear = NOEXEC;
+            given.mounts.push(script);
         }
     }
     Ok(())
