@@ -116,7 +116,10 @@ fn a_result_goes_where_it_is_to_go() {
     assert_eq!(place.inside("piped", "cat /piped"), "piped");
     place.write("f", "f");
     let with = "FROM busybox\nCOPY f /\n";
-    let with = place.command().args(["build", "-t", "with", "-f", "-", "."]).input(with);
+    let with = place
+        .command()
+        .args(["build", "-t", "with", "-f", "-", "."])
+        .input(with);
     with.ok();
     assert_eq!(place.inside("with", "cat /f"), "f");
 }
@@ -148,12 +151,18 @@ fn a_secret_is_in_no_layer_and_no_log() {
 #[test]
 fn a_failure_shows_the_step_and_its_line() {
     let place = Place::new();
-    place.write("Dockerfile", "FROM busybox\nRUN echo said before; exit 7\nRUN echo never\n");
+    place.write(
+        "Dockerfile",
+        "FROM busybox\nRUN echo said before; exit 7\nRUN echo never\n",
+    );
     let failed = place.ferry("build -t app .");
     for text in ["said before", "   2 | >>> RUN echo said before; exit 7", "exit code: 7"] {
         assert!(failed.stderr.contains(text), "{text}: {failed:?}");
     }
-    assert!(!failed.stderr.contains("never\n") || !failed.stderr.contains("DONE never"), "{failed:?}");
+    assert!(
+        !failed.stderr.contains("never\n") || !failed.stderr.contains("DONE never"),
+        "{failed:?}"
+    );
     assert_eq!(failed.code, 1);
     place.ferry("image inspect app").fails(1);
     for (options, text) in [
@@ -165,7 +174,10 @@ fn a_failure_shows_the_step_and_its_line() {
         ("--target nothing .", "nothing"),
     ] {
         let refused = place.ferry(&format!("build {options}"));
-        assert!(refused.stderr.contains(text) && refused.code == 1, "{options}: {refused:?}");
+        assert!(
+            refused.stderr.contains(text) && refused.code == 1,
+            "{options}: {refused:?}"
+        );
     }
 }
 
@@ -234,8 +246,14 @@ fn what_is_kept_is_shown_and_removed() {
         answer["message"],
         "reserved-space is in bytes and expects an integer, got much"
     );
-    let none = place.engine.docker(["builder", "prune", "-f", "--filter", "until=24h"]).ok();
-    assert!(none.ends_with("Total:\t0B") || none.contains("Total reclaimed space: 0B"), "{none}");
+    let none = place
+        .engine
+        .docker(["builder", "prune", "-f", "--filter", "until=24h"])
+        .ok();
+    assert!(
+        none.ends_with("Total:\t0B") || none.contains("Total reclaimed space: 0B"),
+        "{none}"
+    );
     let gone = place.ferry("builder prune -f").ok();
     assert!(gone.starts_with("Deleted build cache objects:\n"), "{gone}");
     let (_, left) = place.engine.api("GET", "/system/df?type=build-cache", None);

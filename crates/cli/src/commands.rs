@@ -217,7 +217,7 @@ pub(crate) fn filters_text(filters: &ferry_api::Filters) -> String {
     }
 }
 
-pub(crate) const SPECS: [&Spec; 83] = [
+pub(crate) const SPECS: [&Spec; 84] = [
     &run::SPEC,
     &exec::SPEC,
     &ps::SPEC,
