@@ -43,9 +43,10 @@ impl Place {
         self.engine.ferry(["run", "--rm", image, "sh", "-c", script]).ok()
     }
 
-    /// The names of the steps that were not done again.
+    /// How many steps were not done again; the base never is.
     fn remembered(output: &Output) -> usize {
-        output.stderr.lines().filter(|line| line.ends_with("CACHED")).count()
+        let cached = output.stderr.lines().filter(|line| line.ends_with("CACHED"));
+        cached.count().saturating_sub(1)
     }
 
     fn processes(&self, command: &[u8]) -> usize {
@@ -159,10 +160,6 @@ fn a_failure_shows_the_step_and_its_line() {
     for text in ["said before", "   2 | >>> RUN echo said before; exit 7", "exit code: 7"] {
         assert!(failed.stderr.contains(text), "{text}: {failed:?}");
     }
-    assert!(
-        !failed.stderr.contains("never\n") || !failed.stderr.contains("DONE never"),
-        "{failed:?}"
-    );
     assert_eq!(failed.code, 1);
     place.ferry("image inspect app").fails(1);
     for (options, text) in [
@@ -187,7 +184,7 @@ fn a_client_that_is_killed_takes_its_build_along() {
     place.write("Dockerfile", "FROM busybox\nRUN echo begun; sleep 5432\n");
     let running = place.command().args(["build", "--progress", "plain", "."]).spawn();
     running.wait_for_error("begun");
-    assert_eq!(place.processes(b"sleep\x005432"), 1);
+    wait_until("the step runs", || place.processes(b"sleep\x005432") == 1);
     running.signal(signal::KILL);
     running.finish();
     wait_until("the step is gone", || place.processes(b"sleep\x005432") == 0);

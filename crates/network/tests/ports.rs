@@ -336,7 +336,9 @@ fn a_bridge_s_name_that_somebody_takes_stops_that_network_alone() {
         // And comes when the name is free again.
         world.output("ip", &["link", "del", "fb-taken"]);
         let (c, one) = join(&fabric, &taken);
-        assert!(connect(&c, one.gateway.unwrap(), 8080).is_ok());
+        // A bridge that is new takes packets once the kernel has seen its port's carrier: on a busy machine the first one is lost.
+        let reaches = || connect(&c, one.gateway.unwrap(), 8080).is_ok();
+        assert!((0..5).any(|_| reaches()));
     });
 }
 

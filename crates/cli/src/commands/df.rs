@@ -312,7 +312,7 @@ fn cache_rows(usage: &DiskUsage, truncate: bool) -> Vec<Value> {
             "LastUsedSince": entry.last_used_at.map(ago).unwrap_or_default(),
             "Parent": entry.parents.join(", "),
             "Shared": entry.shared.to_string(),
-            "Size": size(entry.size),
+            "Size": rounded(entry.size),
             "UsageCount": entry.usage_count.to_string(),
         })
     };
@@ -322,4 +322,10 @@ fn cache_rows(usage: &DiskUsage, truncate: bool) -> Vec<Value> {
 #[expect(clippy::cast_precision_loss, reason = "four digits are printed")]
 fn size(bytes: i64) -> String {
     units::human_size(bytes as f64)
+}
+
+/// As docker prints what a build's things take, and only these.
+#[expect(clippy::cast_precision_loss, reason = "three digits are printed")]
+fn rounded(bytes: i64) -> String {
+    units::human_size_with_precision(bytes as f64, 3)
 }
