@@ -14,7 +14,7 @@ use crate::{
     commands::{Call, images, ps},
     failure::{Failure, Result},
     flags::{Arity, Spec},
-    format::{self, Listing, list},
+    format::{Listing, list},
     reference,
 };
 
@@ -300,7 +300,10 @@ fn cache_rows(usage: &DiskUsage, truncate: bool) -> Vec<Value> {
         if entry.in_use {
             id.push('*');
         }
-        let ago = |at: Timestamp| format::ago(at.0.as_second());
+        let ago = |at: Timestamp| {
+            let age = jiff::Timestamp::now().duration_since(at.0);
+            format!("{} ago", units::human_duration(age.as_secs_f64()))
+        };
         json!({
             "CacheType": entry.kind,
             "CreatedAt": entry.created_at.to_string(),
