@@ -45,8 +45,9 @@ pub async fn build(
     headers: HeaderMap,
     request: Request<Body>,
 ) -> Result<Response> {
-    let (build, output) = read(&app, &query)?;
-    let names: Vec<String> = query.all("t").into_iter().filter(|name| !name.is_empty()).collect();
+    let (build, names) = read(&query)?;
+    let mut output = Output::default();
+    output.attributes.insert("name".to_owned(), names.join(","));
     let quiet = query.flag("q");
     let session: Arc<dyn Session> = Arc::new(Sent {
         credentials: credentials(&headers)?,
@@ -90,8 +91,9 @@ pub async fn build(
 }
 
 /// The query's words as a request; those that mean nothing to this builder, or ask for what it does not do, aside.
-fn read(app: &App, query: &Query) -> Result<(BuildRequest, Output)> {
-    let _ = app;
+///
+/// Beside it the names that the image gets.
+fn read(query: &Query) -> Result<(BuildRequest, Vec<String>)> {
     if query.flag("squash") {
         return Err(Failure::missing("squash"));
     }
@@ -169,13 +171,11 @@ fn read(app: &App, query: &Query) -> Result<(BuildRequest, Output)> {
         },
         ..BuildRequest::default()
     };
-    let mut output = Output::default();
     let names: Vec<String> = query.all("t").into_iter().filter(|name| !name.is_empty()).collect();
     for name in &names {
         ferry_image::Reference::parse_named(name).map_err(|error| Failure::invalid(error.to_string()))?;
     }
-    output.attributes.insert("name".to_owned(), names.join(","));
-    Ok((request, output))
+    Ok((request, names))
 }
 
 /// `name:address`, as `docker build --add-host` sends them; some clients send a JSON list of them.

@@ -94,10 +94,7 @@ impl Live {
             let step = &self.steps[id];
             let vertex = &step.vertex;
             let (mark, time) = match (vertex.started, vertex.completed, &vertex.error) {
-                (Some(started), Some(completed), None) if vertex.cached => {
-                    let _ = (started, completed);
-                    (" => CACHED ", 0.0)
-                }
+                (Some(_), Some(_), None) if vertex.cached => (" => CACHED ", 0.0),
                 (Some(started), Some(completed), None) => (" => ", took(started, completed)),
                 (Some(started), Some(completed), Some(error)) if error == "CANCELED" => {
                     (" => CANCELED ", took(started, completed))
