@@ -23,6 +23,7 @@ mod place;
 mod select;
 mod unpack;
 mod walk;
+mod whole;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -59,6 +60,10 @@ pub struct Selection<'a> {
     copies: Vec<Selected<'a>>,
 }
 
+/// What was selected, without what it was selected from.
+#[derive(Debug, Default)]
+pub struct Parts(Vec<Vec<Part>>);
+
 #[derive(Debug)]
 struct Selected<'a> {
     source: Source<'a>,
@@ -86,19 +91,34 @@ pub struct Written {
 /// Finds what `files` copies from `sources`, which go by their places in the step's inputs. Fails with
 /// [`Error::NotFound`] if a source is not there.
 pub fn select<'a>(files: &'a Files, sources: &BTreeMap<usize, Source<'a>>) -> Result<Selection<'a>> {
-    let mut copies = Vec::new();
-    for action in &files.actions {
-        if let Action::Copy(copy) = action {
-            let source = sources.get(&copy.input).copied();
-            let source = source.ok_or_else(|| Error::Internal(format!("input {} was not given", copy.input)))?;
-            let parts = select::select(&source, copy)?;
-            copies.push(Selected { source, parts });
-        }
-    }
+    let each = files.copies().map(|copy| {
+        let source = source_of(copy, sources)?;
+        let parts = select::select(&source, copy)?;
+        Ok(Selected { source, parts })
+    });
+    let copies = each.collect::<Result<_>>()?;
     Ok(Selection { files, copies })
 }
 
-impl Selection<'_> {
+fn source_of<'a>(copy: &Copy, sources: &BTreeMap<usize, Source<'a>>) -> Result<Source<'a>> {
+    let source = sources.get(&copy.input).copied();
+    source.ok_or_else(|| Error::Internal(format!("input {} was not given", copy.input)))
+}
+
+impl<'a> Selection<'a> {
+    /// Of the same files and sources, for later.
+    pub fn into_parts(self) -> Parts {
+        Parts(self.copies.into_iter().map(|selected| selected.parts).collect())
+    }
+
+    pub fn from_parts(files: &'a Files, sources: &BTreeMap<usize, Source<'a>>, parts: Parts) -> Result<Self> {
+        let each = files.copies().zip(parts.0).map(|(copy, parts)| {
+            let source = source_of(copy, sources)?;
+            Ok(Selected { source, parts })
+        });
+        let copies = each.collect::<Result<_>>()?;
+        Ok(Selection { files, copies })
+    }
     /// What the step's result depends on besides what is below it: the actions, and of every file what will be written,
     /// without times. Contents that `index` does not know are read, and remembered there.
     pub fn digest(&mut self, mut index: Option<&mut Index>) -> Result<Digest> {
@@ -106,11 +126,7 @@ impl Selection<'_> {
         let actions =
             serde_json::to_vec(self.files).map_err(|error| Error::internal("cannot encode a step", &error))?;
         hasher.field(&actions);
-        let copies = self.files.actions.iter().filter_map(|action| match action {
-            Action::Copy(copy) => Some(copy),
-            _ => None,
-        });
-        for (selected, copy) in self.copies.iter_mut().zip(copies) {
+        for (selected, copy) in self.copies.iter_mut().zip(self.files.copies()) {
             for part in &mut selected.parts {
                 content::read(selected.source, part, index.as_deref_mut())?;
                 hasher.part(part, selected.source, copy);

@@ -182,6 +182,15 @@ pub struct Files {
     pub actions: Vec<Action>,
 }
 
+impl Files {
+    pub fn copies(&self) -> impl Iterator<Item = &Copy> {
+        self.actions.iter().filter_map(|action| match action {
+            Action::Copy(copy) => Some(copy),
+            Action::MakeDirectory { .. } | Action::Documents { .. } => None,
+        })
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub enum Action {
     Copy(Copy),

@@ -61,6 +61,8 @@ pub(crate) struct Solver<'a, W: Workspace> {
 struct Node<W: Workspace> {
     probed: OnceCell<Probed<W::Layer>>,
     made: OnceCell<Output<W::Layer>>,
+    /// The files of a step that copies some and is not remembered, between its key and its writing.
+    chosen: Mutex<Option<source::Chosen>>,
 }
 
 /// A step's key, and its result if it is remembered.
@@ -133,6 +135,7 @@ impl<W: Workspace> Default for Node<W> {
         Self {
             probed: OnceCell::new(),
             made: OnceCell::new(),
+            chosen: Mutex::default(),
         }
     }
 }

@@ -87,6 +87,9 @@ pub trait Workspace: Debug + Clone + Send + Sync + 'static {
         below: &Tree<Self::Layer>,
     ) -> impl Future<Output = Result<Self::Layer>> + Send;
 
+    /// A layer by its name, if it is still there.
+    fn layer(&self, name: &str) -> Option<Self::Layer>;
+
     /// All of a tree as one directory that nobody can write to.
     fn view(&self, tree: &Tree<Self::Layer>) -> impl Future<Output = Result<Root>> + Send;
 
@@ -112,6 +115,9 @@ pub trait Workspace: Debug + Clone + Send + Sync + 'static {
 pub trait Layer: Debug + Clone + Send + Sync + 'static {
     /// When it was made, if this engine made it.
     fn created(&self) -> Option<Timestamp>;
+
+    /// What it is found by later. Waits for its digest.
+    fn name(&self) -> impl Future<Output = Result<String>> + Send;
 }
 
 /// A directory that becomes a layer.

@@ -9,6 +9,7 @@
 
 mod agent;
 mod caches;
+mod collect;
 mod export;
 mod fetch;
 mod kept;
@@ -93,6 +94,7 @@ impl Builds {
     /// Builds. Dropped, the build is canceled, and its processes end. What happens is told to `events`, the last event before this
     /// returns.
     pub async fn solve(&self, request: Request, session: Arc<dyn Session>, events: Events) -> Result<Solved, Error> {
+        self.check_entitlements(&request)?;
         let call = request.call;
         let job = Job {
             request: Arc::new(request),
@@ -117,6 +119,7 @@ impl Builds {
             built = building => built?,
             () = session.gone() => return Err(Error::Canceled),
         };
+        collect::later(&self.world, &self.shared);
         if let Err(error) = self.world.store.steps.settle().await {
             tracing::warn!(%error, "cannot note which steps were used");
         }
@@ -129,6 +132,22 @@ impl Builds {
             epoch: plan.epoch,
             answers: BTreeMap::new(),
         }))
+    }
+
+    /// A client may allow a build only what the daemon's configuration grants, as with dockerd.
+    fn check_entitlements(&self, request: &Request) -> Result<(), Error> {
+        let (asked, granted) = (&request.entitlements, &self.world.config.builds);
+        let refused = match () {
+            () if asked.network_host && !granted.network_host => "network.host",
+            () if asked.security_insecure && !granted.security_insecure => "security.insecure",
+            () if asked.device && !granted.device => "device",
+            () => return Ok(()),
+        };
+        let key = refused.replace('.', "-");
+        Err(Error::invalid(format!(
+            "granting entitlement {refused} is not allowed by build daemon configuration: set \"{key}\" of \
+             \"builder.entitlements\" in daemon.json"
+        )))
     }
 
     /// Lets other builds name a result, as long as somebody holds it.

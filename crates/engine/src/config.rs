@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 pub use ferry_api::container::Ulimit;
+pub use ferry_build::output::Prune as BuildPrune;
 pub use ferry_network::ipam::Pool as AddressPool;
 pub use ferry_network::ipnet;
 use ipnet::IpNet;
@@ -41,6 +42,7 @@ pub struct Config {
     pub runtimes: Runtimes,
     /// Soft and hard limit on open files of containers that ask for none; `None`: the daemon's own.
     pub open_files: Option<(u64, u64)>,
+    pub builds: Builds,
     /// The directory of a registry that is served beside the engine, for `system df`.
     pub registry: Option<PathBuf>,
 }
@@ -76,6 +78,42 @@ impl Default for Defaults {
             own_users: false,
         }
     }
+}
+
+/// What builds may do, and what is kept of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Builds {
+    pub collection: Collection,
+    /// Whether `--allow network.host` is granted.
+    pub network_host: bool,
+    /// Whether `--allow security.insecure` is granted.
+    pub security_insecure: bool,
+    /// Whether `--allow device` is granted.
+    pub device: bool,
+}
+
+impl Default for Builds {
+    fn default() -> Self {
+        Self {
+            collection: Collection::Usual {
+                reserved: 0,
+                max_used: 0,
+                min_free: 0,
+            },
+            network_host: true,
+            security_insecure: false,
+            device: true,
+        }
+    }
+}
+
+/// What is removed by itself of what is kept of builds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Collection {
+    /// BuildKit's rules, with these bytes; all 0: by the size of the disk.
+    Usual { reserved: u64, max_used: u64, min_free: u64 },
+    /// One after the other.
+    Rules(Vec<BuildPrune>),
 }
 
 /// Who makes the processes of containers.

@@ -7,6 +7,7 @@
 //! ```
 //! Containers live on in their shims.
 
+mod builder;
 mod defaults;
 mod file;
 mod flags;

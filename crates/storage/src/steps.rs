@@ -200,7 +200,8 @@ impl Steps {
         })
     }
 
-    fn hold(&self, chain: &Digest) -> Option<Held> {
+    /// A layer by its chain id.
+    pub fn hold(&self, chain: &Digest) -> Option<Held> {
         let pin = self.shared.layers.get(chain)?;
         Some(Held {
             inner: Arc::new(Inner::Pinned(pin)),

@@ -1,7 +1,7 @@
 //! What files contain, remembered from one build to the next by inode, so that those that did not change are not read again.
 //!
 //! ```text
-//! file = "FERRYIX1" record* sha256(all before)
+//! body = record*
 //! record = device inode size mtime(s, ns) ctime(s, ns) (8 bytes each, little endian) sha256 (32 bytes)
 //! ```
 //!
@@ -9,19 +9,15 @@
 //! one with extended attributes.
 
 use std::collections::HashMap;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ferry_kit::atomic::{AtomicFile, Durability};
-use sha2::{Digest as _, Sha256};
-
 use super::entry::Stamp;
-use crate::error::{Error, Result};
+use super::whole::{self, Magic};
+use crate::error::Result;
 
-const MAGIC: &[u8; 8] = b"FERRYIX1";
+const MAGIC: &Magic = b"FERRYIX1";
 const RECORD: usize = 7 * 8 + 32;
-const SUM: usize = 32;
 /// Files of one index, 88 bytes each.
 const MAX_FILES: usize = 1 << 20;
 const RACY: Duration = Duration::from_secs(2);
@@ -44,10 +40,8 @@ struct File {
 impl Index {
     /// Reads the index at `path`. One that is not there, or is not whole, is empty.
     pub fn open(path: &Path) -> Self {
-        let files = match std::fs::File::open(path).and_then(read) {
-            Ok(bytes) => parse(&bytes).unwrap_or_default(),
-            Err(_) => HashMap::new(),
-        };
+        let body = whole::read(path, MAGIC, MAX_FILES * RECORD);
+        let files = body.and_then(|body| parse(&body)).unwrap_or_default();
         Self {
             path: path.to_owned(),
             files,
@@ -63,8 +57,7 @@ impl Index {
         if self.files.len() > MAX_FILES {
             self.files.retain(|_, file| file.is_used);
         }
-        let mut bytes = Vec::with_capacity(MAGIC.len() + self.files.len() * RECORD + SUM);
-        bytes.extend(MAGIC);
+        let mut bytes = Vec::with_capacity(self.files.len() * RECORD);
         for file in self.files.values().take(MAX_FILES) {
             let stamp = &file.stamp;
             bytes.extend(
@@ -76,10 +69,7 @@ impl Index {
             bytes.extend(times.iter().flat_map(|number| number.to_le_bytes()));
             bytes.extend(file.content);
         }
-        let sum = Sha256::digest(&bytes);
-        bytes.extend(sum);
-        AtomicFile::replace(&self.path, &bytes, 0o600, Durability::Process)
-            .map_err(|error| Error::internal("cannot remember the contents of files", &error))
+        whole::write(&self.path, MAGIC, &bytes)
     }
 
     pub(super) fn get(&mut self, stamp: &Stamp) -> Option<[u8; 32]> {
@@ -110,20 +100,7 @@ impl Index {
     }
 }
 
-fn read(file: std::fs::File) -> io::Result<Vec<u8>> {
-    use std::io::Read as _;
-    let most = MAGIC.len() + MAX_FILES * RECORD + SUM;
-    let mut bytes = Vec::new();
-    file.take(most as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-fn parse(bytes: &[u8]) -> Option<HashMap<(u64, u64), File>> {
-    let (bytes, sum) = bytes.split_at_checked(bytes.len().checked_sub(SUM)?)?;
-    if Sha256::digest(bytes).as_slice() != sum {
-        return None;
-    }
-    let records = bytes.strip_prefix(MAGIC)?;
+fn parse(records: &[u8]) -> Option<HashMap<(u64, u64), File>> {
     let mut files = HashMap::with_capacity(records.len() / RECORD);
     for record in records.chunks_exact(RECORD) {
         let (numbers, content) = record.split_at(RECORD - 32);

@@ -1,12 +1,14 @@
 //! What steps are known by.
 
+use std::sync::PoisonError;
+
 use ferry_image::Digest;
 use serde::Serialize;
 
-use super::source::Owned;
+use super::source::{Chosen, Owned};
 use super::{Output, Probed, Solver};
 use crate::error::Result;
-use crate::graph::{Action, Files, Graph, MountKind, Op, StepId};
+use crate::graph::{Files, Graph, MountKind, Op, StepId};
 use crate::workspace::Workspace;
 
 /// What no files at all are known by.
@@ -119,14 +121,7 @@ impl<W: Workspace> Solver<'_, W> {
             made_of.push((self.role(place, what.base.is_some(), *input), identity.clone()));
             inputs.push(identity);
         }
-        let copied: Vec<usize> = what
-            .actions
-            .iter()
-            .filter_map(|action| match action {
-                Action::Copy(copy) => Some(copy.input),
-                Action::MakeDirectory { .. } | Action::Documents { .. } => None,
-            })
-            .collect();
+        let copied: Vec<usize> = what.copies().map(|copy| copy.input).collect();
         let from_context = copied.iter().any(|place| self.is_context(step.inputs[*place]));
         let quick = key("files", &(what, self.epoch), &inputs);
         if copied.is_empty() {
@@ -138,12 +133,15 @@ impl<W: Workspace> Solver<'_, W> {
                 return Ok(found);
             }
         }
-        let contents = self.contents(id, what).await?;
+        let (contents, chosen) = self.contents(id, what).await?;
         for place in copied {
             inputs[place].clone_from(&contents);
         }
         made_of.push(("contents".to_owned(), contents));
         let mut found = self.recalled(id, key("files", &(what, self.epoch), &inputs), made_of)?;
+        if found.tree.is_none() {
+            *self.nodes[id.0].chosen.lock().unwrap_or_else(PoisonError::into_inner) = Some(chosen);
+        }
         if !from_context {
             if found.tree.is_some() {
                 self.job.workspace.alias(&found.key, &quick).await?;
@@ -154,8 +152,8 @@ impl<W: Workspace> Solver<'_, W> {
         Ok(found)
     }
 
-    /// A digest of all that a step copies.
-    async fn contents(&self, id: StepId, what: &Files) -> Result<String> {
+    /// A digest of all that a step copies, and what that is.
+    async fn contents(&self, id: StepId, what: &Files) -> Result<(String, Chosen)> {
         let step = self.step(id);
         let places: Vec<usize> = (0..step.inputs.len())
             .filter(|place| Some(*place) != what.base)
@@ -167,7 +165,7 @@ impl<W: Workspace> Solver<'_, W> {
             sources[place] = Some(self.source(output).await?);
         }
         let what = what.clone();
-        let digest = tokio::task::spawn_blocking(move || super::source::digest(&what, &sources)).await;
+        let digest = tokio::task::spawn_blocking(move || Chosen::select(&what, sources)?.digest(&what)).await;
         digest
             .map_err(|error| crate::Error::internal("look at files", &error))?
             .map_err(|error| self.failure(id, error.to_string(), None))

@@ -1,11 +1,16 @@
 //! Making what is not remembered.
 
+use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
+
 use ferry_dockerfile::Range;
 
+use super::source::{Chosen, Earlier};
 use super::{Output, Probed, Solver};
 use crate::error::{Error, Result};
+use crate::files::Manifest;
 use crate::graph::{Exec, Files, Op, StepId};
-use crate::workspace::{Draft as _, Made, Run, Tree, Workspace};
+use crate::workspace::{Draft as _, Layer as _, Made, Run, Tree, Workspace};
 
 impl<W: Workspace> Solver<'_, W> {
     pub(super) async fn make(&self, id: StepId, probed: &Probed<W::Layer>) -> Result<Tree<W::Layer>> {
@@ -56,7 +61,7 @@ impl<W: Workspace> Solver<'_, W> {
         let failed = std::sync::Arc::clone(&self.failed);
         self.behind.spawn(async move {
             if let Err(error) = workspace.remember(made, &tree).await {
-                let mut failed = failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
                 failed.get_or_insert(error);
             }
             drop(turn);
@@ -105,37 +110,81 @@ impl<W: Workspace> Solver<'_, W> {
 
     async fn write(&self, id: StepId, files: &Files, inputs: Vec<Output<W::Layer>>) -> Result<Tree<W::Layer>> {
         let workspace = &self.job.workspace;
-        let mut below = Tree::default();
-        let mut sources = Vec::new();
-        for (place, input) in inputs.into_iter().enumerate() {
-            match (files.base == Some(place), input) {
-                (true, Output::Tree(tree)) => {
-                    below = tree;
-                    sources.push(None);
-                }
-                (_, input) => sources.push(Some(self.source(input).await?)),
-            }
-        }
+        let below = match files.base.and_then(|base| inputs.into_iter().nth(base)) {
+            Some(Output::Tree(tree)) => tree,
+            Some(Output::Directory(_)) => return Err(Error::Internal("a context has no layers".to_owned())),
+            None => Tree::default(),
+        };
         let view = match below.layers.is_empty() {
             true => None,
             false => Some(workspace.view(&below).await?),
         };
+        let chosen = self.nodes[id.0].chosen.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let chosen = match chosen {
+            Some(chosen) => chosen,
+            None if files.copies().next().is_none() => Chosen::default(),
+            None => return Err(Error::Internal(format!("{} was not looked at", self.step(id).name))),
+        };
+        let place = self.place_of_manifest(files, &chosen);
+        let earlier = match &place {
+            Some(place) => self.earlier(place).await?,
+            None => None,
+        };
         let draft = workspace.draft().await?;
         let (files, epoch) = (files.clone(), self.epoch);
         let written = tokio::task::spawn_blocking(move || {
-            let done = super::source::write(&files, &sources, view.as_ref(), draft.root(), epoch);
-            done.map(|()| draft)
+            let manifest = chosen.write(&files, view.as_ref(), draft.root(), epoch, earlier.as_ref())?;
+            Ok((draft, manifest))
         });
         let written = written.await.map_err(|error| Error::internal("write files", &error))?;
-        let draft = written.map_err(|error| self.at(id, error))?;
-        self.sealed(draft, below, Vec::new()).await
+        let (draft, manifest) = written.map_err(|error| self.at(id, error))?;
+        let tree = self.sealed(draft, below, Vec::new()).await?;
+        if let (Some(place), Some(layer)) = (place, tree.layers.last()) {
+            self.keep_manifest(place, manifest, layer.clone());
+        }
+        Ok(tree)
+    }
+
+    /// Where it is kept what a step like this one wrote from the same places.
+    fn place_of_manifest(&self, files: &Files, chosen: &Chosen) -> Option<PathBuf> {
+        let places = chosen.places();
+        let like = super::key::key("like", &(files, self.epoch, &places), &[]);
+        match places.is_empty() {
+            true => None,
+            false => self.job.workspace.index(&like),
+        }
+    }
+
+    async fn earlier(&self, place: &Path) -> Result<Option<Earlier>> {
+        let place = place.to_owned();
+        let opened = tokio::task::spawn_blocking(move || Manifest::open(&place)).await;
+        let Some((name, manifest)) = opened.map_err(|error| Error::internal("read a manifest", &error))? else {
+            return Ok(None);
+        };
+        let workspace = &self.job.workspace;
+        let Some(layer) = workspace.layer(&name) else {
+            return Ok(None);
+        };
+        let root = workspace.view(&Tree { layers: vec![layer] }).await?;
+        Ok(Some(Earlier { root, manifest }))
+    }
+
+    /// Once the layer has its name, while the build goes on. The next build is slower without it.
+    fn keep_manifest(&self, place: PathBuf, manifest: Manifest, layer: W::Layer) {
+        self.behind.spawn(async move {
+            let Ok(name) = layer.name().await else { return };
+            let kept = tokio::task::spawn_blocking(move || manifest.save(&place, &name)).await;
+            if let Ok(Err(error)) = kept {
+                tracing::warn!(%error, "cannot keep what is known of a step's files");
+            }
+        });
     }
 
     async fn sealed(
         &self,
         draft: W::Draft,
         below: Tree<W::Layer>,
-        made: Vec<std::path::PathBuf>,
+        made: Vec<PathBuf>,
     ) -> Result<Tree<W::Layer>> {
         let layer = self.job.workspace.seal(draft, &below, made).await?;
         let mut tree = below;

@@ -3,10 +3,10 @@
 //! Three kinds of things: results of steps, cache mounts, and what clients sent of their contexts. Sizes add up: files that two
 //! steps have are counted with one of them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ferry_build::output::{Kept, Prune};
@@ -31,6 +31,29 @@ enum What {
     Directory(PathBuf),
 }
 
+/// What directories have, by path, with the use after which that was seen: until the next use it stays.
+#[derive(Debug, Default)]
+pub(super) struct Sizes(Mutex<HashMap<PathBuf, (Option<Timestamp>, u64)>>);
+
+impl Sizes {
+    fn of(&self, path: &Path, used: Option<Timestamp>, is_used: bool, measure: impl FnOnce() -> u64) -> u64 {
+        let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((then, size)) = known().get(path)
+            && *then == used
+            && !is_used
+        {
+            return *size;
+        }
+        let size = measure();
+        known().insert(path.to_owned(), (used.filter(|_| !is_used), size));
+        size
+    }
+
+    fn forget(&self, path: &Path) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(path);
+    }
+}
+
 /// Everything that matches, the least recently used first.
 pub(super) async fn usage(world: &Arc<World>, shared: &Arc<Shared>, filters: &[String]) -> Result<Vec<Kept>> {
     let filters = Filters::parse(filters)?;
@@ -42,7 +65,9 @@ pub(super) async fn usage(world: &Arc<World>, shared: &Arc<Shared>, filters: &[S
 pub(super) async fn prune(world: &Arc<World>, shared: &Arc<Shared>, prune: Prune) -> Result<Vec<Kept>> {
     let filters = Filters::parse(&prune.filters)?;
     let found = find(world, shared).await?;
-    let mut total: u64 = found.iter().map(|found| found.kept.size).sum();
+    // What an image needs as well would not be free afterwards.
+    let own = |kept: &Kept| if kept.shared { 0 } else { kept.size };
+    let mut total: u64 = found.iter().map(|found| own(&found.kept)).sum();
     let limit = limit(world, &prune, total);
     let now = Timestamp::now();
     let (mut gone, mut steps) = (Vec::new(), Vec::new());
@@ -57,10 +82,13 @@ pub(super) async fn prune(world: &Arc<World>, shared: &Arc<Shared>, prune: Prune
         if limit.is_some_and(|limit| total <= limit) {
             break;
         }
-        total -= kept.size;
+        total -= own(&kept);
         match what {
             What::Step(key) => steps.push(key),
-            What::Directory(path) => remove(path).await?,
+            What::Directory(path) => {
+                shared.sizes.forget(&path);
+                remove(path).await?;
+            }
         }
         gone.push(kept);
     }
@@ -171,12 +199,14 @@ fn directories(world: &World, shared: &Shared) -> Result<Vec<Found>> {
                 "exec.cachemount" => format!("cached mount {id}"),
                 _ => format!("local source for {id}"),
             };
+            let in_use = shared.caches.is_used(&name) || is_locked(&path);
+            let measure = || ferry_archive::tree::size(root.as_fd()).unwrap_or(0);
             let kept = Kept {
                 id: short(&name),
                 kind: kind.to_owned(),
                 description,
-                size: ferry_archive::tree::size(root.as_fd()).unwrap_or(0),
-                in_use: shared.caches.is_used(&name) || is_locked(&path),
+                size: shared.sizes.of(&path, used, in_use, measure),
+                in_use,
                 created: used,
                 last_used: used,
                 used: 1,

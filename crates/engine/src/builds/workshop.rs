@@ -38,6 +38,8 @@ pub(super) struct Shared {
     /// Results that somebody holds, by id.
     pub results: Mutex<HashMap<String, Weak<super::Inner>>>,
     pub caches: super::caches::Caches,
+    pub collector: super::collect::Collector,
+    pub sizes: super::kept::Sizes,
 }
 
 /// A layer, and when it was made.
@@ -50,6 +52,11 @@ pub(super) struct Layer {
 impl workspace::Layer for Layer {
     fn created(&self) -> Option<Timestamp> {
         self.created
+    }
+
+    async fn name(&self) -> Result<String> {
+        let settled = self.held.settled().await.map_err(failed("make a layer"))?;
+        Ok(settled.chain_id.to_string())
     }
 }
 
@@ -249,6 +256,11 @@ impl Workspace for Workshop {
             held,
             created: layer.created,
         })
+    }
+
+    fn layer(&self, name: &str) -> Option<Layer> {
+        let held = self.world.store.steps.hold(&name.parse().ok()?)?;
+        Some(Layer { held, created: None })
     }
 
     async fn view(&self, tree: &Tree<Layer>) -> Result<Root> {

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::builder::Builder;
 use super::defaults::{Limit, Size};
 use super::networks::Pool;
 use super::others;
@@ -77,6 +78,7 @@ pub struct File {
     pub userns_remap: Option<String>,
     pub runtimes: Option<BTreeMap<String, Entry>>,
     pub default_runtime: Option<String>,
+    pub builder: Option<Builder>,
     pub proxies: Option<Proxies>,
     /// Ferry's own: mirrors of any registry, by its host; `*` for all.
     pub mirrors: Option<BTreeMap<String, Vec<String>>>,

@@ -111,7 +111,6 @@ const OTHERS: &[Other] = &[
         "feature",
         Note("Docker's features are on or off here as they are: containerd-snapshotter has no meaning"),
     ),
-    text("builder", "", Note("settings of the builder have no meaning yet")),
     switch(
         "selinux-enabled",
         Refuse(

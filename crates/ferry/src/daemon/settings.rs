@@ -78,6 +78,7 @@ impl Settings {
         let tls = Tls::of(flags.tls, &mut file, &mut both, environment);
         let containers = defaults::of(flags.containers, &mut file, &mut both)?;
         let runtimes = runtimes::of(flags.runtimes, &mut file, &mut both, environment)?;
+        let builds = file.builder.take().unwrap_or_default().settings()?;
         let networks = Networks::of(flags.networks, &mut file, &mut both)?;
         let proxies = file.proxies.unwrap_or_default();
         let list = |list: Vec<String>| (!list.is_empty()).then_some(list);
@@ -211,6 +212,7 @@ impl Settings {
                 containers,
                 runtimes,
                 open_files: None,
+                builds,
                 registry: registry.as_ref().map(|registry| registry.root.clone()),
             },
             metrics,
