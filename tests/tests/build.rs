@@ -270,3 +270,102 @@ fn what_is_kept_is_shown_and_removed() {
     let again = place.ferry("build .");
     assert_eq!(Place::remembered(&again), 0, "{again:?}");
 }
+
+/// The one layer that has a file, of those the store has.
+fn layer_with(place: &Place, file: &str, content: &str) -> Vec<PathBuf> {
+    let layers = std::fs::read_dir(place.engine.data_root().join("layers"))
+        .unwrap()
+        .flatten();
+    let found = layers.map(|layer| layer.path().join("fs").join(file));
+    found
+        .filter(|path| std::fs::read_to_string(path).is_ok_and(|text| text == content))
+        .collect()
+}
+
+#[test]
+fn files_that_did_not_change_are_the_last_builds() {
+    let place = Place::new();
+    place.write("Dockerfile", "FROM busybox\nCOPY . /all\n");
+    for number in 0..20 {
+        place.write(&format!("src/{number}"), &format!("file {number}\n"));
+    }
+    place.ferry("build -t one .").ok();
+    place.write("src/7", "changed\n");
+    place.write("src/new", "new\n");
+    std::fs::remove_file(place.path("src/9")).unwrap();
+    place.ferry("build -t two .").ok();
+    let listing = "cd /all/src && cat 7 new 8; ls | wc -l";
+    assert_eq!(place.inside("two", listing), "changed\nnew\nfile 8\n20");
+    assert_eq!(
+        place.inside("one", "cd /all/src && cat 7 9; ls | wc -l"),
+        "file 7\nfile 9\n20"
+    );
+    let links = |path: &PathBuf| std::os::unix::fs::MetadataExt::nlink(&std::fs::metadata(path).unwrap());
+    let same = layer_with(&place, "all/src/8", "file 8\n");
+    assert_eq!(same.iter().map(links).collect::<Vec<_>>(), [2, 2]);
+    assert_eq!(
+        layer_with(&place, "all/src/7", "changed\n")
+            .iter()
+            .map(links)
+            .collect::<Vec<_>>(),
+        [1]
+    );
+    // Other modes and owners are other files, whatever they contain; the first image keeps its own.
+    std::fs::set_permissions(place.path("src/8"), std::fs::Permissions::from_mode(0o700)).unwrap();
+    place.ferry("build -t three .").ok();
+    assert_eq!(place.inside("three", "stat -c %a /all/src/8"), "700");
+    assert_eq!(place.inside("one", "stat -c %a /all/src/8"), "644");
+    // A container that writes to one image's file leaves the other's.
+    let written = "echo x > /all/src/3; cat /all/src/3";
+    assert_eq!(place.inside("three", written), "x");
+    assert_eq!(place.inside("one", "cat /all/src/3"), "file 3");
+    place.ferry("rmi one").ok();
+    place.ferry("builder prune -af").ok();
+    assert_eq!(place.inside("two", listing), "changed\nnew\nfile 8\n20");
+    place.is_clean();
+}
+
+#[test]
+fn a_build_may_have_many_steps() {
+    let place = Place::new();
+    let steps = (0..250).map(|number| format!("RUN true {number}\n"));
+    let stages = (0..1000).map(|number| format!("FROM s{number} AS s{}\n", number + 1));
+    let file: String = ["FROM busybox AS s0\n".to_owned()]
+        .into_iter()
+        .chain(steps)
+        .chain(stages)
+        .collect();
+    place.write("Dockerfile", &file);
+    place.ferry("build --network none -t app .").ok();
+    assert_eq!(Place::remembered(&place.ferry("build --network none -t app .")), 250);
+}
+
+#[test]
+fn what_is_kept_goes_by_itself_as_daemon_json_says() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let rules = r#"{"builder": {"gc": {"policy": [{"filter": ["type=exec.cachemount"], "all": true}]}}}"#;
+    std::fs::write(file.path(), rules).unwrap();
+    let engine = TestDaemon::builder()
+        .arg("--config-file")
+        .arg(&file.path().to_string_lossy())
+        .start();
+    engine.busybox();
+    let context = tempfile::tempdir().unwrap();
+    let place = Place { engine, context };
+    place.write(
+        "Dockerfile",
+        "FROM busybox\nRUN --mount=type=cache,target=/cache touch /cache/a && echo done > /b\n",
+    );
+    place.ferry("build -t app .").ok();
+    let kept = || place.engine.ferry(["system", "df", "-v"]).ok();
+    wait_until("the cache mount is gone", || !kept().contains("exec.cachemount"));
+    assert!(kept().contains("regular"), "{}", kept());
+    // Entitlements are the daemon's to grant.
+    place.write("Dockerfile", "FROM busybox\nRUN --security=insecure true\n");
+    let why = place.ferry("build --allow security.insecure .").fails(1);
+    assert!(
+        why.contains("granting entitlement security.insecure is not allowed"),
+        "{why}"
+    );
+    place.is_clean();
+}

@@ -25,12 +25,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ferry_dockerfile::Range;
 use jiff::Timestamp;
 use tokio::sync::OnceCell;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::error::{Error, Failed, Result};
 use crate::frontend::{Job, Opened, Plan};
 use crate::graph::{Graph, Op, Step, StepId};
 use crate::progress::{Event, Vertex};
+use crate::session::BoxFuture;
 use crate::workspace::{Tree, Workspace};
 
 /// The files of a build's target.
@@ -42,9 +43,9 @@ pub struct Solution<W: Workspace> {
 }
 
 /// A graph that is being solved.
-pub(crate) struct Solver<'a, W: Workspace> {
-    job: &'a Job<W>,
-    graph: &'a Graph,
+pub(crate) struct Solver<W: Workspace> {
+    job: Job<W>,
+    graph: Graph,
     /// For progress, by step.
     vertices: Vec<String>,
     nodes: Vec<Node<W>>,
@@ -93,18 +94,17 @@ pub async fn solve<W: Workspace>(job: &Job<W>, plan: &Plan) -> Result<Solution<W
             identity: key::SCRATCH.to_owned(),
         });
     };
-    let graph = &plan.graph;
-    let solver = Solver {
-        job,
-        graph,
-        vertices: key::vertices(graph),
-        nodes: graph.steps.iter().map(|_| Node::default()).collect(),
+    let solver = Arc::new(Solver {
+        job: job.clone(),
+        graph: plan.graph.clone(),
+        vertices: key::vertices(&plan.graph),
+        nodes: plan.graph.steps.iter().map(|_| Node::default()).collect(),
         contexts: Mutex::new(plan.contexts.clone()),
         epoch: plan.epoch,
         behind: TaskTracker::new(),
-        told: Mutex::new(vec![false; graph.steps.len()]),
+        told: Mutex::new(vec![false; plan.graph.steps.len()]),
         failed: Arc::default(),
-    };
+    });
     solver.announce(target);
     let solved = async {
         let tree = match solver.output(target).await? {
@@ -130,6 +130,13 @@ pub async fn solve<W: Workspace>(job: &Job<W>, plan: &Plan) -> Result<Solution<W
     }
 }
 
+/// Work that is a task of its own: a step asks its inputs, which ask theirs, and a thread's stack has room for few of them.
+/// Dropped, it ends.
+async fn task<T: Send + 'static>(work: BoxFuture<'static, Result<T>>) -> Result<T> {
+    let done = AbortOnDropHandle::new(tokio::spawn(work)).await;
+    done.map_err(|error| Error::internal("a step's task", &error))?
+}
+
 impl<W: Workspace> Default for Node<W> {
     fn default() -> Self {
         Self {
@@ -140,7 +147,7 @@ impl<W: Workspace> Default for Node<W> {
     }
 }
 
-impl<W: Workspace> Solver<'_, W> {
+impl<W: Workspace> Solver<W> {
     fn step(&self, id: StepId) -> &Step {
         &self.graph.steps[id.0]
     }
@@ -174,19 +181,26 @@ impl<W: Workspace> Solver<'_, W> {
     }
 
     /// What a step is known by.
-    pub(crate) async fn probe(&self, id: StepId) -> Result<&Probed<W::Layer>> {
-        // Boxed: a step asks its inputs the same.
-        let probing = || Box::pin(self.probe_now(id));
+    pub(crate) async fn probe(self: &Arc<Self>, id: StepId) -> Result<&Probed<W::Layer>> {
+        let probing = || task(Arc::clone(self).probing(id));
         self.nodes[id.0].probed.get_or_try_init(probing).await
     }
 
+    fn probing(self: Arc<Self>, id: StepId) -> BoxFuture<'static, Result<Probed<W::Layer>>> {
+        Box::pin(async move { self.probe_now(id).await })
+    }
+
     /// A step's files, which are made if they have to be.
-    pub(crate) async fn output(&self, id: StepId) -> Result<Output<W::Layer>> {
-        let making = || Box::pin(self.output_now(id));
+    pub(crate) async fn output(self: &Arc<Self>, id: StepId) -> Result<Output<W::Layer>> {
+        let making = || task(Arc::clone(self).making(id));
         self.nodes[id.0].made.get_or_try_init(making).await.cloned()
     }
 
-    async fn output_now(&self, id: StepId) -> Result<Output<W::Layer>> {
+    fn making(self: Arc<Self>, id: StepId) -> BoxFuture<'static, Result<Output<W::Layer>>> {
+        Box::pin(async move { self.output_now(id).await })
+    }
+
+    async fn output_now(self: &Arc<Self>, id: StepId) -> Result<Output<W::Layer>> {
         let step = self.step(id);
         if let Op::Context(context) = &step.op {
             return self.open_context(id, context).await.map(Output::Directory);
@@ -200,7 +214,7 @@ impl<W: Workspace> Solver<'_, W> {
     }
 
     /// The files of all inputs, made at the same time.
-    async fn outputs(&self, ids: &[StepId]) -> Result<Vec<Output<W::Layer>>> {
+    async fn outputs(self: &Arc<Self>, ids: &[StepId]) -> Result<Vec<Output<W::Layer>>> {
         let outputs = ids.iter().map(|id| self.output(*id));
         futures_util::future::try_join_all(outputs).await
     }

@@ -111,7 +111,11 @@ impl Default for Builds {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Collection {
     /// BuildKit's rules, with these bytes; all 0: by the size of the disk.
-    Usual { reserved: u64, max_used: u64, min_free: u64 },
+    Usual {
+        reserved: u64,
+        max_used: u64,
+        min_free: u64,
+    },
     /// One after the other.
     Rules(Vec<BuildPrune>),
 }

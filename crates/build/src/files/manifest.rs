@@ -76,8 +76,16 @@ impl Manifest {
         for (path, record) in &self.files {
             put(&mut body, path.as_os_str().as_bytes());
             body.extend(record.content);
-            body.extend([record.mode, record.uid, record.gid].iter().flat_map(|number| number.to_le_bytes()));
-            body.extend([record.mtime.0, record.mtime.1].iter().flat_map(|number| number.to_le_bytes()));
+            body.extend(
+                [record.mode, record.uid, record.gid]
+                    .iter()
+                    .flat_map(|number| number.to_le_bytes()),
+            );
+            body.extend(
+                [record.mtime.0, record.mtime.1]
+                    .iter()
+                    .flat_map(|number| number.to_le_bytes()),
+            );
         }
         match body.len() > MOST {
             true => Ok(()),

@@ -11,7 +11,7 @@ use crate::graph::{Context, StepId};
 use crate::session::Wanted;
 use crate::workspace::Workspace;
 
-impl<W: Workspace> Solver<'_, W> {
+impl<W: Workspace> Solver<W> {
     pub(super) async fn open_context(&self, id: StepId, context: &Context) -> Result<Opened> {
         let known = self
             .contexts
@@ -30,7 +30,7 @@ impl<W: Workspace> Solver<'_, W> {
                 paths: wanted(&context.paths),
                 exclude: context.exclude.clone(),
             };
-            let report = crate::frontend::report(self.job, &self.vertices[id.0], "transferring context:");
+            let report = crate::frontend::report(&self.job, &self.vertices[id.0], "transferring context:");
             let directory = self.job.session.directory(&context.name, &wanted, &report).await?;
             Ok(Opened::new(directory, ignore))
         };

@@ -1,13 +1,15 @@
 //! Files that are fetched for `ADD`: their key is what was fetched.
 
+use std::sync::Arc;
+
 use super::{Probed, Solver, key};
 use crate::error::{Error, Result};
 use crate::graph::{Op, StepId};
 use crate::workspace::{Made, Tree, Workspace};
 
-impl<W: Workspace> Solver<'_, W> {
+impl<W: Workspace> Solver<W> {
     /// A URL's files. What a checksum promises is not fetched again.
-    pub(super) async fn fetch(&self, id: StepId) -> Result<Probed<W::Layer>> {
+    pub(super) async fn fetch(self: &Arc<Self>, id: StepId) -> Result<Probed<W::Layer>> {
         let step = self.step(id);
         let workspace = &self.job.workspace;
         let (promised, kind) = match &step.op {

@@ -1,6 +1,6 @@
 //! What steps are known by.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use ferry_image::Digest;
 use serde::Serialize;
@@ -47,8 +47,8 @@ pub fn vertices(graph: &Graph) -> Vec<String> {
     ids
 }
 
-impl<W: Workspace> Solver<'_, W> {
-    pub(super) async fn probe_now(&self, id: StepId) -> Result<Probed<W::Layer>> {
+impl<W: Workspace> Solver<W> {
+    pub(super) async fn probe_now(self: &Arc<Self>, id: StepId) -> Result<Probed<W::Layer>> {
         let step = self.step(id);
         match &step.op {
             Op::Image(image) => {
@@ -112,7 +112,7 @@ impl<W: Workspace> Solver<'_, W> {
     }
 
     /// Files by where they come from if that says all, and else by what they are.
-    async fn probe_files(&self, id: StepId, what: &Files) -> Result<Probed<W::Layer>> {
+    async fn probe_files(self: &Arc<Self>, id: StepId, what: &Files) -> Result<Probed<W::Layer>> {
         let step = self.step(id);
         let mut inputs = Vec::new();
         let mut made_of = vec![("instruction".to_owned(), key("files", what, &[]))];
@@ -153,7 +153,7 @@ impl<W: Workspace> Solver<'_, W> {
     }
 
     /// A digest of all that a step copies, and what that is.
-    async fn contents(&self, id: StepId, what: &Files) -> Result<(String, Chosen)> {
+    async fn contents(self: &Arc<Self>, id: StepId, what: &Files) -> Result<(String, Chosen)> {
         let step = self.step(id);
         let places: Vec<usize> = (0..step.inputs.len())
             .filter(|place| Some(*place) != what.base)

@@ -1,7 +1,7 @@
 //! Making what is not remembered.
 
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use ferry_dockerfile::Range;
 
@@ -12,8 +12,8 @@ use crate::files::Manifest;
 use crate::graph::{Exec, Files, Op, StepId};
 use crate::workspace::{Draft as _, Layer as _, Made, Run, Tree, Workspace};
 
-impl<W: Workspace> Solver<'_, W> {
-    pub(super) async fn make(&self, id: StepId, probed: &Probed<W::Layer>) -> Result<Tree<W::Layer>> {
+impl<W: Workspace> Solver<W> {
+    pub(super) async fn make(self: &Arc<Self>, id: StepId, probed: &Probed<W::Layer>) -> Result<Tree<W::Layer>> {
         let step = self.step(id);
         let workspace = &self.job.workspace;
         let inputs = self.outputs(&step.inputs).await?;
@@ -58,7 +58,7 @@ impl<W: Workspace> Solver<'_, W> {
     /// Writes a result down, while the build goes on.
     pub(super) fn remember(&self, made: Made, tree: &Tree<W::Layer>, turn: W::Turn) {
         let (workspace, tree) = (self.job.workspace.clone(), tree.clone());
-        let failed = std::sync::Arc::clone(&self.failed);
+        let failed = Arc::clone(&self.failed);
         self.behind.spawn(async move {
             if let Err(error) = workspace.remember(made, &tree).await {
                 let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -119,7 +119,11 @@ impl<W: Workspace> Solver<'_, W> {
             true => None,
             false => Some(workspace.view(&below).await?),
         };
-        let chosen = self.nodes[id.0].chosen.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let chosen = self.nodes[id.0]
+            .chosen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         let chosen = match chosen {
             Some(chosen) => chosen,
             None if files.copies().next().is_none() => Chosen::default(),
@@ -180,12 +184,7 @@ impl<W: Workspace> Solver<'_, W> {
         });
     }
 
-    async fn sealed(
-        &self,
-        draft: W::Draft,
-        below: Tree<W::Layer>,
-        made: Vec<PathBuf>,
-    ) -> Result<Tree<W::Layer>> {
+    async fn sealed(&self, draft: W::Draft, below: Tree<W::Layer>, made: Vec<PathBuf>) -> Result<Tree<W::Layer>> {
         let layer = self.job.workspace.seal(draft, &below, made).await?;
         let mut tree = below;
         tree.layers.push(layer);

@@ -67,7 +67,9 @@ impl Filter {
             Self::List(list) => list
                 .into_iter()
                 .map(|text| {
-                    let (name, value) = text.split_once('=').context("filter: bad format (expected name=value)")?;
+                    let (name, value) = text
+                        .split_once('=')
+                        .context("filter: bad format (expected name=value)")?;
                     Ok((name.trim().to_lowercase(), value.trim().to_owned()))
                 })
                 .collect(),
@@ -174,7 +176,10 @@ mod tests {
         assert_eq!((rules[1].reserved, rules[1].keep_seconds), (50 << 30, 3300 * 3600));
         assert_eq!(rules[1].filters, ["type==exec.cachemount"]);
         assert!(rules[2].all && rules[2].max_used == 100 << 30);
-        assert_eq!(read(r#"{"gc": {"enabled": false}}"#).unwrap().collection, Collection::Rules(Vec::new()));
+        assert_eq!(
+            read(r#"{"gc": {"enabled": false}}"#).unwrap().collection,
+            Collection::Rules(Vec::new())
+        );
         let granted = read(r#"{"entitlements": {"security-insecure": true, "network-host": false}}"#).unwrap();
         assert!(granted.security_insecure && !granted.network_host && granted.device);
         assert_eq!(read("{}").unwrap(), Builds::default());
@@ -183,7 +188,10 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         for (json, text) in [
-            (r#"{"gc": {"policy": [{"filter": ["unused-for=x"]}]}}"#, "invalid duration \"x\""),
+            (
+                r#"{"gc": {"policy": [{"filter": ["unused-for=x"]}]}}"#,
+                "invalid duration \"x\"",
+            ),
             (r#"{"gc": {"policy": [{"filter": ["x=y"]}]}}"#, "x is unknown"),
             (r#"{"gc": {"policy": [{"filter": ["x"]}]}}"#, "bad format"),
             (r#"{"gc": {"defaultMaxUsedSpace": "lots"}}"#, "defaultMaxUsedSpace"),
