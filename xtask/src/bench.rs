@@ -2,6 +2,7 @@
 //! outside its namespaces, over its unix socket; the same root file system; A B A B …, so that a noisy moment of the
 //! machine hits both.
 
+mod builds;
 mod engine;
 pub mod images;
 mod many;
@@ -86,6 +87,21 @@ pub fn many(workspace: &Workspace, quick: bool, write: bool) -> Result<bool> {
     println!("\n{page}");
     if write {
         table::write(&workspace.root.join("docs/benchmarks.md"), "bench:many", &page)?;
+    }
+    Ok(true)
+}
+
+/// The builders' tables; of that binary, or of the one that is shipped.
+pub fn builders(workspace: &Workspace, binary: Option<&str>, quick: bool, write: bool) -> Result<bool> {
+    let binary = binary.map_or_else(|| workspace.build_dist(), |path| Ok(path.into()))?;
+    let Some(peer) = Peer::start(workspace, PEER)? else {
+        println!("nothing to compare with: the peers are not set up");
+        return Ok(false);
+    };
+    let page = builds::run(workspace, &binary, peer, quick, &heading()?)?;
+    println!("\n{page}");
+    if write {
+        table::write(&workspace.root.join("docs/benchmarks.md"), "bench:builds", &page)?;
     }
     Ok(true)
 }

@@ -32,6 +32,8 @@ cargo xtask TASK
                             CNCF's); --write puts the tables into docs/benchmarks.md
   bench --many [--quick] [--write]
                             measure beside Docker Engine with a thousand containers stopped and two hundred running
+  bench --builds [BINARY] [--quick] [--write]
+                            measure builds beside Docker Engine's BuildKit, with Ferry's command line and with Docker's
   bench --images [a,b,c] [--ops pull,again,push,save,load,rmi] [--engines ferry,ctr,podman,docker] [--rounds N] [--write]
                             measure images beside containerd, podman and Docker Engine (all, or these alone)
   soak [CYCLES [EXECS [AT-ONCE]]]
@@ -85,6 +87,11 @@ fn run(task: &str, rest: &[String]) -> anyhow::Result<bool> {
         "load" => bench::registry::load::run(rest).map(|()| true),
         "bench" if flag("--registry") => bench::registries(&Workspace::find()?, flag("--quick"), flag("--write")),
         "bench" if flag("--many") => bench::many(&Workspace::find()?, flag("--quick"), flag("--write")),
+        "bench" if flag("--builds") => {
+            let binary = rest.iter().find(|arg| !arg.starts_with("--"));
+            let workspace = Workspace::find()?;
+            bench::builders(&workspace, binary.map(String::as_str), flag("--quick"), flag("--write"))
+        }
         "bench" if flag("--images") => bench::images::run(&Workspace::find()?, rest),
         "bench" => bench::run(&Workspace::find()?, flag("--quick"), flag("--runtime"), flag("--write")),
         "soak" => {

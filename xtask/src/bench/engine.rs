@@ -171,6 +171,33 @@ impl Engine {
         })
     }
 
+    pub fn cli(&self) -> &Path {
+        &self.cli
+    }
+
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// MB of all that it stores.
+    pub fn disk(&self) -> Result<f64> {
+        let mut command = match &self.owned {
+            Owned::Ferry { dir, .. } => {
+                let mut command = Command::new("du");
+                command.args(["-sk"]).arg(dir.join("data"));
+                command
+            }
+            Owned::Docker { peer, .. } => {
+                let mut command = peer.command();
+                command.args(["sh", "-c", "du -skc /var/lib/docker-* | tail -n 1"]);
+                command
+            }
+        };
+        let said = shell::output(&mut command)?;
+        let kib = said.split_whitespace().next().and_then(|kib| kib.parse::<f64>().ok());
+        Ok(kib.with_context(|| format!("du said {said:?}"))? * 1024.0 / 1e6)
+    }
+
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.cli);
         command

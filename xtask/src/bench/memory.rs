@@ -25,6 +25,21 @@ pub fn at_rest(engines: &[Engine]) -> Result<Row> {
     Ok(row)
 }
 
+/// The most resident memory since the engine's start (`VmHWM`, proc(5)).
+pub fn most(what: &str, bar: Bar, engines: &[&Engine]) -> Result<Row> {
+    let samples = engines.iter().map(|engine| {
+        let of = |pid: &u32| -> Result<f64> {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).context("read a process's status")?;
+            let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+            let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+            kib.ok_or_else(|| anyhow!("{pid} has no VmHWM"))
+        };
+        Ok(vec![engine.processes.iter().map(of).sum::<Result<f64>>()? / 1024.0])
+    });
+    let samples = samples.collect::<Result<Vec<Vec<f64>>>>()?;
+    Ok(Row::new(what, Unit::MiB, bar, samples))
+}
+
 /// Private memory of the shim of the one container that runs.
 pub fn of_a_shim(engines: &[Engine]) -> Result<Row> {
     let samples = engines.iter().map(|engine| {

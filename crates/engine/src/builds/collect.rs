@@ -16,6 +16,7 @@ use crate::world::World;
 const PAUSE: Duration = Duration::from_secs(1);
 const AT_MOST_EVERY: Duration = Duration::from_secs(60);
 const HOUR: u64 = 60 * 60;
+const UNUSED_CONTENTS: Duration = Duration::from_secs(60 * 24 * HOUR);
 
 /// When rules were followed last, and whether they are about to be.
 #[derive(Debug, Default)]
@@ -63,6 +64,9 @@ pub(super) fn later(world: &Arc<World>, shared: &Arc<Shared>) {
                 Ok(gone) => tell(&gone),
                 Err(error) => tracing::warn!(%error, "cannot remove what is kept of builds"),
             }
+        }
+        if let Err(error) = super::kept::forget_contents(&world, UNUSED_CONTENTS) {
+            tracing::warn!(%error, "cannot forget the contents of files");
         }
         shared.collector.end();
     });

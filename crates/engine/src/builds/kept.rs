@@ -92,11 +92,30 @@ pub(super) async fn prune(world: &Arc<World>, shared: &Arc<Shared>, prune: Prune
         }
         gone.push(kept);
     }
+    let is_everything = prune.all && prune.keep_seconds == 0 && limit.is_none() && filters.0.iter().all(Vec::is_empty);
+    if is_everything {
+        forget_contents(world, Duration::ZERO)?;
+    }
     if !steps.is_empty() {
         let forgotten = world.store.steps.forget(steps).await;
         forgotten.map_err(super::workshop::failed("forget what was built"))?;
     }
     Ok(gone)
+}
+
+/// Removes what is known of the contents of places that nobody has built from for that long.
+pub(super) fn forget_contents(world: &World, unused: Duration) -> Result<()> {
+    let failed = |error: std::io::Error| Error::internal("forget the contents of files", &error);
+    for entry in std::fs::read_dir(super::dir(world, "index")?).map_err(failed)?.flatten() {
+        let Ok(metadata) = entry.metadata() else { continue };
+        // The kernel notes a use once a day.
+        let used = [metadata.accessed(), metadata.modified()].into_iter().flatten().max();
+        let age = used.and_then(|used| used.elapsed().ok()).unwrap_or_default();
+        if age >= unused {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+    Ok(())
 }
 
 /// Docker's filters of `POST /build/prune`, as BuildKit's. Others, labels say, mean nothing to a builder.
