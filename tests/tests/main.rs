@@ -65,6 +65,7 @@ mod oci_selinux;
 mod oci_spec;
 mod ondemand;
 mod overload;
+mod projects;
 mod readme;
 mod registry_access;
 mod registry_cache;

@@ -106,7 +106,10 @@ pub(super) async fn prune(world: &Arc<World>, shared: &Arc<Shared>, prune: Prune
 /// Removes what is known of the contents of places that nobody has built from for that long.
 pub(super) fn forget_contents(world: &World, unused: Duration) -> Result<()> {
     let failed = |error: std::io::Error| Error::internal("forget the contents of files", &error);
-    for entry in std::fs::read_dir(super::dir(world, "index")?).map_err(failed)?.flatten() {
+    for entry in std::fs::read_dir(super::dir(world, "index")?)
+        .map_err(failed)?
+        .flatten()
+    {
         let Ok(metadata) = entry.metadata() else { continue };
         // The kernel notes a use once a day.
         let used = [metadata.accessed(), metadata.modified()].into_iter().flatten().max();

@@ -1,0 +1,3 @@
+fn main() {
+    println!("hello number {}", itoa::Buffer::new().format(6 * 7));
+}
