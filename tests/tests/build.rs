@@ -369,3 +369,107 @@ fn what_is_kept_goes_by_itself_as_daemon_json_says() {
     );
     place.is_clean();
 }
+
+#[test]
+fn why_a_step_is_done_is_told() {
+    let place = Place::new();
+    let file = |run: &str, argument: &str| {
+        format!("FROM busybox\nARG A={argument}\nRUN echo $A > /a\nCOPY src /src\nRUN {run}\n")
+    };
+    let told = |more: &str| {
+        let built = place.ferry(&format!("build --explain{more} ."));
+        let lines: Vec<String> = built.stderr.lines().map(str::to_owned).collect();
+        let at = lines.iter().position(|line| line.starts_with("not cached: "));
+        at.map_or(Vec::new(), |at| lines[at..].to_vec())
+    };
+    place.write("Dockerfile", &file("cat /src/b/c", "1"));
+    place.write("src/b/c", "one\n");
+    place.write("src/d", "d\n");
+    assert_eq!(told("")[1], "    nothing is remembered of a step like it");
+    assert_eq!(told(""), Vec::<String>::new());
+
+    place.write("src/b/c", "two\n");
+    let copied = told("");
+    assert_eq!(
+        copied[..2],
+        ["not cached: [3/4] COPY src /src", "    src/b/c is not as it was"]
+    );
+    assert_eq!(
+        copied[2..],
+        ["not cached: [4/4] RUN cat /src/b/c", "    the files below changed"]
+    );
+
+    place.write("Dockerfile", &file("cat /src/d", "1"));
+    assert_eq!(
+        told("")[1],
+        "    the instruction is another one: it was RUN cat /src/b/c"
+    );
+    // Arguments are in the name of a step that uses them, and in what the others are run with.
+    let argument = told(" --build-arg A=2");
+    assert_eq!(
+        argument[1],
+        "    the instruction is another one: it was RUN echo 1 > /a"
+    );
+    assert!(argument[5].contains("environment, arguments"), "{argument:?}");
+    assert_eq!(told(" --no-cache")[1], "    it was asked for by --no-cache");
+}
+
+#[test]
+fn a_step_that_failed_can_be_looked_into() {
+    let place = Place::new();
+    place.write(
+        "Dockerfile",
+        "FROM busybox\nENV WORD=there\nWORKDIR /work\nUSER 7\nRUN echo left > /tmp/it; mkdir /nowhere\n",
+    );
+    let shell = place.command().args("build --debug-on-error .".split(' '));
+    let output = shell.input("cat /tmp/it; pwd; id -u; echo $WORD\n").output();
+    assert_eq!(output.code, 1, "{output:?}");
+    assert_eq!(output.stdout.trim_end(), "left\n/work\n7\nthere");
+    assert!(
+        output.stderr.contains("did not complete successfully: exit code: 1"),
+        "{output:?}"
+    );
+    assert_eq!(place.engine.ferry(["images", "-aq"]).ok().lines().count(), 1);
+    assert_eq!(place.engine.ferry(["ps", "-aq"]).ok(), "");
+    place.is_clean();
+}
+
+#[test]
+fn a_build_with_an_epoch_is_the_same_bit_for_bit() {
+    let place = Place::new();
+    place.write(
+        "Dockerfile",
+        "FROM busybox\nCOPY src /src\nRUN mkdir /made && date > /dev/null && echo it > /made/it && ln -s it /made/link\nWORKDIR /new\n",
+    );
+    place.write("src/a", "a\n");
+    let build = |tag: &str, more: &str| {
+        let output = place.ferry(&format!(
+            "build -q {more} -t {tag} --build-arg SOURCE_DATE_EPOCH=1700000000 ."
+        ));
+        output.ok()
+    };
+    let first = build("one", "");
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    std::fs::File::open(place.path("src/a"))
+        .unwrap()
+        .set_modified(std::time::SystemTime::now())
+        .unwrap();
+    assert_eq!(build("two", " --no-cache"), first);
+    let archive = |tag: &str| {
+        let path = place.path(tag);
+        place.engine.ferry(["save", "-o", &path.to_string_lossy(), "one"]).ok();
+        std::fs::read(path).unwrap()
+    };
+    assert_eq!(archive("x.tar"), archive("y.tar"));
+    let times = place.inside("one", "stat -c %Y /src/a /made /made/it /made/link /new");
+    assert_eq!(times.lines().collect::<Vec<_>>(), ["1700000000"; 5]);
+    // Without one, times are what they were.
+    place.ferry("build -q -t now .").ok();
+    assert_ne!(place.inside("now", "stat -c %Y /made/it"), "1700000000");
+    // What is older than the epoch keeps its time.
+    let file = std::fs::File::open(place.path("src/a")).unwrap();
+    file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(5))
+        .unwrap();
+    build("old", "");
+    assert_eq!(place.inside("old", "stat -c %Y /src/a"), "5");
+}

@@ -133,13 +133,54 @@ pub fn names(dir: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
 /// Bytes of all files below `dir` as Docker's overlay2 counts a layer: apparent sizes of everything but directories,
 /// hard links once. Does not cross mounts; whoever changes the tree meanwhile changes the answer and nothing else.
 pub fn size(dir: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut seen = HashSet::new();
+    let mut total = 0_u64;
+    walk(dir, |_, _, stat| {
+        let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        if !is_directory && (stat.st_nlink <= 1 || seen.insert(stat.st_ino)) {
+            total = total.saturating_add(u64::try_from(stat.st_size).unwrap_or_default());
+        }
+        Ok(())
+    })?;
+    Ok(total)
+}
+
+/// Makes `dir` and everything below it not younger than that. Does not cross mounts.
+pub fn clamp_times(dir: BorrowedFd<'_>, latest: Time) -> io::Result<()> {
+    let is_younger = |stat: &Stat| (mtime(stat).secs, mtime(stat).nanos) > (latest.secs, latest.nanos);
+    if is_younger(&rustix::fs::fstat(dir)?) {
+        rustix::fs::futimens(dir, &timestamps(latest))?;
+    }
+    walk(dir, |parent, name, stat| {
+        if is_younger(stat) {
+            rustix::fs::utimensat(parent, name, &timestamps(latest), AtFlags::SYMLINK_NOFOLLOW)?;
+        }
+        Ok(())
+    })
+}
+
+/// A file's two times, for the calls that set them.
+pub fn timestamps(time: Time) -> Timestamps {
+    let time = Timespec {
+        tv_sec: time.secs,
+        tv_nsec: time.nanos.into(),
+    };
+    Timestamps {
+        last_access: time,
+        last_modification: time,
+    }
+}
+
+/// Shows `visit` everything below `dir`: the directory it is in, its name and what it is. Does not cross mounts.
+fn walk(
+    dir: BorrowedFd<'_>,
+    mut visit: impl FnMut(BorrowedFd<'_>, &std::ffi::CStr, &Stat) -> io::Result<()>,
+) -> io::Result<()> {
     let open = |at: BorrowedFd<'_>, name: &std::ffi::CStr| -> Result<OwnedFd, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rustix::fs::openat(at, name, flags, Mode::empty())
     };
     let device = rustix::fs::fstat(dir)?.st_dev;
-    let mut seen = HashSet::new();
-    let mut total = 0_u64;
     // One descriptor a level: an iterative walk keeps a deep tree from eating the stack.
     let mut stack: Vec<(OwnedFd, Vec<CString>)> = Vec::new();
     let top = open(dir, c".")?;
@@ -156,10 +197,11 @@ pub fn size(dir: BorrowedFd<'_>) -> io::Result<u64> {
             Err(Errno::NOENT) => continue,
             stat => stat?,
         };
-        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            if stat.st_dev != device || depth >= MAX_DEPTH {
-                continue;
-            }
+        if stat.st_dev != device {
+            continue;
+        }
+        visit(fd.as_fd(), &name, &stat)?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory && depth < MAX_DEPTH {
             match open(fd.as_fd(), &name) {
                 Ok(child) => {
                     let children = names(child.as_fd())?;
@@ -168,12 +210,10 @@ pub fn size(dir: BorrowedFd<'_>) -> io::Result<u64> {
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
                 Err(error) => return Err(error.into()),
             }
-        } else if stat.st_nlink <= 1 || seen.insert(stat.st_ino) {
-            total = total.saturating_add(u64::try_from(stat.st_size).unwrap_or_default());
         }
     }
-    Ok(total)
+    Ok(())
 }
 
-/// Deeper directories than this are not counted: each level holds a descriptor.
+/// Deeper directories than this are not looked into: each level holds a descriptor.
 const MAX_DEPTH: usize = 2048;

@@ -1,6 +1,7 @@
 //! Why a build ended.
 
 use ferry_dockerfile::Range;
+use ferry_image::Digest;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -49,6 +50,8 @@ pub struct Failed {
     pub why: String,
     /// Of a process that ended so.
     pub exit_code: Option<i32>,
+    /// Its files as it left them, if that was asked for.
+    pub image: Option<Digest>,
     /// The lines of the Dockerfile it stands on.
     pub ranges: Vec<Range>,
     /// The Dockerfile; empty as long as nobody added it.

@@ -25,6 +25,7 @@ pub enum Event {
     Status(Status),
     Log(Log),
     Warning(Warning),
+    Explained(Explained),
 }
 
 /// A step.
@@ -73,6 +74,15 @@ pub struct Warning {
     pub detail: Vec<String>,
     pub url: String,
     pub ranges: Vec<Range>,
+}
+
+/// Why a step is done, to who asked for it ([`crate::Request::explain`]).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explained {
+    pub vertex: String,
+    pub name: String,
+    /// `src/main.rs is not as it was`
+    pub why: String,
 }
 
 impl Events {

@@ -31,6 +31,10 @@ pub struct Request {
     pub entitlements: Entitlements,
     /// Do not build but tell about the file.
     pub call: Option<Call>,
+    /// Tell of every step that is done why it is ([`crate::progress::Explained`]).
+    pub explain: bool,
+    /// Keep the files of a process that failed, as an image ([`crate::Failed::image`]).
+    pub keep_failed: bool,
 }
 
 /// Where a context's files are.

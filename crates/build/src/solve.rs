@@ -11,6 +11,7 @@
 //! made: a build whose last step is remembered opens no file.
 
 mod context;
+mod explain;
 mod fetch;
 mod key;
 mod make;
@@ -256,6 +257,7 @@ impl<W: Workspace> Solver<W> {
             name: step.name.clone(),
             why,
             exit_code,
+            image: None,
             ranges,
             filename: String::new(),
             file: Vec::new(),

@@ -91,6 +91,8 @@ pub struct Failure {
     /// The step, as progress shows it; empty for none.
     pub vertex: String,
     pub excerpt: String,
+    /// The id of an image of the step's files as it left them.
+    pub image: Option<String>,
     pub canceled: bool,
 }
 

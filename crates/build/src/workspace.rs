@@ -72,12 +72,13 @@ pub trait Workspace: Debug + Clone + Send + Sync + 'static {
     fn draft(&self) -> impl Future<Output = Result<Self::Draft>> + Send;
 
     /// Ends the writing of a layer on top of a tree; `made` is what was made in it only to mount something on, relative to its
-    /// root. The layer can be used at once.
+    /// root; nothing in it is younger than `latest`. The layer can be used at once.
     fn seal(
         &self,
         draft: Self::Draft,
         below: &Tree<Self::Layer>,
         made: Vec<PathBuf>,
+        latest: Option<Timestamp>,
     ) -> impl Future<Output = Result<Self::Layer>> + Send;
 
     /// The same layer on top of another tree.
@@ -98,6 +99,18 @@ pub trait Workspace: Debug + Clone + Send + Sync + 'static {
 
     /// Runs a process. Dropped, the process and all its children end.
     fn run(&self, run: Run<'_, Self>) -> impl Future<Output = Result<Ended>> + Send;
+
+    /// The files of a process that failed, as an image in which a shell is run as the process was.
+    fn keep_failed(
+        &self,
+        draft: Self::Draft,
+        below: &Tree<Self::Layer>,
+        exec: &Exec,
+        made: Vec<PathBuf>,
+    ) -> impl Future<Output = Result<Digest>> + Send;
+
+    /// Steps that are remembered whose description begins so. Does no I/O.
+    fn earlier(&self, place: &str) -> Vec<Earlier>;
 
     /// What is remembered of a step. Does no I/O.
     fn recall(&self, key: &str) -> Option<Recalled<Self::Layer>>;
@@ -177,6 +190,14 @@ pub struct Recalled<L> {
     pub tree: Tree<L>,
     /// What steps on top of it know it by.
     pub identity: String,
+}
+
+/// A step that was made before.
+#[derive(Debug, Clone)]
+pub struct Earlier {
+    pub description: String,
+    pub made_of: Vec<(String, String)>,
+    pub created: Timestamp,
 }
 
 /// What is to be remembered of a step.

@@ -15,6 +15,7 @@ use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ferry_archive::reader::Time;
 use ferry_archive::{DiffOptions, Recorder, diff, tree};
 use ferry_image::{Digest, Reference, chain_id};
 use ferry_sys::Root;
@@ -209,10 +210,16 @@ impl Steps {
     }
 
     /// Ends the writing of a layer on top of others, lowest first. `made` is what was made in it only to mount something on,
-    /// relative to its root: that is taken away first.
+    /// relative to its root: that is taken away first. Nothing in it is younger than `latest`.
     ///
     /// The layer can be used from now on; its tar is hashed by another thread.
-    pub async fn seal(&self, draft: Draft, below: &[Held], made: Vec<PathBuf>) -> Result<Held> {
+    pub async fn seal(
+        &self,
+        draft: Draft,
+        below: &[Held],
+        made: Vec<PathBuf>,
+        latest: Option<Timestamp>,
+    ) -> Result<Held> {
         let (sender, outcome) = watch::channel(None);
         let path = Arc::new(RwLock::new(draft.upper()));
         let rest = Arc::new(Mutex::new(None));
@@ -222,6 +229,13 @@ impl Steps {
             let root = Root::open(&upper).at("open", &upper)?;
             let lower = || open_all(lent.iter().rev().map(|lent| &lent.path)).map_err(Tidying::Other);
             ferry_archive::diff::tidy(&root, &made, lower).map_err(|error| error.of(&upper))?;
+            if let Some(latest) = latest {
+                let latest = Time {
+                    secs: latest.as_second(),
+                    nanos: 0,
+                };
+                tree::clamp_times(root.as_fd(), latest).at("set the times in", &upper)?;
+            }
             let is_empty = std::fs::read_dir(&upper).at("read", &upper)?.next().is_none();
             drop(lent);
             Ok((draft, is_empty))

@@ -11,9 +11,9 @@ use ferry_sys::Root;
 use ferry_sys::handle::path_of;
 use rustix::fs::{Mode, OFlags, Stat};
 
-use super::metadata::timestamps;
 use super::{Applier, HANDLE, write_error};
 use crate::reader::{Entry, Kind, Reader};
+use crate::tree::timestamps;
 use crate::{Limits, Result, tree};
 
 /// The layers below one that is being unpacked.

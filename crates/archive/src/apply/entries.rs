@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::metadata::timestamps;
 use super::{Applier, DIRECTORY, Whiteouts, stat, write_error};
 use crate::reader::{self, Entry, Reader};
+use crate::tree::timestamps;
 use crate::{Error, Result, tree};
 
 impl Applier<'_> {

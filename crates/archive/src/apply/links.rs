@@ -6,9 +6,9 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
-use super::metadata::timestamps;
 use super::{Applier, HANDLE, write_error};
 use crate::reader::Entry;
+use crate::tree::timestamps;
 use crate::{Error, Result, tree};
 
 impl Applier<'_> {

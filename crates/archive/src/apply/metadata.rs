@@ -6,11 +6,12 @@ use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{Applier, HANDLE, WARNINGS, Warning, write_error};
 use crate::reader::{Entry, Kind, Time};
+use crate::tree::timestamps;
 use crate::{Result, tree};
 
 /// Directory times are set early when their paths need more memory than this.
@@ -110,16 +111,5 @@ impl Applier<'_> {
             rustix::fs::futimens(&fd, &timestamps(mtime)).map_err(|source| failed(source.into()))?;
         }
         Ok(())
-    }
-}
-
-pub(super) fn timestamps(time: Time) -> Timestamps {
-    let time = Timespec {
-        tv_sec: time.secs,
-        tv_nsec: time.nanos.into(),
-    };
-    Timestamps {
-        last_access: time,
-        last_modification: time,
     }
 }

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use ferry_archive::reader::{Kind, Time};
+use ferry_archive::tree::timestamps;
 use ferry_sys::Root;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
@@ -14,7 +15,7 @@ use rustix::io::Errno;
 use super::creation::{copy_content, create, exclusive, finish, is_directory, make_room};
 use super::entry::{Entry, Stamp, xattrs};
 use super::manifest::Record;
-use super::place::{Place, set_xattrs, split, timestamps};
+use super::place::{Place, set_xattrs, split};
 use super::select::Part;
 use super::{Attributes, Source, content, failed, parallel};
 use crate::error::{Error, Result};

@@ -69,6 +69,18 @@ impl Manifest {
         Some((layer, Self { files }))
     }
 
+    /// The first file that the other one has not, or not like this one.
+    pub fn difference(&self, other: &Self) -> Option<PathBuf> {
+        let only = |one: &Self, other: &Self| {
+            let paths = one
+                .files
+                .iter()
+                .filter(|(path, record)| other.files.get(*path) != Some(record));
+            paths.map(|(path, _)| path).min().cloned()
+        };
+        [only(self, other), only(other, self)].into_iter().flatten().min()
+    }
+
     /// Keeps it, as that of the layer of this name, if it is not too large.
     pub fn save(&self, path: &Path, layer: &str) -> Result<()> {
         let mut body = Vec::with_capacity(self.files.len() * 120);

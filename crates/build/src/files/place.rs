@@ -11,9 +11,9 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use ferry_archive::reader::Time;
-use ferry_archive::tree;
+use ferry_archive::tree::{self, timestamps};
 use ferry_sys::Root;
-use rustix::fs::{FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
+use rustix::fs::{FileType, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 
 use super::entry::{Xattrs, xattrs};
@@ -303,17 +303,6 @@ pub(super) fn set_xattrs(fd: std::os::fd::BorrowedFd<'_>, path: &Path, xattrs: &
         }
     }
     Ok(())
-}
-
-pub(super) fn timestamps(time: Time) -> Timestamps {
-    let time = Timespec {
-        tv_sec: time.secs,
-        tv_nsec: time.nanos.into(),
-    };
-    Timestamps {
-        last_access: time,
-        last_modification: time,
-    }
 }
 
 /// The directory a path is in, and its name there.

@@ -7,12 +7,13 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use ferry_archive::reader::{Entry, Kind, Reader};
+use ferry_archive::tree::timestamps;
 use ferry_archive::{Limits, decompress};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 
 use super::creation::{copy_content, create, exclusive, finish};
 use super::entry::xattrs;
-use super::place::{Place, set_xattrs, split, timestamps};
+use super::place::{Place, set_xattrs, split};
 use super::select::Part;
 use super::{Attributes, Source, content, failed};
 use crate::error::{Error, Result};

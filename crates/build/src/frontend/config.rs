@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::graph::Exec;
 use ferry_image::Platform;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -125,6 +126,16 @@ impl ImageConfig {
         };
         image.config.env.push(format!("PATH={PATH}"));
         image.config.working_dir = "/".to_owned();
+        image
+    }
+
+    /// In which a shell is what a process of a build was.
+    pub fn of_process(exec: &Exec, platform: &Platform) -> Self {
+        let mut image = Self::scratch(platform);
+        image.config.env.clone_from(&exec.env);
+        image.config.user.clone_from(&exec.user);
+        image.config.working_dir.clone_from(&exec.cwd);
+        image.config.cmd = Some(vec!["/bin/sh".to_owned()]);
         image
     }
 

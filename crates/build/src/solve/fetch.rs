@@ -41,7 +41,9 @@ impl<W: Workspace> Solver<W> {
         if let Some(found) = workspace.recall(&key) {
             return Ok(remembered(key, found.tree));
         }
-        let layer = workspace.seal(fetched.draft, &Tree::default(), Vec::new()).await?;
+        let layer = workspace
+            .seal(fetched.draft, &Tree::default(), Vec::new(), None)
+            .await?;
         let tree = Tree { layers: vec![layer] };
         let made = Made {
             key: key.clone(),

@@ -86,7 +86,12 @@ impl<W: Workspace> Solver<W> {
                     inputs.push(identity);
                 }
                 // What a process was told in secret, or by a proxy, does not count.
-                self.recalled(id, key("exec", &public(exec), &inputs), made_of)
+                let key = match self.epoch {
+                    None => key("exec", &public(exec), &inputs),
+                    // Its files get other times.
+                    Some(epoch) => key("exec", &(public(exec), epoch), &inputs),
+                };
+                self.recalled(id, key, made_of)
             }
             Op::Files(files) => self.probe_files(id, files).await,
             Op::Merge => {

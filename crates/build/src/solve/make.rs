@@ -27,8 +27,11 @@ impl<W: Workspace> Solver<W> {
         }
         let running = self.start(id);
         let (tree, kind) = match &step.op {
-            Op::Exec(exec) => (running.end(self.exec(id, exec, inputs).await)?, "regular"),
-            Op::Files(files) => (running.end(self.write(id, files, inputs).await)?, "regular"),
+            Op::Exec(exec) => {
+                self.explain(id, probed, None);
+                (running.end(self.exec(id, exec, inputs).await)?, "regular")
+            }
+            Op::Files(files) => (running.end(self.write(id, probed, files, inputs).await)?, "regular"),
             Op::Merge => (running.end(self.merge(inputs).await)?, "regular"),
             Op::Image(_) | Op::Result(_) | Op::Context(_) | Op::Http(_) | Op::Git(_) => {
                 return Err(Error::Internal(format!("{} has no files to make", step.name)));
@@ -103,12 +106,22 @@ impl<W: Workspace> Solver<W> {
             if ended.out_of_memory {
                 why.push_str(": cannot allocate memory");
             }
-            return Err(self.failure(id, why, Some(ended.code)));
+            let mut failure = self.failure(id, why, Some(ended.code));
+            if let (true, Error::Step(failed)) = (self.job.request.keep_failed, &mut failure) {
+                failed.image = Some(workspace.keep_failed(draft, &below, exec, ended.made).await?);
+            }
+            return Err(failure);
         }
         self.sealed(draft, below, ended.made).await
     }
 
-    async fn write(&self, id: StepId, files: &Files, inputs: Vec<Output<W::Layer>>) -> Result<Tree<W::Layer>> {
+    async fn write(
+        &self,
+        id: StepId,
+        probed: &Probed<W::Layer>,
+        files: &Files,
+        inputs: Vec<Output<W::Layer>>,
+    ) -> Result<Tree<W::Layer>> {
         let workspace = &self.job.workspace;
         let below = match files.base.and_then(|base| inputs.into_iter().nth(base)) {
             Some(Output::Tree(tree)) => tree,
@@ -138,10 +151,12 @@ impl<W: Workspace> Solver<W> {
         let (files, epoch) = (files.clone(), self.epoch);
         let written = tokio::task::spawn_blocking(move || {
             let manifest = chosen.write(&files, view.as_ref(), draft.root(), epoch, earlier.as_ref())?;
-            Ok((draft, manifest))
+            let changed = earlier.and_then(|earlier| manifest.difference(&earlier.manifest));
+            Ok((draft, manifest, changed))
         });
         let written = written.await.map_err(|error| Error::internal("write files", &error))?;
-        let (draft, manifest) = written.map_err(|error| self.at(id, error))?;
+        let (draft, manifest, changed) = written.map_err(|error| self.at(id, error))?;
+        self.explain(id, probed, changed.as_deref());
         let tree = self.sealed(draft, below, Vec::new()).await?;
         if let (Some(place), Some(layer)) = (place, tree.layers.last()) {
             self.keep_manifest(place, manifest, layer.clone());
@@ -185,7 +200,7 @@ impl<W: Workspace> Solver<W> {
     }
 
     async fn sealed(&self, draft: W::Draft, below: Tree<W::Layer>, made: Vec<PathBuf>) -> Result<Tree<W::Layer>> {
-        let layer = self.job.workspace.seal(draft, &below, made).await?;
+        let layer = self.job.workspace.seal(draft, &below, made, self.epoch).await?;
         let mut tree = below;
         tree.layers.push(layer);
         Ok(tree)

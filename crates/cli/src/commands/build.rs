@@ -7,14 +7,17 @@ mod plain;
 mod request;
 mod show;
 
+use std::ffi::OsString;
 use std::io::Write as _;
 
-use ferry_build::wire::FromClient;
+use ferry_build::wire::{Failure as Why, FromClient};
+use ferry_client::Client;
 
 use crate::{
-    commands::Call,
+    commands::{Call, run as run_command},
     failure::{Failure, Result, io_text},
-    flags::{Arity, Spec},
+    flags::{Arity, Matches, Spec},
+    ui::Channel,
 };
 use request::Wanted;
 use show::Show;
@@ -38,6 +41,8 @@ pub const SPEC: Spec = Spec {
 --call string | Set method for evaluating build (\"check\", \"outline\", \"targets\") (default \"build\")
 --cgroup-parent string | Set the parent cgroup for the \"RUN\" instructions during build
 --check | Shorthand for \"--call=check\"
+--debug-on-error | Open a shell in the files of a step that failed
+--explain | Tell for each step that is not cached what changed
 -f, --file string | Name of the Dockerfile (default: \"PATH/Dockerfile\")
 --iidfile string | Write the image ID to a file
 --label stringArray | Set metadata for an image
@@ -80,7 +85,7 @@ pub async fn run(mut call: Call<'_>) -> Result<u8> {
     show.end(call.ui);
     let (told, answers) = match outcome {
         Ok(done) => done,
-        Err(failure) => return Err(show.explain(call.ui, failure)),
+        Err(failure) => return failed(call, show, failure).await,
     };
     if wanted.request.call.is_some() {
         return Ok(called(&mut call, &answers));
@@ -97,6 +102,41 @@ pub async fn run(mut call: Call<'_>) -> Result<u8> {
         call.ui.line(&id);
     }
     Ok(0)
+}
+
+/// Shows why a build failed; opens a shell in what is left of it, if that was asked for.
+async fn failed(call: Call<'_>, mut show: Show, why: Why) -> Result<u8> {
+    let image = why.image.clone();
+    let failure = show.explain(call.ui, why);
+    let Some(image) = image else { return Err(failure) };
+    call.ui.error_line(&failure.message);
+    call.ui.error_line(
+        "The step's files, as it left them; mounts of the instruction are not there. Leave the shell to end the build.",
+    );
+    let terminal = call.ui.stdin.is_some_and(rustix::termios::isatty) && call.ui.is_terminal(Channel::Stdout);
+    let words = ["--rm", if terminal { "-it" } else { "-i" }, &image].map(OsString::from);
+    let shell = match Matches::parse(&run_command::SPEC, &words) {
+        Ok(matches) => {
+            let shell = Call {
+                ui: &mut *call.ui,
+                client: call.client.clone(),
+                matches,
+                path: "run".to_owned(),
+                ..call
+            };
+            run_command::run(shell).await
+        }
+        Err(_) => Ok(0),
+    };
+    let path = format!("/images/{}", Client::escape(&image));
+    call.client.delete(&path).await?;
+    if let Err(why) = shell {
+        call.ui.error_line(&why.message);
+    }
+    Err(Failure {
+        message: String::new(),
+        ..failure
+    })
 }
 
 fn write(call: &Call<'_>, path: &str, bytes: &[u8]) -> Result<()> {

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use ferry_build::frontend::Sent;
-use ferry_build::graph::{Git, Http};
+use ferry_build::graph::{Exec, Git, Http};
 use ferry_build::progress::{Event, Events, Status};
-use ferry_build::workspace::{self, Ended, Fetched, Image, Made, Recalled, Run, Tree};
+use ferry_build::workspace::{self, Earlier, Ended, Fetched, Image, Made, Recalled, Run, Tree};
 use ferry_build::{Error, Result, Session, Workspace};
 use ferry_distribution::Credentials;
 use ferry_image::{AnyReference, Digest, Platform};
-use ferry_storage::{Held, Step};
+use ferry_storage::{Built, Held, Step};
 use ferry_sys::Root;
 use ferry_sys::overlay::Overlay;
 use jiff::Timestamp;
@@ -242,9 +242,15 @@ impl Workspace for Workshop {
             .map_err(|error| Error::internal("make a directory for a layer", &error))?
     }
 
-    async fn seal(&self, draft: Draft, below: &Tree<Layer>, made: Vec<PathBuf>) -> Result<Layer> {
+    async fn seal(
+        &self,
+        draft: Draft,
+        below: &Tree<Layer>,
+        made: Vec<PathBuf>,
+        latest: Option<Timestamp>,
+    ) -> Result<Layer> {
         let below = Self::held(below);
-        let sealed = self.world.store.steps.seal(draft.draft, &below, made).await;
+        let sealed = self.world.store.steps.seal(draft.draft, &below, made, latest).await;
         sealed.map(Self::now).map_err(failed("make a layer"))
     }
 
@@ -298,6 +304,45 @@ impl Workspace for Workshop {
 
     async fn run(&self, run: Run<'_, Self>) -> Result<Ended> {
         process::run(self, run).await
+    }
+
+    async fn keep_failed(&self, draft: Draft, below: &Tree<Layer>, exec: &Exec, made: Vec<PathBuf>) -> Result<Digest> {
+        let mut held = Self::held(below);
+        held.push(self.seal(draft, below, made, None).await?.held);
+        let mut diff_ids = Vec::new();
+        for held in &held {
+            diff_ids.push(
+                held.settled()
+                    .await
+                    .map_err(failed("make a layer"))?
+                    .diff_id
+                    .to_string(),
+            );
+        }
+        let image = ferry_build::frontend::config::ImageConfig::of_process(exec, &self.platform());
+        let config = image.finish(&diff_ids, &[], Timestamp::now());
+        let config = config.map_err(|error| Error::internal("write the image's configuration", &error))?;
+        let built = Built {
+            config,
+            references: Vec::new(),
+        };
+        let loaded = self.world.store.steps.record(built, &held).await;
+        Ok(loaded
+            .map_err(failed("keep the files of a step that failed"))?
+            .image
+            .id
+            .clone())
+    }
+
+    fn earlier(&self, place: &str) -> Vec<Earlier> {
+        let steps = self.world.store.steps.all().into_iter();
+        let alike = steps.filter(|step| step.description.starts_with(place));
+        let earlier = alike.map(|step| Earlier {
+            description: step.description,
+            made_of: step.made_of,
+            created: step.created,
+        });
+        earlier.collect()
     }
 
     fn recall(&self, key: &str) -> Option<Recalled<Layer>> {

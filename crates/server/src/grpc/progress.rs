@@ -71,6 +71,8 @@ pub fn response(events: impl IntoIterator<Item = Event>) -> StatusResponse {
                 info: None,
                 ranges: warning.ranges.iter().map(range).collect(),
             }),
+            // Only Ferry's own command line asks for it.
+            Event::Explained(_) => {}
         }
     }
     response
@@ -94,7 +96,7 @@ impl Counts {
                 }
             }
             Event::Warning(_) => self.warnings += 1,
-            Event::Status(_) | Event::Log(_) => {}
+            Event::Status(_) | Event::Log(_) | Event::Explained(_) => {}
         }
     }
 

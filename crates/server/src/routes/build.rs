@@ -319,7 +319,7 @@ impl Lines {
             Event::Log(log) => {
                 self.stream(String::from_utf8_lossy(&log.data).into_owned()).await;
             }
-            Event::Status(_) | Event::Warning(_) => {}
+            Event::Status(_) | Event::Warning(_) | Event::Explained(_) => {}
         }
     }
 

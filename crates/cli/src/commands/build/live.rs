@@ -65,6 +65,7 @@ impl Live {
                 }
             }
             Event::Warning(warning) => self.warnings.push((warning.short, warning.detail, warning.url)),
+            Event::Explained(_) => {}
         }
     }
 

@@ -41,6 +41,7 @@ impl Plain {
                 self.warnings
                     .push((warning.short.clone(), warning.detail.clone(), warning.url.clone()));
             }
+            Event::Explained(_) => {}
         }
     }
 

@@ -99,6 +99,8 @@ impl Wanted {
         };
         request.entitlements = entitlements(&matches.list("allow"))?;
         request.call = asked(call)?;
+        request.explain = call.matches.switch("explain");
+        request.keep_failed = call.matches.switch("debug-on-error");
         Ok(wanted)
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ferry_build::progress::Event;
+use ferry_build::progress::{Event, Explained};
 use ferry_build::wire::Failure as Why;
 use serde_json::json;
 
@@ -23,6 +23,8 @@ pub struct Show {
     quiet: bool,
     /// The last output of each step, and its name.
     steps: BTreeMap<String, Step>,
+    /// What was done, and why, in its order.
+    explained: Vec<Explained>,
 }
 
 #[derive(Default)]
@@ -71,6 +73,7 @@ impl Show {
             how,
             quiet,
             steps: BTreeMap::new(),
+            explained: Vec::new(),
         })
     }
 
@@ -101,6 +104,9 @@ impl Show {
             How::Plain(plain) => plain.end(ui),
             How::Json | How::Nothing => {}
         }
+        for Explained { name, why, .. } in self.explained.drain(..) {
+            ui.error_line(&format!("not cached: {name}\n    {why}"));
+        }
     }
 
     /// Remembers what a step said last, for when it fails.
@@ -125,7 +131,8 @@ impl Show {
                     }
                 }
             }
-            Event::Status(_) | Event::Warning(_) => {}
+            Event::Explained(explained) if !matches!(self.how, How::Json) => self.explained.push(explained.clone()),
+            Event::Status(_) | Event::Warning(_) | Event::Explained(_) => {}
         }
     }
 
@@ -169,6 +176,9 @@ fn raw(event: &Event) -> String {
         }]}),
         Event::Log(log) => json!({"logs": [{
             "vertex": log.vertex, "stream": log.stream, "data": STANDARD.encode(&log.data), "timestamp": log.at,
+        }]}),
+        Event::Explained(explained) => json!({"explained": [{
+            "vertex": explained.vertex, "name": explained.name, "why": explained.why,
         }]}),
         Event::Warning(warning) => json!({"warnings": [{
             "vertex": warning.vertex, "short": STANDARD.encode(&warning.short), "url": warning.url,

@@ -131,6 +131,7 @@ fn why(error: Error) -> Why {
         Error::Step(failed) => {
             why.exit_code = failed.exit_code;
             why.vertex = failed.vertex;
+            why.image = failed.image.map(|image| image.to_string());
             why.excerpt = failed.excerpt;
         }
         Error::Dockerfile(written) => why.excerpt = written.excerpt,
