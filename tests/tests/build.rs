@@ -444,7 +444,7 @@ fn a_build_with_an_epoch_is_the_same_bit_for_bit() {
     place.write("src/a", "a\n");
     let build = |tag: &str, more: &str| {
         let output = place.ferry(&format!(
-            "build -q {more} -t {tag} --build-arg SOURCE_DATE_EPOCH=1700000000 ."
+            "build -q{more} -t {tag} --build-arg SOURCE_DATE_EPOCH=1700000000 ."
         ));
         output.ok()
     };
