@@ -57,7 +57,6 @@ pub struct Record {
     pub made_of: Vec<(String, String)>,
     pub kind: String,
     pub description: String,
-    pub created: Timestamp,
     /// Places among the diff ids, lowest first.
     pub layers: Vec<u32>,
     #[serde(default)]
@@ -209,7 +208,6 @@ impl Record {
                 .collect(),
             kind: step.kind.clone(),
             description: bounded(&step.description),
-            created: step.created,
             times: step.times.iter().take(layers.len()).copied().collect(),
             layers,
         }
@@ -299,7 +297,7 @@ mod tests {
     fn record(number: usize, parents: &[usize]) -> Value {
         let parents: Vec<String> = parents.iter().map(|parent| key(*parent)).collect();
         json!({"key": key(number), "parents": parents, "kind": "regular", "description": "RUN x",
-               "created": "2026-01-01T00:00:00Z", "layers": [0]})
+               "layers": [0]})
     }
 
     fn cache(records: &[Value]) -> Value {
