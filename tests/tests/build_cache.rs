@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use ferry_image::Digest;
 use ferry_testkit::{Output, Program, Registry, Run, TestDaemon, Wire};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -183,8 +184,11 @@ fn a_registry_gives_an_empty_engine_what_another_one_built() {
         assert_eq!(place.inside("app", "cat /both"), BOTH);
         let fetched = wire.bytes() - before;
         assert!(fetched < BIG / 10, "{tag}: {fetched} bytes");
-        // It is remembered as if it had been made here.
-        assert_eq!(remembered(&place.builds("-t app")), STEPS - 1);
+        // It is remembered as if it had been made here, with all that it stands on.
+        place.write("Dockerfile", &format!("{DOCKERFILE}RUN echo more\n").replace("RUN cat", "RUN tac"));
+        let third = place.builds("-t other");
+        assert_eq!(remembered(&third), STEPS - 1, "{third:?}");
+        place.write("Dockerfile", DOCKERFILE);
         place.is_clean();
     }
 }
@@ -232,7 +236,7 @@ fn an_image_is_a_cache_of_itself() {
     let mut place = Place::new();
     let app = at("app:1");
     place.builds(&format!("-t {app} --push --cache-to type=inline"));
-    let id = place.inspect(&app, "{{.Id}}");
+    let (id, layers) = (place.inspect(&app, "{{.Id}}"), place.inspect(&app, "{{.RootFS.Layers}}"));
     place.empty();
     let second = place.builds(&format!("-t app --cache-from type=registry,ref={app} --cache-to type=inline"));
     assert_eq!(remembered(&second), STEPS, "{second:?}");
@@ -252,7 +256,7 @@ fn an_image_is_a_cache_of_itself() {
         .args([url])
         .ok();
     assert_eq!(sent.matches("Using cache").count(), STEPS + 1, "{sent}");
-    assert_eq!(place.inspect("old", "{{.Id}}"), id);
+    assert_eq!(place.inspect("old", "{{.RootFS.Layers}}"), layers);
 }
 
 #[test]
@@ -330,8 +334,9 @@ fn buildx_writes_and_reads_caches() {
             assert_eq!(place.inspect("app", "{{.Id}}"), id);
         }
     }
-    let refused = place.build("--cache-to type=s3,region=x,bucket=y");
+    let refused = place.build("--cache-to type=s3,region=x,bucket=y,access_key_id=a,secret_access_key=opensesame");
     has(&refused, "there is no cache of type s3");
+    assert!(!refused.stderr.contains("opensesame"), "{refused:?}");
     let refused = place.build("--cache-from type=azblob,account_url=https://x,name=y");
     has(&refused, "there is no cache of type azblob");
     let missing = place.builds(&format!("--cache-from type=registry,ref={}", at("none:1")));
@@ -361,17 +366,84 @@ fn a_cache_that_is_broken_breaks_no_build() {
     assert_eq!(place.inside("app", "cat /both"), BOTH);
     assert!(remembered(&second) >= 1, "{second:?}");
 
-    place.lose(config);
     place.empty();
-    let third = place.builds(&format!("-t app --cache-from {cache} --cache-from {}", at("none:1")));
+    let third = place.builds(&format!("-t app --cache-from {}", at("none:1")));
+    has(&third, "none:1 not found: manifest unknown");
     assert_eq!(remembered(&third), 0, "{third:?}");
-    assert_eq!(place.inside("app", "cat /both"), BOTH);
     let nowhere = "type=registry,ref=127.0.0.1:9/x:1";
     let failed = place.build(&format!("--cache-to {nowhere}"));
     assert_eq!(failed.code, 1, "{failed:?}");
     has(&failed, "connection refused");
     place.builds(&format!("--cache-to {nowhere},ignore-error=true"));
     place.is_clean();
+}
+
+/// Writes a cache in a directory whose configuration is another one, with digests that are right.
+fn forge(dir: &Path, change: impl FnOnce(&mut Value)) {
+    let blob = |digest: &Value| dir.join("blobs").join(digest.as_str().unwrap().replace(':', "/"));
+    let read = |path: &Path| -> Value { serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap() };
+    let write = |entry: &mut Value, content: &Value| {
+        let text = content.to_string();
+        entry["digest"] = Digest::of(&text).to_string().into();
+        entry["size"] = text.len().into();
+        std::fs::write(blob(&entry["digest"]), text).unwrap();
+    };
+    let mut index = read(&dir.join("index.json"));
+    let mut manifest = read(&blob(&index["manifests"][0]["digest"]));
+    let mut config = read(&blob(&manifest["config"]["digest"]));
+    change(&mut config);
+    write(&mut manifest["config"], &config);
+    write(&mut index["manifests"][0], &manifest);
+    std::fs::write(dir.join("index.json"), index.to_string()).unwrap();
+}
+
+#[test]
+fn a_cache_that_lies_is_not_believed() {
+    let mut place = Place::new();
+    place.write(".dockerignore", "*\n!src\n");
+    place.builds("--cache-to type=local,dest=cache,mode=max");
+    let copy = |name: &str| {
+        Run::new("cp").args(["-r", "cache", name]).directory(place.context.path()).ok();
+        place.path(name)
+    };
+    forge(&copy("cyclic"), |config| {
+        let records = config["ferry"]["records"].as_array_mut().unwrap();
+        let last = records.last().unwrap()["key"].clone();
+        records[0]["parents"] = serde_json::json!([last]);
+    });
+    forge(&copy("malformed"), |config| config["ferry"]["records"][0]["layers"] = "x".into());
+    forge(&copy("foreign"), |config| drop(config.as_object_mut().unwrap().remove("ferry")));
+    // All layers are said to be the first one.
+    forge(&copy("swapped"), |config| {
+        let first = config["layers"][0]["blob"].clone();
+        let layers = config["layers"].as_array_mut().unwrap();
+        layers.iter_mut().for_each(|entry| entry["blob"] = first.clone());
+    });
+    forge(&copy("huge"), |config| config["padding"] = "x".repeat(9 << 20).into());
+    let changed = copy("changed");
+    for file in Run::new("find").args([changed.join("blobs")]).args(["-size", "-9", "-type", "f"]).ok().lines() {
+        let mut bytes = std::fs::read(file).unwrap();
+        if bytes.starts_with(&[0x1f, 0x8b]) {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            std::fs::write(file, bytes).unwrap();
+        }
+    }
+    for (name, text, most) in [
+        ("cyclic", "which it is made of", 0),
+        ("malformed", "its configuration is malformed", 0),
+        ("foreign", "the cache is BuildKit's and has nothing for this builder", 0),
+        ("swapped", "invalid diffID for layer", 1),
+        ("huge", "are the most there may be", 0),
+        ("changed", "is made again: the cache", 1),
+    ] {
+        place.empty();
+        let built = place.builds(&format!("-t app --cache-from type=local,src={name}"));
+        has(&built, text);
+        assert!(remembered(&built) <= most, "{name}: {built:?}");
+        assert_eq!(place.inside("app", "cat /both"), BOTH, "{name}");
+        place.is_clean();
+    }
 }
 
 #[test]

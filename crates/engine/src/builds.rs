@@ -126,6 +126,9 @@ impl Builds {
             built = building => built?,
             () = session.gone() => return Err(Error::Canceled),
         };
+        if let Some(imported) = job.workspace.imported.get() {
+            cache::keep(&job.workspace, imported, &solution.keys).await;
+        }
         if let Err(error) = self.world.store.steps.settle().await {
             tracing::warn!(%error, "cannot note which steps were used");
         }

@@ -16,4 +16,4 @@ mod export;
 mod import;
 
 pub(super) use export::{export, inline};
-pub(super) use import::{Imported, import, obtain};
+pub(super) use import::{Imported, import, keep, obtain};

@@ -264,6 +264,40 @@ pub(in crate::builds) async fn obtain(
     }
 }
 
+/// Remembers steps that a build has known by their records alone, as far as their layers are here: those that what was brought in
+/// stands on.
+pub(in crate::builds) async fn keep(shop: &Workshop, imported: &Imported, keys: &[String]) {
+    for key in keys {
+        let Some((opened, record)) = imported.find(key) else {
+            continue;
+        };
+        if shop.world.store.steps.find(key).is_some() {
+            continue;
+        }
+        let layers = opened.layers(record).into_iter().map(|(diff_id, _)| (diff_id, None));
+        let (steps, layers) = (shop.world.store.steps.clone(), layers.collect());
+        // One whose layers are elsewhere is none the worse.
+        let held = blocking("look for layers", move || steps.bring(layers)?.held()).await;
+        if let Ok(Ok(held)) = held
+            && let Err(error) = shop.world.store.steps.remember(record.step(), &held).await
+        {
+            tracing::warn!(%error, "cannot write down what a cache says of a step");
+        }
+    }
+}
+
+impl Opened {
+    /// A step's layers, lowest first: their diff ids, and their blobs if the cache has them.
+    fn layers(&self, record: &Record) -> Vec<(Digest, Option<Descriptor>)> {
+        let cache = &self.cache;
+        let places = record.layers.iter().filter_map(|place| usize::try_from(*place).ok());
+        let diff_ids = places.filter_map(|place| cache.diff_ids.get(place));
+        diff_ids
+            .map(|diff_id| (diff_id.clone(), cache.blobs.get(diff_id).cloned()))
+            .collect()
+    }
+}
+
 async fn bring(
     shop: &Workshop,
     opened: &Opened,
@@ -271,22 +305,19 @@ async fn bring(
     vertex: &str,
     events: &Events,
 ) -> Result<Tree<Layer>> {
-    let cache = &opened.cache;
-    let places = record.layers.iter().filter_map(|place| usize::try_from(*place).ok());
-    let diff_ids: Vec<Digest> = places.filter_map(|place| cache.diff_ids.get(place).cloned()).collect();
-    let blobs: Vec<Option<Descriptor>> = diff_ids.iter().map(|diff_id| cache.blobs.get(diff_id).cloned()).collect();
+    let layers = opened.layers(record);
     let remote = |blob: &Descriptor| Remote {
         digest: blob.digest.clone(),
         size: blob.size,
         media_type: blob.media_type.clone(),
     };
-    let layers = diff_ids.into_iter().zip(blobs.iter().map(|blob| blob.as_ref().map(remote)));
-    let (steps, layers) = (shop.world.store.steps.clone(), layers.collect());
+    let asked = layers.iter().map(|(diff_id, blob)| (diff_id.clone(), blob.as_ref().map(remote)));
+    let (steps, asked) = (shop.world.store.steps.clone(), asked.collect());
     let wrong = |error: crate::Error| Error::Internal(error.message);
-    let begun = blocking("begin to bring layers in", move || steps.bring(layers)).await;
+    let begun = blocking("begin to bring layers in", move || steps.bring(asked)).await;
     let pull = begun.map_err(wrong)?.map_err(failed("bring the layers in"))?;
     let (reporter, telling) = reporting(events, vertex);
-    let layer = |at: usize| blobs.get(at).cloned().flatten();
+    let layer = |at: usize| layers.get(at)?.1.clone();
     let images = Images::new(Arc::clone(&shop.world));
     let brought = images.layers(&opened.blobs, &reporter, pull, layer).await;
     drop(reporter);
