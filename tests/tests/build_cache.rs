@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ferry_image::Digest;
-use ferry_testkit::{Output, Program, Registry, Run, TestDaemon, Wire};
+use ferry_testkit::{Engines, Output, Program, Registry, Run, TestDaemon, Wire};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -119,17 +118,16 @@ impl Place {
     fn get(&self, path: &str) -> Value {
         let url = format!("http://{}/v2/{path}", Registry::ADDRESS);
         let accept = "Accept: application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json";
-        let text = self
-            .engine
-            .in_namespace(&["curl", "-fsSL", "-H", accept, &url])
-            .ok();
+        let text = self.engine.in_namespace(&["curl", "-fsSL", "-H", accept, &url]).ok();
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{url}: {error}: {text}"))
     }
 
     /// The registry loses a blob.
     fn lose(&self, digest: &str) {
         let hex = digest.strip_prefix("sha256:").unwrap();
-        let found = Run::new("find").args([self.registry.root()]).args(["-path", &format!("*{hex}*"), "-type", "f"]);
+        let found = Run::new("find")
+            .args([self.registry.root()])
+            .args(["-path", &format!("*{hex}*"), "-type", "f"]);
         let found = found.args(["-print", "-delete"]).ok();
         assert!(found.contains(hex), "{digest}");
     }
@@ -171,21 +169,30 @@ fn a_registry_gives_an_empty_engine_what_another_one_built() {
         manifests[0]["config"]["mediaType"],
         "application/vnd.buildkit.cacheconfig.v0"
     );
-    let (id, ids) = (place.inspect("app", "{{.Id}}"), place.inspect("app", "{{.RootFS.Layers}}"));
+    let (id, ids) = (
+        place.inspect("app", "{{.Id}}"),
+        place.inspect("app", "{{.RootFS.Layers}}"),
+    );
 
     for tag in ["max", "min"] {
         place.empty();
         let before = wire.bytes();
         let second = place.builds(&format!("-t app --cache-from {}/app:{tag}", Wire::ADDRESS));
         assert_eq!(remembered(&second), STEPS, "{tag}: {second:?}");
-        has(&second, &format!("importing cache manifest from {}/app:{tag}", Wire::ADDRESS));
+        has(
+            &second,
+            &format!("importing cache manifest from {}/app:{tag}", Wire::ADDRESS),
+        );
         assert_eq!(place.inspect("app", "{{.RootFS.Layers}}"), ids);
         assert_eq!(place.inspect("app", "{{.Id}}"), id);
         assert_eq!(place.inside("app", "cat /both"), BOTH);
         let fetched = wire.bytes() - before;
         assert!(fetched < BIG / 10, "{tag}: {fetched} bytes");
         // It is remembered as if it had been made here, with all that it stands on.
-        place.write("Dockerfile", &format!("{DOCKERFILE}RUN echo more\n").replace("RUN cat", "RUN tac"));
+        place.write(
+            "Dockerfile",
+            &format!("{DOCKERFILE}RUN echo more\n").replace("RUN cat", "RUN tac"),
+        );
         let third = place.builds("-t other");
         assert_eq!(remembered(&third), STEPS - 1, "{third:?}");
         place.write("Dockerfile", DOCKERFILE);
@@ -197,10 +204,14 @@ fn a_registry_gives_an_empty_engine_what_another_one_built() {
 #[test]
 fn a_cache_may_be_an_index() {
     let mut place = Place::new();
-    let Some(_cncf) = Registry::cncf(&place.engine) else { return };
+    let Some(_cncf) = Registry::cncf(&place.engine) else {
+        return;
+    };
     for (tag, media_types) in [("oci", ""), ("docker", ",oci-mediatypes=false")] {
         let cache = format!("{}/app:{tag}", Registry::CNCF);
-        place.builds(&format!("--cache-to type=registry,ref={cache},mode=max,image-manifest=false{media_types}"));
+        place.builds(&format!(
+            "--cache-to type=registry,ref={cache},mode=max,image-manifest=false{media_types}"
+        ));
         place.empty();
         let second = place.builds(&format!("-t app --cache-from {cache}"));
         assert_eq!(remembered(&second), STEPS, "{tag}: {second:?}");
@@ -236,15 +247,23 @@ fn an_image_is_a_cache_of_itself() {
     let mut place = Place::new();
     let app = at("app:1");
     place.builds(&format!("-t {app} --push --cache-to type=inline"));
-    let (id, layers) = (place.inspect(&app, "{{.Id}}"), place.inspect(&app, "{{.RootFS.Layers}}"));
+    let (id, layers) = (
+        place.inspect(&app, "{{.Id}}"),
+        place.inspect(&app, "{{.RootFS.Layers}}"),
+    );
     place.empty();
-    let second = place.builds(&format!("-t app --cache-from type=registry,ref={app} --cache-to type=inline"));
+    let second = place.builds(&format!(
+        "-t app --cache-from type=registry,ref={app} --cache-to type=inline"
+    ));
     assert_eq!(remembered(&second), STEPS, "{second:?}");
     assert_eq!(place.inspect("app", "{{.Id}}"), id);
     // As it was asked for before there were several kinds, and by whom.
     place.builds(&format!("-t {app} --push --build-arg BUILDKIT_INLINE_CACHE=1"));
     place.empty();
-    let archive = Run::new("tar").args(["c", "-C"]).args([place.context.path()]).args(["."]);
+    let archive = Run::new("tar")
+        .args(["c", "-C"])
+        .args([place.context.path()])
+        .args(["."]);
     let archive = archive.into_command().output().unwrap().stdout;
     std::fs::write(place.path("context.tar"), archive).unwrap();
     let url = format!("http://x/build?t=old&cachefrom=%5B%22{app}%22%5D");
@@ -329,13 +348,16 @@ fn buildx_writes_and_reads_caches() {
         place.empty();
         let second = place.builds(&format!("-t app --provenance=false --cache-from {source}"));
         assert_eq!(remembered(&second), STEPS, "{source}: {second:?}");
-        assert_eq!(place.inspect("app", "{{.RootFS.Layers}}").matches("sha256").count(), STEPS);
+        assert_eq!(
+            place.inspect("app", "{{.RootFS.Layers}}").matches("sha256").count(),
+            STEPS
+        );
         if source.ends_with("inline") {
             assert_eq!(place.inspect("app", "{{.Id}}"), id);
         }
     }
-    let refused = place.build("--cache-to type=s3,region=x,bucket=y,access_key_id=a,secret_access_key=opensesame");
-    has(&refused, "there is no cache of type s3");
+    let refused = place.build("--cache-to type=azblob,account_url=https://x,name=y,secret_access_key=opensesame");
+    has(&refused, "there is no cache of type azblob");
     assert!(!refused.stderr.contains("opensesame"), "{refused:?}");
     let refused = place.build("--cache-from type=azblob,account_url=https://x,name=y");
     has(&refused, "there is no cache of type azblob");
@@ -353,7 +375,13 @@ fn a_cache_that_is_broken_breaks_no_build() {
     let records = place.get(&format!("app/blobs/{config}"));
     let described = |record: &&Value| record["description"].as_str().unwrap().contains("COPY src");
     let copied = records["ferry"]["records"].as_array().unwrap().iter().find(described);
-    let copied = copied.unwrap()["layers"].as_array().unwrap().last().unwrap().as_u64().unwrap();
+    let copied = copied.unwrap()["layers"]
+        .as_array()
+        .unwrap()
+        .last()
+        .unwrap()
+        .as_u64()
+        .unwrap();
     let diff_id = &records["ferry"]["diff_ids"][usize::try_from(copied).unwrap()];
     let entries = records["layers"].as_array().unwrap().iter();
     let mut blobs = entries.filter(|entry| entry["annotations"]["diffID"] == *diff_id);
@@ -384,7 +412,8 @@ fn forge(dir: &Path, change: impl FnOnce(&mut Value)) {
     let read = |path: &Path| -> Value { serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap() };
     let write = |entry: &mut Value, content: &Value| {
         let text = content.to_string();
-        entry["digest"] = Digest::of(&text).to_string().into();
+        let sum = Run::new("sha256sum").input(text.clone()).ok();
+        entry["digest"] = format!("sha256:{}", sum.split(' ').next().unwrap()).into();
         entry["size"] = text.len().into();
         std::fs::write(blob(&entry["digest"]), text).unwrap();
     };
@@ -403,7 +432,10 @@ fn a_cache_that_lies_is_not_believed() {
     place.write(".dockerignore", "*\n!src\n");
     place.builds("--cache-to type=local,dest=cache,mode=max");
     let copy = |name: &str| {
-        Run::new("cp").args(["-r", "cache", name]).directory(place.context.path()).ok();
+        Run::new("cp")
+            .args(["-r", "cache", name])
+            .directory(place.context.path())
+            .ok();
         place.path(name)
     };
     forge(&copy("cyclic"), |config| {
@@ -411,8 +443,12 @@ fn a_cache_that_lies_is_not_believed() {
         let last = records.last().unwrap()["key"].clone();
         records[0]["parents"] = serde_json::json!([last]);
     });
-    forge(&copy("malformed"), |config| config["ferry"]["records"][0]["layers"] = "x".into());
-    forge(&copy("foreign"), |config| drop(config.as_object_mut().unwrap().remove("ferry")));
+    forge(&copy("malformed"), |config| {
+        config["ferry"]["records"][0]["layers"] = "x".into()
+    });
+    forge(&copy("foreign"), |config| {
+        drop(config.as_object_mut().unwrap().remove("ferry"))
+    });
     // All layers are said to be the first one.
     forge(&copy("swapped"), |config| {
         let first = config["layers"][0]["blob"].clone();
@@ -421,7 +457,12 @@ fn a_cache_that_lies_is_not_believed() {
     });
     forge(&copy("huge"), |config| config["padding"] = "x".repeat(9 << 20).into());
     let changed = copy("changed");
-    for file in Run::new("find").args([changed.join("blobs")]).args(["-size", "-9", "-type", "f"]).ok().lines() {
+    for file in Run::new("find")
+        .args([changed.join("blobs")])
+        .args(["-size", "-9", "-type", "f"])
+        .ok()
+        .lines()
+    {
         let mut bytes = std::fs::read(file).unwrap();
         if bytes.starts_with(&[0x1f, 0x8b]) {
             let middle = bytes.len() / 2;
@@ -447,6 +488,73 @@ fn a_cache_that_lies_is_not_believed() {
 }
 
 #[test]
+fn buildkit_and_ferry_pass_each_others_caches_over() {
+    let Some(engines) = Engines::start() else { return };
+    engines.sh(&format!(
+        "cp /run/ferry/runc /run/real/ferry; mkdir -p /data/registry /data/context; ip link set lo up
+         printf 'FROM busybox\\nRUN echo x > /x\\n' >/data/context/Dockerfile
+         exec setsid /run/real/ferry registry serve --root /data/registry --listen {} >/run/registry.log 2>&1 </dev/null &",
+        Registry::ADDRESS
+    ));
+    engines.start_docker(&["--feature containerd-snapshotter=true"]);
+    let (theirs, image, ours) = (at("x:theirs"), at("x:image"), at("x:ours"));
+    engines.sh(&format!(
+        "cd /data/context; docker build --provenance=false -t {image} --push --cache-to type=inline \
+         --cache-to type=registry,ref={theirs},mode=max ."
+    ));
+    let engine = TestDaemon::builder().beside(&engines).start();
+    engine.busybox();
+    let build = |options: &str| {
+        let run = engine.command(Program::Ferry).directory(engines.path("/data/context"));
+        run.args(["build"]).args(options.split(' ')).args(["."]).output()
+    };
+    let built = build(&format!("--cache-from {theirs} --cache-from {image} --cache-to {ours}"));
+    assert_eq!(built.code, 0, "{built:?}");
+    let said = built
+        .stderr
+        .matches("the cache is BuildKit's and has nothing for this builder")
+        .count();
+    assert_eq!(said, 2, "{built:?}");
+    let read = engines.run("sh").args([
+        "-ec",
+        &format!("cd /data/context; docker build --no-cache-filter none --cache-from type=registry,ref={ours} . 2>&1"),
+    ]);
+    let read = read.ok();
+    assert!(
+        read.contains("importing cache manifest from") && !read.contains("ERROR"),
+        "{read}"
+    );
+}
+
+/// To a client that is elsewhere: nothing of its directories comes along.
+#[test]
+fn a_directory_is_a_cache_over_tcp() {
+    let engine = TestDaemon::builder()
+        .arg("--host=tcp://127.0.0.1:2375")
+        .arg("--tls=false")
+        .start();
+    engine.busybox();
+    let context = tempfile::tempdir().unwrap();
+    std::fs::write(
+        context.path().join("Dockerfile"),
+        "FROM busybox\nRUN head -c 500000 /dev/urandom > /x\n",
+    )
+    .unwrap();
+    let ferry = ferry_testkit::tools::ferry();
+    let build = |options: &str| {
+        let line = format!("{} -H tcp://127.0.0.1:2375 build {options} .", ferry.display());
+        let words: Vec<&str> = line.split(' ').collect();
+        engine.in_namespace(&words).directory(context.path()).output()
+    };
+    let written = build("--cache-to type=local,dest=cache");
+    assert_eq!(written.code, 0, "{written:?}");
+    engine.ferry(["builder", "prune", "-af"]).ok();
+    let read = build("--cache-from type=local,src=cache --cache-to type=local,dest=cache,tag=again");
+    assert_eq!((read.code, remembered(&read)), (0, 1), "{read:?}");
+    assert_eq!(read_tags(&context.path().join("cache")), 2);
+}
+
+#[test]
 fn a_secret_is_in_no_cache() {
     const SECRET: &str = "5f0c1d77-nobody-may-see-this";
     let mut place = Place::new();
@@ -457,11 +565,19 @@ fn a_secret_is_in_no_cache() {
         "FROM busybox\nRUN --mount=type=secret,id=token,required wc -c < /run/secrets/token > /size\n",
     );
     let options = "--secret id=token,src=token -t app";
-    place.builds(&format!("{options} --cache-to type=local,dest=cache,mode=max,compression=uncompressed"));
-    let found = Run::new("grep").args(["-rlF", SECRET]).args([place.path("cache")]).output();
+    place.builds(&format!(
+        "{options} --cache-to type=local,dest=cache,mode=max,compression=uncompressed"
+    ));
+    let found = Run::new("grep")
+        .args(["-rlF", SECRET])
+        .args([place.path("cache")])
+        .output();
     assert_eq!(found.stdout, "", "{found:?}");
     // The layer is in it as it is.
-    let size = Run::new("grep").args(["-rlx", &SECRET.len().to_string()]).args([place.path("cache")]).output();
+    let size = Run::new("grep")
+        .args(["-rlx", &SECRET.len().to_string()])
+        .args([place.path("cache")])
+        .output();
     assert_ne!(size.stdout, "", "{size:?}");
     place.empty();
     let second = place.builds(&format!("{options} --cache-from type=local,src=cache"));
@@ -472,7 +588,10 @@ fn a_secret_is_in_no_cache() {
 fn what_is_not_there_is_refused_by_name() {
     let place = Place::new();
     for (options, text) in [
-        ("--cache-to type=gha", "there is no cache of type gha: use type=registry"),
+        (
+            "--cache-to type=gha",
+            "there is no cache of type gha: use type=registry",
+        ),
         ("--cache-from type=s3,bucket=x", "there is no cache of type s3"),
         ("--cache-to type=local", "dest is required"),
         ("--cache-to type=registry,ref=x,mode=all", "invalid mode: all"),

@@ -69,8 +69,9 @@ impl Caches {
             match tagged(&directory, &layout.tag) {
                 Ok(digest) => layout.digest = Some(digest),
                 Err(why) => {
-                    call.ui
-                        .error_line(&format!("WARNING: local cache import at {given} not found due to err: {why}"));
+                    call.ui.error_line(&format!(
+                        "WARNING: local cache import at {given} not found due to err: {why}"
+                    ));
                     return Ok(());
                 }
             }
@@ -194,7 +195,10 @@ impl Directory {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Value::Null,
             index => index?,
         };
-        let mut manifests: Vec<Value> = entries(&index).filter(|entry| !is_tagged(entry, tag)).cloned().collect();
+        let mut manifests: Vec<Value> = entries(&index)
+            .filter(|entry| !is_tagged(entry, tag))
+            .cloned()
+            .collect();
         manifests.push(manifest);
         let index = json!({
             "schemaVersion": 2,

@@ -94,7 +94,8 @@ pub(in crate::builds) async fn import(
             CacheSource::Local(layout) => from_client(layout, session).await,
         };
         if let Ok((Found::Foreign(whose), _)) = &opened {
-            let line = format!("the cache is {whose}'s and has nothing for this builder: only caches that Ferry wrote have\n");
+            let line =
+                format!("the cache is {whose}'s and has nothing for this builder: only caches that Ferry wrote have\n");
             events.log(running.id(), 1, line);
         }
         match running.end(opened).ok()? {
@@ -108,12 +109,7 @@ pub(in crate::builds) async fn import(
 
 type Place = (Found, Arc<dyn Blobs>);
 
-async fn from_registry(
-    shop: &Workshop,
-    name: &str,
-    platform: &Platform,
-    session: &Arc<dyn Session>,
-) -> Result<Place> {
+async fn from_registry(shop: &Workshop, name: &str, platform: &Platform, session: &Arc<dyn Session>) -> Result<Place> {
     let reference = Reference::parse_named(name).map_err(|error| Error::invalid(format!("{name}: {error}")))?;
     let credentials = credentials(session, reference.domain()).await?;
     let wrong = |error: ferry_distribution::Error| Error::NotFound(ferry_kit::error::chain(&error));
@@ -136,7 +132,8 @@ async fn from_client(layout: &Layout, session: &Arc<dyn Session>) -> Result<Plac
     let store = session.store(&name).await?;
     let store = store.ok_or_else(|| Error::NotFound(format!("the client has no directory {name}")))?;
     let digest = layout.digest.as_ref();
-    let digest = digest.ok_or_else(|| Error::invalid("the client did not say which manifest it is: give its digest"))?;
+    let digest =
+        digest.ok_or_else(|| Error::invalid("the client did not say which manifest it is: give its digest"))?;
     let manifest = small(&*store, digest, MANIFEST_MAX).await?;
     let content = Content::of(&manifest).ok_or_else(|| Error::invalid(format!("{digest} is no manifest")))?;
     let (config, layers) = match content {
@@ -192,7 +189,9 @@ async fn small(store: &dyn ContentStore, digest: &Digest, most: u64) -> Result<V
     let size = store.size(digest).await?;
     let size = size.ok_or_else(|| Error::NotFound(format!("{digest}: not found")))?;
     if size > most {
-        return Err(Error::invalid(format!("{digest} has {size} bytes, and {most} are the most there may be")));
+        return Err(Error::invalid(format!(
+            "{digest} has {size} bytes, and {most} are the most there may be"
+        )));
     }
     let mut bytes = Vec::new();
     let stream = store.read(digest, 0).await?;
@@ -256,7 +255,10 @@ pub(in crate::builds) async fn obtain(
         Err(error) => {
             events.send(Event::Warning(Warning {
                 vertex: vertex.to_owned(),
-                short: format!("{} is made again: the cache {} does not have it: {error}", record.description, opened.name),
+                short: format!(
+                    "{} is made again: the cache {} does not have it: {error}",
+                    record.description, opened.name
+                ),
                 ..Warning::default()
             }));
             None
@@ -311,7 +313,9 @@ async fn bring(
         size: blob.size,
         media_type: blob.media_type.clone(),
     };
-    let asked = layers.iter().map(|(diff_id, blob)| (diff_id.clone(), blob.as_ref().map(remote)));
+    let asked = layers
+        .iter()
+        .map(|(diff_id, blob)| (diff_id.clone(), blob.as_ref().map(remote)));
     let (steps, asked) = (shop.world.store.steps.clone(), asked.collect());
     let wrong = |error: crate::Error| Error::Internal(error.message);
     let begun = blocking("begin to bring layers in", move || steps.bring(asked)).await;
