@@ -14,6 +14,7 @@
 mod document;
 mod export;
 mod import;
+mod written;
 
 pub(super) use export::{export, inline};
-pub(super) use import::{Imported, import, keep, obtain};
+pub(super) use import::{Imported, MOST, import, keep, obtain};

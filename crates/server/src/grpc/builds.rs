@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ferry_build::cache::CacheSource;
 use ferry_build::progress::{Event, Events};
 use ferry_buildkit::RpcStatus;
 use ferry_buildkit::control::{BuildHistoryRecord, Exporter, SolveRequest};
@@ -32,6 +33,8 @@ pub struct Build {
     pub session: String,
     pub entitlements: Vec<String>,
     pub inputs: BTreeMap<String, ferry_buildkit::pb::Definition>,
+    /// Caches that all of it may take from.
+    pub caches: Vec<CacheSource>,
     pub events: Events,
     pub log: Log,
     /// The client has gone, or has given it up.
@@ -140,7 +143,13 @@ impl Build {
 
 impl Builds {
     /// Begins one. The error: another one has this name.
-    pub fn begin(&self, request: &SolveRequest, dir: &Path, frontend: &str) -> std::io::Result<Running> {
+    pub fn begin(
+        &self,
+        request: &SolveRequest,
+        caches: Vec<CacheSource>,
+        dir: &Path,
+        frontend: &str,
+    ) -> std::io::Result<Running> {
         let (events, happening) = Events::new();
         let (returned, returning) = oneshot::channel();
         let build = Arc::new(Build {
@@ -148,6 +157,7 @@ impl Builds {
             session: request.session.clone(),
             entitlements: request.entitlements.clone(),
             inputs: request.frontend_inputs.clone(),
+            caches,
             events,
             log: Log::new(dir)?,
             canceled: CancellationToken::new(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ferry_build::cache::CacheDestination;
+use ferry_build::cache::{CacheDestination, CacheSource};
 use ferry_build::output::{Kept, Output, OutputKind, Prune};
 use ferry_build::{Error, Result, Session};
 use ferry_buildkit::RpcStatus;
@@ -142,7 +142,12 @@ impl Grpc {
     /// A build from its begin to its end. Dropped, it is canceled.
     async fn build(&self, request: &SolveRequest) -> Result<BTreeMap<String, String>, Status> {
         let outputs = outputs(request).map_err(|error| failure::status(&error))?;
-        let caches = caches(request).map_err(|error| failure::status(&error))?;
+        let caches = destinations(request).map_err(|error| failure::status(&error))?;
+        let imports = request.cache.iter().flat_map(|cache| &cache.imports);
+        let imports: Result<Vec<_>> = imports
+            .map(|import| CacheSource::new(&import.r#type, import.attrs.clone()))
+            .collect();
+        let imports = imports.map_err(|error| failure::status(&error))?;
         let frontend = match request.frontend.as_str() {
             "" => "dockerfile.v0",
             other => other,
@@ -152,7 +157,7 @@ impl Grpc {
             .builds
             .contexts_dir()
             .map_err(|error| failure::status(&error))?;
-        let running = self.builds.begin(request, &dir, frontend);
+        let running = self.builds.begin(request, imports, &dir, frontend);
         let mut running =
             running.map_err(|error| Status::failed_precondition(format!("job {}: {error}", request.r#ref)))?;
         let outcome = self.run(request, &mut running, &outputs, &caches).await;
@@ -180,7 +185,7 @@ impl Grpc {
                 result_of(&build, returned)?
             }
             frontend => Some(
-                self.solve_frontend(&build, frontend, &request.frontend_attrs, &request.frontend_inputs)
+                self.solve_frontend(&build, frontend, &request.frontend_attrs, &request.frontend_inputs, &[])
                     .await?,
             ),
         };
@@ -204,9 +209,15 @@ impl Grpc {
         frontend: &str,
         attributes: &BTreeMap<String, String>,
         inputs: &BTreeMap<String, ferry_buildkit::pb::Definition>,
+        imports: &[CacheSource],
     ) -> Result<Solved, Status> {
         let request = attributes::request(frontend, attributes, inputs, &build.entitlements);
-        let request = request.map_err(|error| failure::status(&error))?;
+        let mut request = request.map_err(|error| failure::status(&error))?;
+        for cache in build.caches.iter().chain(imports) {
+            if !request.cache_from.contains(cache) {
+                request.cache_from.push(cache.clone());
+            }
+        }
         let session = self.session_of(build).await?;
         let solving = self.engine.builds.solve(request, session, build.events.clone());
         let solved = tokio::select! {
@@ -272,7 +283,7 @@ fn outputs(request: &SolveRequest) -> Result<Vec<Output>> {
 }
 
 /// Where else its steps are kept.
-fn caches(request: &SolveRequest) -> Result<Vec<CacheDestination>> {
+fn destinations(request: &SolveRequest) -> Result<Vec<CacheDestination>> {
     let exports = request.cache.iter().flat_map(|cache| &cache.exports);
     exports
         .map(|export| CacheDestination::new(&export.r#type, export.attrs.clone()))

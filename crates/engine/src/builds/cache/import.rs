@@ -24,7 +24,7 @@ use crate::world::blocking;
 /// The most bytes of a manifest in a directory.
 const MANIFEST_MAX: u64 = 4 << 20;
 /// The most caches of a build.
-const MOST: usize = 32;
+pub(in crate::builds) const MOST: usize = 32;
 
 /// What a build may take from caches.
 #[derive(Debug, Default)]
@@ -83,7 +83,7 @@ pub(in crate::builds) async fn import(
     session: &Arc<dyn Session>,
     events: &Events,
 ) -> Imported {
-    let opening = sources.iter().take(MOST).map(|source| async move {
+    let opening = sources.iter().map(|source| async move {
         let name = match source {
             CacheSource::Registry(reference) => reference.clone(),
             CacheSource::Local(layout) => layout.store(),
