@@ -3,6 +3,7 @@
 mod trouble;
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use ferry_testkit::{Engines, Output, Program, Registry, Run, TestDaemon, Wire};
 use serde_json::Value;
@@ -348,9 +349,7 @@ fn buildx_writes_and_reads_caches() {
         format!("{image} --cache-to type=inline"),
     ] {
         place.empty();
-        let t = std::time::Instant::now();
         let second = place.builds(&format!("-t app --provenance=false --cache-from {source}"));
-        eprintln!("TIME {source} {:?}", t.elapsed());
         assert_eq!(remembered(&second), STEPS, "{source}: {second:?}");
         assert_eq!(
             place.inspect("app", "{{.RootFS.Layers}}").matches("sha256").count(),
@@ -360,18 +359,16 @@ fn buildx_writes_and_reads_caches() {
             assert_eq!(place.inspect("app", "{{.Id}}"), id);
         }
     }
-    eprintln!("TIME start");
-    let t = std::time::Instant::now();
+    let begun = Instant::now();
     let refused = place.build("--cache-to type=azblob,account_url=https://x,name=y,secret_access_key=opensesame");
     has(&refused, "there is no cache of type azblob");
     assert!(!refused.stderr.contains("opensesame"), "{refused:?}");
-    eprintln!("TIME to {:?}", t.elapsed());
     let refused = place.build("--cache-from type=azblob,account_url=https://x,name=y");
     has(&refused, "there is no cache of type azblob");
-    eprintln!("TIME from {:?}", t.elapsed());
     let missing = place.builds(&format!("--cache-from type=registry,ref={}", at("none:1")));
-    eprintln!("TIME missing {:?}", t.elapsed());
     has(&missing, "ERROR");
+    // Nobody waits for a build that was refused.
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
 }
 
 #[test]

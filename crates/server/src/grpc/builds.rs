@@ -5,10 +5,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ferry_build::cache::CacheSource;
 use ferry_build::progress::{Event, Events};
 use ferry_buildkit::RpcStatus;
-use ferry_buildkit::control::{BuildHistoryRecord, Exporter, SolveRequest};
+use ferry_buildkit::control::{BuildHistoryRecord, CacheOptionsEntry, Exporter, SolveRequest};
 use ferry_buildkit::frontend::ReturnRequest;
 use ferry_engine::builds::Solved;
 use jiff::Timestamp;
@@ -34,7 +33,7 @@ pub struct Build {
     pub entitlements: Vec<String>,
     pub inputs: BTreeMap<String, ferry_buildkit::pb::Definition>,
     /// Caches that all of it may take from.
-    pub caches: Vec<CacheSource>,
+    pub caches: Vec<CacheOptionsEntry>,
     pub events: Events,
     pub log: Log,
     /// The client has gone, or has given it up.
@@ -143,13 +142,7 @@ impl Build {
 
 impl Builds {
     /// Begins one. The error: another one has this name.
-    pub fn begin(
-        &self,
-        request: &SolveRequest,
-        caches: Vec<CacheSource>,
-        dir: &Path,
-        frontend: &str,
-    ) -> std::io::Result<Running> {
+    pub fn begin(&self, request: &SolveRequest, dir: &Path, frontend: &str) -> std::io::Result<Running> {
         let (events, happening) = Events::new();
         let (returned, returning) = oneshot::channel();
         let build = Arc::new(Build {
@@ -157,7 +150,7 @@ impl Builds {
             session: request.session.clone(),
             entitlements: request.entitlements.clone(),
             inputs: request.frontend_inputs.clone(),
-            caches,
+            caches: request.cache.iter().flat_map(|cache| cache.imports.clone()).collect(),
             events,
             log: Log::new(dir)?,
             canceled: CancellationToken::new(),
@@ -189,9 +182,10 @@ impl Builds {
         })
     }
 
-    /// One that is under way, or about to begin.
+    /// One that is under way, or about to begin. For one that has ended nobody waits.
     pub async fn running(&self, reference: &str) -> Option<Arc<Build>> {
-        self.wait(|| lock(&self.0.running).get(reference).cloned()).await
+        self.any(reference).await?;
+        lock(&self.0.running).get(reference).cloned()
     }
 
     /// One that is under way, about to begin, or remembered.
