@@ -246,6 +246,21 @@ fn only_what_changed_is_made_again() {
 }
 
 #[test]
+fn what_was_made_again_by_order_is_found() {
+    let mut place = Place::new();
+    for (tag, options) in [("min", ""), ("max", ",mode=max"), ("inline", "")] {
+        let cache = at(&format!("app:{tag}"));
+        match tag {
+            "inline" => place.builds(&format!("--no-cache -t {cache} --push --cache-to type=inline")),
+            _ => place.builds(&format!("--no-cache --cache-to type=registry,ref={cache}{options}")),
+        };
+        place.empty();
+        let second = place.builds(&format!("--cache-from {cache}"));
+        assert_eq!(remembered(&second), STEPS, "{tag}: {second:?}");
+    }
+}
+
+#[test]
 fn an_image_is_a_cache_of_itself() {
     let mut place = Place::new();
     let app = at("app:1");
