@@ -164,7 +164,6 @@ fn a_failure_shows_the_step_and_its_line() {
     place.ferry("image inspect app").fails(1);
     for (options, text) in [
         ("--platform linux/amd64,linux/arm64 .", "platform"),
-        ("--cache-to type=inline .", "--cache-to"),
         ("--sbom true .", "--sbom"),
         ("nowhere", "nowhere"),
         ("-f missing .", "missing"),
@@ -470,6 +469,6 @@ fn a_build_with_an_epoch_is_the_same_bit_for_bit() {
     let file = std::fs::File::open(place.path("src/a")).unwrap();
     file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(5))
         .unwrap();
-    build("old", "");
+    build("old", " --no-cache");
     assert_eq!(place.inside("old", "stat -c %Y /src/a"), "5");
 }

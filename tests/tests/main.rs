@@ -8,6 +8,7 @@ mod attach;
 mod badinput;
 mod blockio;
 mod build;
+mod build_cache;
 mod buildkit;
 mod builds;
 mod cgroups;

@@ -149,7 +149,8 @@ pub fn size(dir: BorrowedFd<'_>) -> io::Result<u64> {
 pub fn clamp_times(dir: BorrowedFd<'_>, latest: Time) -> io::Result<()> {
     let is_younger = |stat: &Stat| (mtime(stat).secs, mtime(stat).nanos) > (latest.secs, latest.nanos);
     if is_younger(&rustix::fs::fstat(dir)?) {
-        rustix::fs::futimens(dir, &timestamps(latest))?;
+        // The descriptor may be one that names the directory and no more.
+        rustix::fs::utimensat(dir, c".", &timestamps(latest), AtFlags::empty())?;
     }
     walk(dir, |parent, name, stat| {
         if is_younger(stat) {

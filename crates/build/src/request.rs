@@ -6,6 +6,8 @@ use std::net::IpAddr;
 
 use ferry_image::Platform;
 
+use crate::cache::CacheSource;
+
 /// A Dockerfile and everything that changes what it becomes.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Request {
@@ -29,6 +31,9 @@ pub struct Request {
     pub pull: bool,
     pub run: RunOptions,
     pub entitlements: Entitlements,
+    /// What may have been built before, elsewhere.
+    #[serde(default)]
+    pub cache_from: Vec<CacheSource>,
     /// Do not build but tell about the file.
     pub call: Option<Call>,
     /// Tell of every step that is done why it is ([`crate::progress::Explained`]).

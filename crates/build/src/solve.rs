@@ -33,7 +33,7 @@ use crate::frontend::{Job, Opened, Plan};
 use crate::graph::{Graph, Op, Step, StepId};
 use crate::progress::{Event, Vertex};
 use crate::session::BoxFuture;
-use crate::workspace::{Tree, Workspace};
+use crate::workspace::{Known, Tree, Workspace};
 
 /// The files of a build's target.
 #[derive(Debug)]
@@ -41,6 +41,8 @@ pub struct Solution<W: Workspace> {
     pub tree: Tree<W::Layer>,
     /// What they are known by.
     pub identity: String,
+    /// Keys of the steps that were looked at, those below first.
+    pub keys: Vec<String>,
 }
 
 /// A graph that is being solved.
@@ -77,7 +79,7 @@ pub(crate) struct Probed<L> {
     /// Other keys under which it is to be found.
     pub aliases: Vec<String>,
     pub made_of: Vec<(String, String)>,
-    pub tree: Option<Tree<L>>,
+    pub files: Known<L>,
 }
 
 /// A step's files.
@@ -93,6 +95,7 @@ pub async fn solve<W: Workspace>(job: &Job<W>, plan: &Plan) -> Result<Solution<W
         return Ok(Solution {
             tree: Tree::default(),
             identity: key::SCRATCH.to_owned(),
+            keys: Vec::new(),
         });
     };
     let solver = Arc::new(Solver {
@@ -113,7 +116,11 @@ pub async fn solve<W: Workspace>(job: &Job<W>, plan: &Plan) -> Result<Solution<W
             Output::Directory(_) => return Err(Error::invalid("a context is no image")),
         };
         let identity = solver.probe(target).await?.identity.clone();
-        Ok(Solution { tree, identity })
+        Ok(Solution {
+            tree,
+            identity,
+            keys: solver.keys(),
+        })
     };
     let solved = solved.await;
     solver.behind.close();
@@ -207,11 +214,40 @@ impl<W: Workspace> Solver<W> {
             return self.open_context(id, context).await.map(Output::Directory);
         }
         let probed = self.probe(id).await?;
-        if let Some(tree) = &probed.tree {
-            self.tell_cached(id);
-            return Ok(Output::Tree(tree.clone()));
+        let tree = match &probed.files {
+            Known::Here(tree) => Some(tree.clone()),
+            Known::Elsewhere => self.obtain(id, probed).await,
+            Known::No => None,
+        };
+        let tree = match (tree, &step.op) {
+            (Some(tree), _) => {
+                self.tell_cached(id);
+                tree
+            }
+            (None, Op::Http(_) | Op::Git(_)) => self.fetch_again(id).await?,
+            (None, _) => self.make(id, probed).await?,
+        };
+        Ok(Output::Tree(tree))
+    }
+
+    /// A step's files from a cache that was imported; `None` if they cannot be had after all.
+    async fn obtain(&self, id: StepId, probed: &Probed<W::Layer>) -> Option<Tree<W::Layer>> {
+        let workspace = &self.job.workspace;
+        let _turn = workspace.turn(&probed.key).await;
+        // Another build may have brought it meanwhile.
+        if let Some(tree) = workspace.recall(&probed.key).and_then(|found| found.files.here()) {
+            return Some(tree);
         }
-        self.make(id, probed).await.map(Output::Tree)
+        workspace
+            .obtain(&probed.key, &self.vertices[id.0], &self.job.events)
+            .await
+    }
+
+    /// The keys of all steps that were looked at.
+    fn keys(&self) -> Vec<String> {
+        let probed = self.nodes.iter().filter_map(|node| node.probed.get());
+        let keys = probed.map(|probed| probed.key.clone());
+        keys.filter(|key| !key.is_empty()).collect()
     }
 
     /// The files of all inputs, made at the same time.

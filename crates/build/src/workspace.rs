@@ -52,8 +52,8 @@ pub trait Workspace: Debug + Clone + Send + Sync + 'static {
     /// The files of an image that was found.
     fn image(&self, image: &Image) -> Result<Tree<Self::Layer>>;
 
-    /// The files of another build's result.
-    fn result(&self, id: &str) -> Option<Tree<Self::Layer>>;
+    /// The files of another build's result, and what they are known by.
+    fn result(&self, id: &str) -> Option<(Tree<Self::Layer>, String)>;
 
     /// The configuration of another build's result, as JSON.
     fn result_config(&self, id: &str) -> Option<Vec<u8>>;
@@ -112,8 +112,17 @@ pub trait Workspace: Debug + Clone + Send + Sync + 'static {
     /// Steps that are remembered whose description begins so. Does no I/O.
     fn earlier(&self, place: &str) -> Vec<Earlier>;
 
-    /// What is remembered of a step. Does no I/O.
+    /// What is remembered of a step, here or in a cache that was imported. Does no I/O.
     fn recall(&self, key: &str) -> Option<Recalled<Self::Layer>>;
+
+    /// Brings the files of a step in from a cache that was imported, and remembers the step. `None`, saying so, if they cannot
+    /// be had.
+    fn obtain(
+        &self,
+        key: &str,
+        vertex: &str,
+        events: &Events,
+    ) -> impl Future<Output = Option<Tree<Self::Layer>>> + Send;
 
     /// Waits until nobody else makes the step with this key.
     fn turn(&self, key: &str) -> impl Future<Output = Self::Turn> + Send;
@@ -187,7 +196,7 @@ pub struct Image {
 /// A result that was remembered.
 #[derive(Debug, Clone)]
 pub struct Recalled<L> {
-    pub tree: Tree<L>,
+    pub files: Known<L>,
     /// What steps on top of it know it by.
     pub identity: String,
 }
@@ -198,6 +207,29 @@ pub struct Earlier {
     pub description: String,
     pub made_of: Vec<(String, String)>,
     pub created: Timestamp,
+}
+
+/// Where a step's files are.
+#[derive(Debug, Clone)]
+pub enum Known<L> {
+    Here(Tree<L>),
+    /// In a cache that was imported ([`Workspace::obtain`]).
+    Elsewhere,
+    /// They are to be made.
+    No,
+}
+
+impl<L> Known<L> {
+    pub fn is_known(&self) -> bool {
+        !matches!(self, Self::No)
+    }
+
+    pub fn here(self) -> Option<Tree<L>> {
+        match self {
+            Self::Here(tree) => Some(tree),
+            Self::Elsewhere | Self::No => None,
+        }
+    }
 }
 
 /// What is to be remembered of a step.

@@ -8,6 +8,7 @@
 //! All of that can go at any time without a build being wrong. Layers and what is remembered of steps are the store's.
 
 mod agent;
+mod cache;
 mod caches;
 mod collect;
 mod export;
@@ -20,9 +21,10 @@ mod workshop;
 use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 
-use ferry_build::output::{Kept, Output, Prune};
+use ferry_build::cache::{CacheDestination, INLINE_ARGUMENT, Place};
+use ferry_build::output::{Kept, Output, OutputKind, Prune};
 use ferry_build::progress::Events;
 use ferry_build::workspace::Tree;
 use ferry_build::{Error, Job, Request, Session, Workspace as _};
@@ -54,7 +56,14 @@ pub(crate) struct Inner {
     config: Vec<u8>,
     image: ferry_build::frontend::config::ImageConfig,
     tree: Tree<Layer>,
+    /// What other builds know its files by.
+    identity: String,
     epoch: Option<Timestamp>,
+    /// Of the steps that were looked at.
+    keys: Vec<String>,
+    imported: Arc<OnceLock<cache::Imported>>,
+    /// A build argument asks for a cache in the image.
+    is_inline: bool,
     answers: BTreeMap<String, Vec<u8>>,
 }
 
@@ -88,6 +97,7 @@ impl Builds {
             world: Arc::clone(&self.world),
             shared: Arc::clone(&self.shared),
             lines: Arc::new(Lines::new(&self.world)),
+            imported: Arc::default(),
         }
     }
 
@@ -110,8 +120,14 @@ impl Builds {
                 ..Inner::default()
             }));
         }
+        if job.request.cache_from.len() > cache::MOST {
+            let most = cache::MOST;
+            return Err(Error::invalid(format!(
+                "--cache-from: a build has at most {most} caches"
+            )));
+        }
         let building = async {
-            let plan = ferry_build::plan(&job).await?;
+            let (plan, ()) = tokio::try_join!(ferry_build::plan(&job), import(&job))?;
             let solution = ferry_build::solve(&job, &plan).await?;
             Ok::<_, Error>((plan, solution))
         };
@@ -119,6 +135,9 @@ impl Builds {
             built = building => built?,
             () = session.gone() => return Err(Error::Canceled),
         };
+        if let Some(imported) = job.workspace.imported.get() {
+            cache::keep(&job.workspace, imported, &solution.keys).await;
+        }
         collect::later(&self.world, &self.shared);
         if let Err(error) = self.world.store.steps.settle().await {
             tracing::warn!(%error, "cannot note which steps were used");
@@ -129,7 +148,15 @@ impl Builds {
             config: unfinished.map_err(|error| Error::internal("write the image's configuration", &error))?,
             image: plan.image,
             tree: solution.tree,
+            identity: solution.identity,
             epoch: plan.epoch,
+            keys: solution.keys,
+            imported: job.workspace.imported,
+            is_inline: job
+                .request
+                .build_args
+                .get(INLINE_ARGUMENT)
+                .is_some_and(|value| is_true(value)),
             answers: BTreeMap::new(),
         }))
     }
@@ -165,12 +192,27 @@ impl Builds {
         &self,
         solved: &Solved,
         outputs: &[Output],
+        caches: &[CacheDestination],
         session: Arc<dyn Session>,
         events: Events,
     ) -> Result<BTreeMap<String, String>, Error> {
+        let (shop, solved) = (self.shop(), &solved.inner);
+        let is_inline = caches.iter().any(|cache| cache.place == Place::Inline);
+        let is_image =
+            |output: &Output| matches!(output.kind, OutputKind::Image | OutputKind::Docker | OutputKind::Oci);
+        if is_inline && !outputs.iter().any(is_image) {
+            return Err(Error::invalid(
+                "--cache-to type=inline: nothing of this build is an image: add an output that is, or use type=registry",
+            ));
+        }
+        let is_inline = is_inline || solved.is_inline;
         let mut told = BTreeMap::new();
         for (number, output) in outputs.iter().enumerate() {
-            told.extend(export::export(&self.shop(), &solved.inner, number, output, &session, &events).await?);
+            let exporting = export::export(&shop, solved, number, output, is_inline, &session, &events);
+            told.extend(exporting.await?);
+        }
+        for destination in caches {
+            told.extend(cache::export(&shop, solved, destination, &session, &events).await?);
         }
         Ok(told)
     }
@@ -194,6 +236,28 @@ impl Builds {
     pub async fn prune(&self, prune: Prune) -> Result<Vec<Kept>, Error> {
         kept::prune(&self.world, &self.shared, prune).await
     }
+}
+
+/// Looks at the caches a build may take from.
+async fn import(job: &Job<Workshop>) -> Result<(), Error> {
+    let (request, shop) = (&job.request, &job.workspace);
+    if request.cache_from.is_empty() {
+        return Ok(());
+    }
+    if request.cache_from.len() > cache::MOST {
+        let most = cache::MOST;
+        return Err(Error::invalid(format!(
+            "--cache-from: a build has at most {most} caches"
+        )));
+    }
+    let platform = request.platform.clone().unwrap_or_else(|| shop.platform());
+    let imported = cache::import(shop, &request.cache_from, &platform, &job.session, &job.events).await;
+    let _ = shop.imported.set(imported);
+    Ok(())
+}
+
+fn is_true(value: &str) -> bool {
+    matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True")
 }
 
 /// One of the builder's own directories.

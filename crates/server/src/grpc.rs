@@ -12,6 +12,7 @@ mod attributes;
 mod bridge;
 mod builds;
 mod caller;
+mod content;
 mod contexts;
 mod control;
 mod failure;

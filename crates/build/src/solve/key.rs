@@ -9,7 +9,7 @@ use super::source::{Chosen, Owned};
 use super::{Output, Probed, Solver};
 use crate::error::Result;
 use crate::graph::{Files, Graph, MountKind, Op, StepId};
-use crate::workspace::Workspace;
+use crate::workspace::{Known, Workspace};
 
 /// What no files at all are known by.
 pub const SCRATCH: &str = "scratch";
@@ -58,23 +58,27 @@ impl<W: Workspace> Solver<W> {
                     key: String::new(),
                     aliases: Vec::new(),
                     made_of: Vec::new(),
-                    tree: Some(self.job.workspace.image(image)?),
+                    files: Known::Here(self.job.workspace.image(image)?),
                 })
             }
-            Op::Result(result) => Ok(Probed {
-                identity: key("result", result, &[]),
-                key: String::new(),
-                aliases: Vec::new(),
-                made_of: Vec::new(),
-                tree: Some(self.result(result)?),
-            }),
+            // By what it was made of, and not by its id: the same build comes to another one each time.
+            Op::Result(result) => {
+                let (tree, identity) = self.result(result)?;
+                Ok(Probed {
+                    identity,
+                    key: String::new(),
+                    aliases: Vec::new(),
+                    made_of: Vec::new(),
+                    files: Known::Here(tree),
+                })
+            }
             // Known by its contents only, which depends on who asks.
             Op::Context(context) => Ok(Probed {
                 identity: key("context", context, &[]),
                 key: String::new(),
                 aliases: Vec::new(),
                 made_of: Vec::new(),
-                tree: None,
+                files: Known::No,
             }),
             Op::Http(_) | Op::Git(_) => self.fetch(id).await,
             Op::Exec(exec) => {
@@ -134,7 +138,7 @@ impl<W: Workspace> Solver<W> {
         }
         if !from_context && !step.no_cache {
             let found = self.recalled(id, quick.clone(), made_of.clone())?;
-            if found.tree.is_some() {
+            if found.files.is_known() {
                 return Ok(found);
             }
         }
@@ -144,11 +148,11 @@ impl<W: Workspace> Solver<W> {
         }
         made_of.push(("contents".to_owned(), contents));
         let mut found = self.recalled(id, key("files", &(what, self.epoch), &inputs), made_of)?;
-        if found.tree.is_none() {
+        if !matches!(found.files, Known::Here(_)) {
             *self.nodes[id.0].chosen.lock().unwrap_or_else(PoisonError::into_inner) = Some(chosen);
         }
         if !from_context {
-            if found.tree.is_some() {
+            if found.files.is_known() {
                 self.job.workspace.alias(&found.key, &quick).await?;
             } else {
                 found.aliases.push(quick);
@@ -158,7 +162,7 @@ impl<W: Workspace> Solver<W> {
     }
 
     /// A digest of all that a step copies, and what that is.
-    async fn contents(self: &Arc<Self>, id: StepId, what: &Files) -> Result<(String, Chosen)> {
+    pub(super) async fn contents(self: &Arc<Self>, id: StepId, what: &Files) -> Result<(String, Chosen)> {
         let step = self.step(id);
         let places: Vec<usize> = (0..step.inputs.len())
             .filter(|place| Some(*place) != what.base)
@@ -204,24 +208,24 @@ impl<W: Workspace> Solver<W> {
                 key,
                 aliases: Vec::new(),
                 made_of,
-                tree: None,
+                files: Known::No,
             });
         }
         let found = self.job.workspace.recall(&key);
-        let (identity, tree) = match found {
-            Some(found) => (found.identity, Some(found.tree)),
-            None => (key.clone(), None),
+        let (identity, files) = match found {
+            Some(found) => (found.identity, found.files),
+            None => (key.clone(), Known::No),
         };
         Ok(Probed {
             identity,
             key,
             aliases: Vec::new(),
             made_of,
-            tree,
+            files,
         })
     }
 
-    fn result(&self, id: &str) -> Result<crate::workspace::Tree<W::Layer>> {
+    fn result(&self, id: &str) -> Result<(crate::workspace::Tree<W::Layer>, String)> {
         let missing = || crate::Error::NotFound(format!("the result {id} of another build is gone"));
         self.job.workspace.result(id).ok_or_else(missing)
     }

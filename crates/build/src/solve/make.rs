@@ -20,10 +20,10 @@ impl<W: Workspace> Solver<W> {
         let turn = workspace.turn(&probed.key).await;
         // Another build may have made it meanwhile.
         if !step.no_cache
-            && let Some(found) = workspace.recall(&probed.key)
+            && let Some(tree) = workspace.recall(&probed.key).and_then(|found| found.files.here())
         {
             self.tell_cached(id);
-            return Ok(found.tree);
+            return Ok(tree);
         }
         let running = self.start(id);
         let (tree, kind) = match &step.op {
@@ -116,7 +116,7 @@ impl<W: Workspace> Solver<W> {
     }
 
     async fn write(
-        &self,
+        self: &Arc<Self>,
         id: StepId,
         probed: &Probed<W::Layer>,
         files: &Files,
@@ -140,7 +140,8 @@ impl<W: Workspace> Solver<W> {
         let chosen = match chosen {
             Some(chosen) => chosen,
             None if files.copies().next().is_none() => Chosen::default(),
-            None => return Err(Error::Internal(format!("{} was not looked at", self.step(id).name))),
+            // Its result was to be had from a cache, and is not.
+            None => self.contents(id, files).await?.1,
         };
         let place = self.place_of_manifest(files, &chosen);
         let earlier = match &place {

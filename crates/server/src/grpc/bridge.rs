@@ -46,6 +46,7 @@ impl LlbBridge for Grpc {
             &request.frontend,
             &request.frontend_opt,
             &request.frontend_inputs,
+            &request.cache_imports,
         );
         let solved = solving.await?;
         Ok(Response::new(answer(&solved)))

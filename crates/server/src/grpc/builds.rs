@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ferry_build::progress::{Event, Events};
 use ferry_buildkit::RpcStatus;
-use ferry_buildkit::control::{BuildHistoryRecord, Exporter, SolveRequest};
+use ferry_buildkit::control::{BuildHistoryRecord, CacheOptionsEntry, Exporter, SolveRequest};
 use ferry_buildkit::frontend::ReturnRequest;
 use ferry_engine::builds::Solved;
 use jiff::Timestamp;
@@ -32,6 +32,8 @@ pub struct Build {
     pub session: String,
     pub entitlements: Vec<String>,
     pub inputs: BTreeMap<String, ferry_buildkit::pb::Definition>,
+    /// Caches that all of it may take from.
+    pub caches: Vec<CacheOptionsEntry>,
     pub events: Events,
     pub log: Log,
     /// The client has gone, or has given it up.
@@ -148,6 +150,7 @@ impl Builds {
             session: request.session.clone(),
             entitlements: request.entitlements.clone(),
             inputs: request.frontend_inputs.clone(),
+            caches: request.cache.iter().flat_map(|cache| cache.imports.clone()).collect(),
             events,
             log: Log::new(dir)?,
             canceled: CancellationToken::new(),
@@ -179,9 +182,10 @@ impl Builds {
         })
     }
 
-    /// One that is under way, or about to begin.
+    /// One that is under way, or about to begin. For one that has ended nobody waits.
     pub async fn running(&self, reference: &str) -> Option<Arc<Build>> {
-        self.wait(|| lock(&self.0.running).get(reference).cloned()).await
+        self.any(reference).await?;
+        lock(&self.0.running).get(reference).cloned()
     }
 
     /// One that is under way, about to begin, or remembered.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ferry_build::cache::{CacheDestination, CacheSource};
 use ferry_build::output::{Kept, Output, OutputKind, Prune};
 use ferry_build::{Error, Result, Session};
 use ferry_buildkit::RpcStatus;
@@ -140,7 +141,6 @@ fn no_such(reference: &str) -> Status {
 impl Grpc {
     /// A build from its begin to its end. Dropped, it is canceled.
     async fn build(&self, request: &SolveRequest) -> Result<BTreeMap<String, String>, Status> {
-        let outputs = outputs(request).map_err(|error| failure::status(&error))?;
         let frontend = match request.frontend.as_str() {
             "" => "dockerfile.v0",
             other => other,
@@ -153,7 +153,7 @@ impl Grpc {
         let running = self.builds.begin(request, &dir, frontend);
         let mut running =
             running.map_err(|error| Status::failed_precondition(format!("job {}: {error}", request.r#ref)))?;
-        let outcome = self.run(request, &mut running, &outputs).await;
+        let outcome = self.run(request, &mut running).await;
         let status = |status: &Status| RpcStatus {
             code: status.code().into(),
             message: status.message().to_owned(),
@@ -163,12 +163,9 @@ impl Grpc {
         outcome
     }
 
-    async fn run(
-        &self,
-        request: &SolveRequest,
-        running: &mut Running,
-        outputs: &[Output],
-    ) -> Result<BTreeMap<String, String>, Status> {
+    async fn run(&self, request: &SolveRequest, running: &mut Running) -> Result<BTreeMap<String, String>, Status> {
+        let outputs = outputs(request).map_err(|error| failure::status(&error))?;
+        let caches = caches(request).map_err(|error| failure::status(&error))?;
         let build = Arc::clone(&running.build);
         let solved = match request.frontend.as_str() {
             "" => {
@@ -177,17 +174,17 @@ impl Grpc {
                 result_of(&build, returned)?
             }
             frontend => Some(
-                self.solve_frontend(&build, frontend, &request.frontend_attrs, &request.frontend_inputs)
+                self.solve_frontend(&build, frontend, &request.frontend_attrs, &request.frontend_inputs, &[])
                     .await?,
             ),
         };
         match solved {
-            Some(solved) if !outputs.is_empty() => {
+            Some(solved) if !(outputs.is_empty() && caches.is_empty()) => {
                 let session = self.session_of(&build).await?;
                 let exporting = self
                     .engine
                     .builds
-                    .export(&solved, outputs, session, build.events.clone());
+                    .export(&solved, &outputs, &caches, session, build.events.clone());
                 exporting.await.map_err(|error| failure::status(&error))
             }
             _ => Ok(BTreeMap::new()),
@@ -201,9 +198,18 @@ impl Grpc {
         frontend: &str,
         attributes: &BTreeMap<String, String>,
         inputs: &BTreeMap<String, ferry_buildkit::pb::Definition>,
+        imports: &[ferry_buildkit::frontend::CacheOptionsEntry],
     ) -> Result<Solved, Status> {
         let request = attributes::request(frontend, attributes, inputs, &build.entitlements);
-        let request = request.map_err(|error| failure::status(&error))?;
+        let mut request = request.map_err(|error| failure::status(&error))?;
+        let shared = build.caches.iter().map(|cache| (&cache.r#type, &cache.attrs));
+        for (kind, attributes) in shared.chain(imports.iter().map(|cache| (&cache.r#type, &cache.attrs))) {
+            let cache = CacheSource::new(kind, attributes.clone()).map_err(|error| failure::status(&error))?;
+            // The frontend's attributes name them as well.
+            if !request.cache_from.contains(&cache) {
+                request.cache_from.push(cache);
+            }
+        }
         let session = self.session_of(build).await?;
         let solving = self.engine.builds.solve(request, session, build.events.clone());
         let solved = tokio::select! {
@@ -265,13 +271,15 @@ fn outputs(request: &SolveRequest) -> Result<Vec<Output>> {
             "source policies are not there yet: build without EXPERIMENTAL_BUILDKIT_SOURCE_POLICY",
         ));
     }
-    if let Some(export) = request.cache.as_ref().and_then(|cache| cache.exports.first()) {
-        let kind = &export.r#type;
-        return Err(Error::invalid(format!(
-            "cache export (type={kind}) is not there yet: build without --cache-to"
-        )));
-    }
     exporters(request).into_iter().map(output).collect()
+}
+
+/// Where else its steps are kept.
+fn caches(request: &SolveRequest) -> Result<Vec<CacheDestination>> {
+    let exports = request.cache.iter().flat_map(|cache| &cache.exports);
+    exports
+        .map(|export| CacheDestination::new(&export.r#type, export.attrs.clone()))
+        .collect()
 }
 
 fn output(exporter: Exporter) -> Result<Output> {

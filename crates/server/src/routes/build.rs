@@ -1,6 +1,7 @@
 //! `POST /build`: the builder for clients that send their context as an archive and read Docker's lines.
 
 mod cache;
+mod layout;
 mod talk;
 
 use std::collections::BTreeMap;
@@ -14,10 +15,11 @@ use axum::response::Response;
 use bytes::Bytes;
 use ferry_api::container::Ulimit;
 use ferry_api::image::{Aux, Message, MessageError};
+use ferry_build::cache::CacheSource;
 use ferry_build::output::Output;
 use ferry_build::progress::{Event, Events, Status};
 use ferry_build::request::{Limits, Location, NoCache, RunOptions};
-use ferry_build::session::{BoxFuture, Directory, Stream, Wanted};
+use ferry_build::session::{BoxFuture, ContentStore, Directory, Stream, Wanted};
 use ferry_build::{Error, Request as BuildRequest, Session};
 use ferry_engine::images::Credentials;
 use ferry_kit::Id;
@@ -59,7 +61,7 @@ pub async fn build(
         let (events, mut happening) = Events::new();
         let building = async {
             let solved = builds.solve(build, Arc::clone(&session), events.clone()).await?;
-            let told = builds.export(&solved, &[output], session, events).await?;
+            let told = builds.export(&solved, &[output], &[], session, events).await?;
             Ok::<_, Error>(told)
         };
         let mut lines = Lines {
@@ -127,6 +129,12 @@ fn read(query: &Query) -> Result<(BuildRequest, Vec<String>)> {
         ),
         None => None,
     };
+    let cache_from = match query.given("cachefrom") {
+        Some(text) => body::parse::<Option<Vec<String>>>(text.as_bytes())?.unwrap_or_default(),
+        None => Vec::new(),
+    };
+    let cache_from = cache_from.into_iter().filter(|name| !name.is_empty());
+    let cache_from = cache_from.map(|name| CacheSource::parse(&[name]));
     let ulimits = match query.given("ulimits") {
         Some(text) => body::parse::<Option<Vec<Ulimit>>>(text.as_bytes())?.unwrap_or_default(),
         None => Vec::new(),
@@ -169,6 +177,9 @@ fn read(query: &Query) -> Result<(BuildRequest, Vec<String>)> {
             },
             ..RunOptions::default()
         },
+        cache_from: cache_from
+            .collect::<Result<_, _>>()
+            .map_err(|error: Error| Failure::invalid(error.to_string()))?,
         ..BuildRequest::default()
     };
     let names: Vec<String> = query.all("t").into_iter().filter(|name| !name.is_empty()).collect();
@@ -265,6 +276,10 @@ impl Session for Sent {
         Box::pin(async { absent("a directory as output") })
     }
 
+    fn store<'a>(&'a self, _: &'a str) -> BoxFuture<'a, ferry_build::Result<Option<Arc<dyn ContentStore>>>> {
+        Box::pin(async { Ok(None) })
+    }
+
     fn gone(&self) -> BoxFuture<'_, ()> {
         // Its task ends with the connection.
         Box::pin(std::future::pending())
@@ -299,6 +314,9 @@ impl Lines {
     async fn event(&mut self, event: Event) {
         match event {
             Event::Vertex(vertex) => {
+                if let (true, Some(error)) = (vertex.name.starts_with("importing cache"), &vertex.error) {
+                    return self.stream(format!("{}: {error}\n", vertex.name)).await;
+                }
                 let is_step = vertex.name.starts_with('[') && !vertex.name.starts_with("[internal]");
                 if !is_step {
                     return;
