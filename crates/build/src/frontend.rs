@@ -105,9 +105,8 @@ async fn plan_file<W: Workspace>(
     contexts: Contexts,
 ) -> Result<Plan> {
     let request = &job.request;
-    if let Some(syntax) = ferry_dockerfile::syntax(&loaded.bytes) {
-        load::check_syntax(&syntax.reference, request)?;
-    }
+    let syntax = ferry_dockerfile::syntax(&loaded.bytes);
+    load::check_syntax(syntax.as_ref().map(|syntax| syntax.reference.as_str()), request)?;
     let host = job.workspace.platform();
     let platform = request.platform.clone().unwrap_or_else(|| host.clone());
     let scope = Scope::of(file, &options(request, &host, &platform, None, &|_, _| None))?;
