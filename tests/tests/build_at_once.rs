@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ferry_testkit::images::Layer;
-use ferry_testkit::{signal, wait_until, wait_within};
+use ferry_testkit::{signal, wait_for_none, wait_until, wait_within};
 
 use crate::build::Place;
 use crate::overload::{descriptors, memory};
@@ -55,7 +55,7 @@ fn two_hundred_builds_end_right_and_leave_the_engine_as_it_was() {
     place.ferry("build -f file0 .").ok();
     let engine = place.engine.engine_pid();
     let rests = || {
-        ferry_testkit::wait_for_none("what is being made", || {
+        wait_for_none("what is being made", || {
             let entries = std::fs::read_dir(place.engine.data_root().join("tmp")).unwrap();
             entries
                 .map(|entry| entry.unwrap().path().display().to_string())
@@ -71,7 +71,7 @@ fn two_hundred_builds_end_right_and_leave_the_engine_as_it_was() {
         let run = place
             .command()
             .args(["build", "--progress", "plain", "-f", &file, "-t", &tag, "."]);
-        let mut running = run.time(Duration::from_secs(100)).spawn();
+        let running = run.time(Duration::from_secs(100)).spawn();
         if number % 5 == 4 {
             std::thread::sleep(Duration::from_millis(200 + 37 * (job as u64 % 20)));
             running.signal(signal::KILL);
@@ -112,15 +112,16 @@ fn two_hundred_builds_end_right_and_leave_the_engine_as_it_was() {
         }
     }
     rests();
-    wait_within(
-        Duration::from_secs(20),
-        "descriptors, mounts and threads are those of before",
-        || {
-            // Threads that wait for work go after two seconds.
-            let now = (descriptors(engine), mounts(engine));
-            now.0 <= before.0 + 4 && now.1 <= before.1 && threads(engine) <= 12
-        },
-    );
+    wait_for_none("more than before", || {
+        let now = [
+            ("descriptors", before.0 + 4, descriptors(engine)),
+            ("mounts", before.1, mounts(engine)),
+            // Those that wait for work go after two seconds.
+            ("threads", 12, threads(engine)),
+        ];
+        let more = now.into_iter().filter(|(_, before, now)| now > before);
+        more.map(|more| format!("{more:?}")).collect()
+    });
     place.is_clean();
     println!("{} KiB of the engine's own memory", memory(engine));
 }
@@ -168,7 +169,7 @@ fn clients_that_send_no_more_of_their_contexts_hold_up_nobody() {
     wait_within(Duration::from_secs(20), "they are gone", || {
         descriptors(engine) <= before + 4
     });
-    ferry_testkit::wait_for_none("what they sent", || {
+    wait_for_none("what they sent", || {
         let entries = std::fs::read_dir(place.engine.data_root().join("tmp")).unwrap();
         entries
             .map(|entry| entry.unwrap().path().display().to_string())

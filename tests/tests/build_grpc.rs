@@ -57,22 +57,28 @@ fn said(engine: &TestDaemon, text: &[u8], limit: Duration) -> String {
 fn what_is_no_http2_ends_and_harms_nobody() {
     let place = Place::new();
     let limit = Duration::from_secs(3);
+    let mut number = 0;
+    let mut id = || {
+        number += 1;
+        format!("X-Docker-Expose-Session-Uuid: broken{number}\r\n")
+    };
     for path in ["/grpc", "/session"] {
-        let id = "X-Docker-Expose-Session-Uuid: broken\r\n";
         let plain = said(
             &place.engine,
-            format!("POST {path} HTTP/1.1\r\nHost: d\r\n{id}Connection: close\r\n\r\n").as_bytes(),
+            format!("POST {path} HTTP/1.1\r\nHost: d\r\n{}Connection: close\r\n\r\n", id()).as_bytes(),
             limit,
         );
         assert!(
             plain.starts_with("HTTP/1.1 400") && plain.contains("no upgrade proto in request"),
             "{plain}"
         );
-        let other = format!("POST {path} HTTP/1.1\r\nHost: d\r\n{id}Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+        let other = format!(
+            "POST {path} HTTP/1.1\r\nHost: d\r\n{}Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+            id()
+        );
         let other = said(&place.engine, other.as_bytes(), limit);
         assert!(other.contains("protocol websocket not supported"), "{other}");
-        let head =
-            format!("POST {path} HTTP/1.1\r\nHost: d\r\n{id}Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n").into_bytes();
+        let upgrade = "Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n";
         let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
         // A header block that never ends: HEADERS without END_HEADERS, and CONTINUATION after CONTINUATION.
         let mut endless = [preface.clone(), b"\0\0\x01\x01\0\0\0\0\x01\x88".to_vec()].concat();
@@ -103,7 +109,7 @@ fn what_is_no_http2_ends_and_harms_nobody() {
                 [preface.clone(), b"\0\0\x04\x03\0\0\0\0\x01\0\0\0\0".repeat(50_000)].concat(),
             ),
         ] {
-            let mut text = head.clone();
+            let mut text = format!("POST {path} HTTP/1.1\r\nHost: d\r\n{}{upgrade}", id()).into_bytes();
             text.extend(bytes);
             let answer = said(&place.engine, &text, Duration::from_millis(300));
             assert!(
@@ -182,6 +188,7 @@ fn calls_that_are_not_whole_are_refused_by_a_status() {
             broken.push((format!("cut at {cut}"), bytes.into()));
         }
         for (name, bytes) in broken {
+            println!("{name}");
             let ended = client.call_raw(SOLVE, bytes).await;
             assert!(
                 ended.code.is_some_and(|code| code != 0) && !ended.message.is_empty(),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ferry_testkit::wait_for_none;
+use ferry_testkit::{Run, wait_for_none, wait_until};
 
 use crate::build::Place;
 
@@ -136,9 +136,11 @@ fn a_shim_of_a_step_that_is_killed_fails_the_step_and_nothing_else() {
         .time(Duration::from_secs(20))
         .spawn();
     running.wait_for_error("begun");
-    let step = ferry_testkit::Run::new("pgrep").args(["-fx", "sleep 7654"]).ok();
-    let shim = ferry_testkit::parent(ferry_testkit::parent(step.parse().unwrap())).to_string();
-    ferry_testkit::Run::new("kill").args(["-9", &shim]).ok();
+    let found = || Run::new("pgrep").args(["-fx", "sleep 7654"]).output().stdout;
+    wait_until("the step's process", || !found().is_empty());
+    let step = found();
+    let shim = ferry_testkit::parent(ferry_testkit::parent(step.trim().parse().unwrap())).to_string();
+    Run::new("kill").args(["-9", &shim]).ok();
     let output = running.finish();
     assert_eq!(output.code, 1, "{output:?}");
     wait_for_none("what is left of the step", || left(&place));

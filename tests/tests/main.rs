@@ -16,6 +16,7 @@ mod build_full_disk;
 mod build_grpc;
 mod build_kills;
 mod build_repositories;
+mod build_ways;
 mod buildkit;
 mod builds;
 mod cgroups;

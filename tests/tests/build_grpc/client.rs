@@ -10,12 +10,16 @@ use bytes::Bytes;
 use ferry_buildkit::Message;
 use ferry_buildkit::fsutil::{Packet, PacketType, Stat};
 use ferry_buildkit::session::{self as calls, header, metadata};
+use futures_util::StreamExt as _;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
+
+/// How long a session waits for the end of what it is asked.
+const ENOUGH: Duration = Duration::from_millis(300);
 
 type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, Infallible>;
 
@@ -134,14 +138,14 @@ pub async fn serve(socket: &Path, id: &str, answers: Answers) {
     assert!(head.starts_with("HTTP/1.1 101"), "{head}");
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let answers = Arc::clone(&answers);
-        async move { Ok::<_, Infallible>(answer(&request, &*answers)) }
+        async move { Ok::<_, Infallible>(answer(request, &*answers)) }
     });
     let served =
         hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service);
     tokio::spawn(served);
 }
 
-fn answer(request: &Request<Incoming>, answers: &(dyn Fn(&str) -> Vec<Bytes> + Send + Sync)) -> Response<Body> {
+fn answer(request: Request<Incoming>, answers: &(dyn Fn(&str) -> Vec<Bytes> + Send + Sync)) -> Response<Body> {
     let name = request.headers().get(metadata::DIRECTORY);
     let name = name.and_then(|name| name.to_str().ok()).unwrap_or_default();
     let frames = match request.uri().path() {
@@ -152,8 +156,13 @@ fn answer(request: &Request<Incoming>, answers: &(dyn Fn(&str) -> Vec<Bytes> + S
     };
     let mut ok = http::HeaderMap::new();
     ok.insert("grpc-status", "0".parse().unwrap());
-    let frames = frames.into_iter().map(Frame::data).chain([Frame::trailers(ok)]);
-    let body = StreamBody::new(futures_util::stream::iter(frames.map(Ok)));
+    let frames = futures_util::stream::iter(frames).map(Frame::data);
+    let end = async move {
+        // Whoever asked says when it has all; who is told too little never does.
+        let _ = tokio::time::timeout(ENOUGH, request.into_body().collect()).await;
+        Frame::trailers(ok)
+    };
+    let body = StreamBody::new(frames.chain(futures_util::stream::once(end)).map(Ok));
     let response = Response::builder().header("content-type", "application/grpc");
     response.body(body.boxed_unsync()).unwrap()
 }

@@ -85,7 +85,10 @@ pub async fn send_directory(root: Root, stream: impl tokio::io::AsyncWrite + Sen
 /// Unpacks an archive, which may be compressed, into a draft; what is none is a Dockerfile. Blocks.
 pub fn unpack<D: crate::workspace::Draft>(stream: impl Read + Send, draft: D) -> Result<Sent> {
     const BLOCK: u64 = 512;
-    let wrong = |error: ferry_archive::Error| Error::invalid(format!("the build context cannot be read: {error}"));
+    let wrong = |error: ferry_archive::Error| {
+        let why = ferry_kit::error::chain(&error);
+        Error::invalid(format!("the build context cannot be read: {why}"))
+    };
     let mut reader = BufReader::with_capacity(64 << 10, decompress(stream).map_err(wrong)?);
     let mut head = Vec::new();
     let read = |error: std::io::Error| Error::invalid(format!("the build context cannot be read: {error}"));

@@ -1,5 +1,6 @@
 //! What steps are known by.
 
+use std::collections::HashSet;
 use std::sync::{Arc, PoisonError};
 
 use ferry_image::Digest;
@@ -25,6 +26,7 @@ pub fn key(op: &str, what: &impl Serialize, inputs: &[String]) -> String {
 /// Names steps for progress: by what they do, so that a step of the same name is another one if it does something else.
 pub fn vertices(graph: &Graph) -> Vec<String> {
     let mut ids: Vec<String> = Vec::new();
+    let mut known = HashSet::new();
     for (index, step) in graph.steps.iter().enumerate() {
         let inputs: Vec<&String> = step.inputs.iter().map(|input| &ids[input.0]).collect();
         let op = match &step.op {
@@ -39,8 +41,9 @@ pub fn vertices(graph: &Graph) -> Vec<String> {
         };
         let text = serde_json::to_string(&(op.unwrap_or_default(), inputs)).unwrap_or_default();
         let mut id = Digest::of(text).to_string();
-        if ids.contains(&id) {
+        if !known.insert(id.clone()) {
             id = Digest::of(format!("{id} {index}")).to_string();
+            known.insert(id.clone());
         }
         ids.push(id);
     }

@@ -83,6 +83,7 @@ impl<W: Workspace> Solver<W> {
             true => trees.first().cloned().unwrap_or_default(),
             false => Tree::default(),
         };
+        let _permit = self.permits.acquire().await;
         let workspace = &self.job.workspace;
         let draft = workspace.draft().await?;
         let ended = workspace
