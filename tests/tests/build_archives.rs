@@ -19,7 +19,12 @@ pub fn post(engine: &TestDaemon, query: &str, body: &[u8]) -> Result<String, Str
     let answer = http::request(engine.socket(), "POST", &path, "application/x-tar", body).unwrap();
     let text = String::from_utf8_lossy(&answer.body).into_owned();
     if answer.status != 200 {
-        return Err(format!("{} {text}", answer.status));
+        let said: Value = serde_json::from_str(&text).unwrap_or_default();
+        return Err(format!(
+            "{} {}",
+            answer.status,
+            said["message"].as_str().unwrap_or(&text)
+        ));
     }
     let last: Value = serde_json::from_str(text.lines().last().unwrap_or_default()).unwrap_or_default();
     match last["errorDetail"]["message"].as_str() {

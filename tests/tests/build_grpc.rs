@@ -146,7 +146,6 @@ fn calls_that_are_not_whole_are_refused_by_a_status() {
         ..SolveRequest::default()
     };
     let whole = framed(&SolveRequest {
-        r#ref: "r".to_owned(),
         frontend: "dockerfile.v0".to_owned(),
         ..SolveRequest::default()
     });
@@ -188,7 +187,6 @@ fn calls_that_are_not_whole_are_refused_by_a_status() {
             broken.push((format!("cut at {cut}"), bytes.into()));
         }
         for (name, bytes) in broken {
-            println!("{name}");
             let ended = client.call_raw(SOLVE, bytes).await;
             assert!(
                 ended.code.is_some_and(|code| code != 0) && !ended.message.is_empty(),

@@ -27,7 +27,7 @@ mod solve;
 pub mod wire;
 pub mod workspace;
 
-pub use aside::aside;
+pub use aside::{aside, blocking};
 pub use call::answer;
 pub use error::{Error, Failed, Result};
 pub use frontend::{Job, Plan, plan};

@@ -11,7 +11,7 @@ use rustix::fs::OFlags;
 use tokio_util::io::SyncIoBridge;
 
 use super::{Job, Making, describe};
-use crate::aside::aside;
+use crate::aside::{Awaiting, aside};
 use crate::error::{Error, Result};
 use crate::graph::{Action, Context, Copy, Files, Op, Step, StepId};
 use crate::request::{Location, Named};
@@ -89,7 +89,7 @@ pub fn unpack<D: crate::workspace::Draft>(stream: impl Read + Send, draft: D) ->
         let why = ferry_kit::error::chain(&error);
         Error::invalid(format!("the build context cannot be read: {why}"))
     };
-    let mut reader = BufReader::with_capacity(64 << 10, decompress(stream).map_err(wrong)?);
+    let mut reader = BufReader::with_capacity(64 << 10, Awaiting(decompress(stream).map_err(wrong)?));
     let mut head = Vec::new();
     let read = |error: std::io::Error| Error::invalid(format!("the build context cannot be read: {error}"));
     (&mut reader).take(BLOCK).read_to_end(&mut head).map_err(read)?;

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::source::{Chosen, Owned};
 use super::{Output, Probed, Solver};
+use crate::aside::blocking;
 use crate::error::Result;
 use crate::graph::{Files, Graph, MountKind, Op, StepId};
 use crate::workspace::Workspace;
@@ -173,10 +174,8 @@ impl<W: Workspace> Solver<W> {
             sources[place] = Some(self.source(output).await?);
         }
         let what = what.clone();
-        let digest = tokio::task::spawn_blocking(move || Chosen::select(&what, sources)?.digest(&what)).await;
-        digest
-            .map_err(|error| crate::Error::internal("look at files", &error))?
-            .map_err(|error| self.failure(id, error.to_string(), None))
+        let digest = blocking("look at files", move || Chosen::select(&what, sources)?.digest(&what));
+        digest.await?.map_err(|error| self.failure(id, error.to_string(), None))
     }
 
     /// A directory to copy from.

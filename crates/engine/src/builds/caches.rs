@@ -141,13 +141,11 @@ async fn fill(
                     ..Copy::default()
                 })],
             };
-            let copied = tokio::task::spawn_blocking(move || {
+            let copied = ferry_build::blocking("fill a cache", move || {
                 use ferry_build::workspace::Draft as _;
                 ferry_build::copy_tree(&files, view, draft.root()).map(|()| draft)
             });
-            let draft = copied
-                .await
-                .map_err(|error| Error::internal("fill a cache", &error))??;
+            let draft = copied.await??;
             place(&upper, path).map_err(failed)?;
             drop(draft);
         }
