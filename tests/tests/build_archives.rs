@@ -241,3 +241,51 @@ fn devices_of_a_context_are_copied_and_not_opened() {
     assert!(!Path::new("/all").exists());
     clean(&place.engine);
 }
+
+/// How deep a tree is, is up to whoever made it: it is copied or refused, whoever has made it.
+#[test]
+fn trees_as_deep_as_can_be_are_copied_or_refused() {
+    let place = Place::new();
+    let make = |levels: usize| format!("for n in $(seq {levels}); do mkdir d && cd d; done; echo deep > f");
+    for (levels, fits) in [(400, true), (1000, true), (1300, false)] {
+        std::fs::create_dir_all(place.path("tree")).unwrap();
+        ferry_testkit::Run::new("sh")
+            .directory(place.path("tree"))
+            .args(["-c", &make(levels)])
+            .output()
+            .ok();
+        let find = "cd /tree; n=0; while cd d 2>/dev/null; do n=$((n+1)); done; cat f > /found; echo $n >> /found";
+        let both = [
+            ("a context", format!("FROM busybox\nCOPY tree /tree\nRUN {find}\n")),
+            (
+                "a stage",
+                format!(
+                    "FROM busybox AS a\nRUN mkdir /tree && cd /tree && {}\nFROM busybox\nCOPY --from=a /tree /tree\nRUN {find}\n",
+                    make(levels)
+                ),
+            ),
+        ];
+        for (from, dockerfile) in both {
+            place.write("Dockerfile", &dockerfile);
+            let output = place.ferry("build -t made .");
+            match fits {
+                true => {
+                    output.ok();
+                    assert_eq!(place.inside("made", "cat /found"), format!("deep\n{levels}"), "{from}");
+                    place.ferry("build -q -o out .").ok();
+                    std::fs::remove_dir_all(place.path("out")).unwrap();
+                }
+                false => {
+                    crate::build_attacks::refused(&output, from);
+                    let said = output.stderr;
+                    assert!(
+                        said.contains("levels") || said.contains("deep"),
+                        "{from}, {levels}: {said}"
+                    );
+                }
+            }
+        }
+        std::fs::remove_dir_all(place.path("tree")).unwrap();
+    }
+    clean(&place.engine);
+}
