@@ -247,7 +247,7 @@ fn devices_of_a_context_are_copied_and_not_opened() {
 fn trees_as_deep_as_can_be_are_copied_or_refused() {
     let place = Place::new();
     let make = |levels: usize| format!("for n in $(seq {levels}); do mkdir d && cd d; done; echo deep > f");
-    for (levels, fits) in [(400, true), (1000, true), (1300, false)] {
+    for (levels, fits) in [(700, true), (1300, false)] {
         std::fs::create_dir_all(place.path("tree")).unwrap();
         ferry_testkit::Run::new("sh")
             .directory(place.path("tree"))
@@ -265,7 +265,7 @@ fn trees_as_deep_as_can_be_are_copied_or_refused() {
                 ),
             ),
         ];
-        for (from, dockerfile) in both {
+        for (from, dockerfile) in both.into_iter().take(if fits { 2 } else { 1 }) {
             place.write("Dockerfile", &dockerfile);
             let output = place.ferry("build -t made .");
             match fits {

@@ -98,7 +98,7 @@ fn an_engine_that_is_killed_at_any_moment_of_a_build_goes_on_from_what_was_finis
             left(&place)
         });
         place.is_clean();
-        if kill % 3 == 0 {
+        if kill % 5 == 0 {
             let again = place.ferry("build --progress plain -t app .");
             assert_eq!(again.code, 0, "{again:?}");
             remembered.push((moment, Place::remembered(&again)));
