@@ -60,7 +60,7 @@ fn two_hundred_builds_end_right_and_leave_the_engine_as_it_was() {
             entries
                 .map(|entry| entry.unwrap().path().display().to_string())
                 .collect()
-        })
+        });
     };
     rests();
     let before = (descriptors(engine), mounts(engine));

@@ -536,13 +536,13 @@ fn attributes_that_cannot_be_are_refused_by_name() {
                     .insert("source".to_owned(), "evil/image".to_owned());
             }),
             ("evil.entitlement", &|request| {
-                request.entitlements = vec!["evil.entitlement".to_owned()]
+                request.entitlements = vec!["evil.entitlement".to_owned()];
             }),
             ("evilexport", &|request| {
-                request.exporters = vec![exporter("evilexport", "x")]
+                request.exporters = vec![exporter("evilexport", "x")];
             }),
             ("UPPER", &|request| {
-                request.exporters = vec![exporter("moby", "UPPER:CASE:x")]
+                request.exporters = vec![exporter("moby", "UPPER:CASE:x")];
             }),
             ("to take", &|request| request.exporters = vec![exporter("tar", "x")]),
         ];
