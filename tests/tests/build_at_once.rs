@@ -127,7 +127,7 @@ fn two_hundred_builds_end_right_and_leave_the_engine_as_it_was() {
     println!("{} KiB of the engine's own memory", memory(engine));
 }
 
-/// As many as there are threads for what blocks, and more: each sends a part of its context, and then nothing.
+/// As many as there are threads for what blocks, and more: each sends a part of its context, or of an image, and then nothing.
 #[test]
 fn clients_that_send_no_more_of_their_contexts_hold_up_nobody() {
     let place = Place::new();
@@ -152,10 +152,18 @@ fn clients_that_send_no_more_of_their_contexts_hold_up_nobody() {
             stream
         })
         .collect();
+    let load = head.replace("/build", "/images/load");
+    let loads: Vec<UnixStream> = (0..50)
+        .map(|_| {
+            let mut stream = UnixStream::connect(place.engine.socket()).unwrap();
+            stream.write_all(format!("{load}4\r\nabcd\r\n").as_bytes()).unwrap();
+            stream
+        })
+        .collect();
     let idle: Vec<_> = (0..20)
         .map(|_| place.command().args(["build", "-"]).open_stdin().spawn())
         .collect();
-    wait_until("they are read", || descriptors(engine) > before + 150);
+    wait_until("they are read", || descriptors(engine) > before + 200);
     std::thread::sleep(Duration::from_millis(300));
     let begun = Instant::now();
     place.write("Dockerfile", "FROM busybox\nCOPY Dockerfile /\nRUN true\n");
@@ -166,7 +174,7 @@ fn clients_that_send_no_more_of_their_contexts_hold_up_nobody() {
         .ok();
     place.inside("app", "true");
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
-    drop((slow, idle));
+    drop((slow, loads, idle));
     wait_within(Duration::from_secs(20), "they are gone", || {
         descriptors(engine) <= before + 4
     });
