@@ -149,7 +149,8 @@ pub fn size(dir: BorrowedFd<'_>) -> io::Result<u64> {
 pub fn clamp_times(dir: BorrowedFd<'_>, latest: Time) -> io::Result<()> {
     let is_younger = |stat: &Stat| (mtime(stat).secs, mtime(stat).nanos) > (latest.secs, latest.nanos);
     if is_younger(&rustix::fs::fstat(dir)?) {
-        rustix::fs::futimens(dir, &timestamps(latest))?;
+        // By its name: a descriptor that is only a path's has no times of its own to set.
+        rustix::fs::utimensat(dir, ".", &timestamps(latest), AtFlags::empty())?;
     }
     walk(dir, |parent, name, stat| {
         if is_younger(stat) {
