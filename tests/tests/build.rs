@@ -7,55 +7,58 @@ use ferry_testkit::{Output, Program, Run, TestDaemon, signal, wait_until};
 use tempfile::TempDir;
 
 /// An engine with busybox, and a context.
-struct Place {
-    engine: TestDaemon,
+pub struct Place {
+    pub engine: TestDaemon,
     context: TempDir,
 }
 
 impl Place {
-    fn new() -> Self {
-        let engine = TestDaemon::start();
+    pub fn new() -> Self {
+        Self::on(TestDaemon::start())
+    }
+
+    pub fn on(engine: TestDaemon) -> Self {
         engine.busybox();
         let context = tempfile::tempdir().unwrap();
         Self { engine, context }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.context.path().join(name)
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub fn write(&self, name: &str, text: &str) {
         let path = self.path(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
     }
 
-    fn command(&self) -> Run {
+    pub fn command(&self) -> Run {
         self.engine.command(Program::Ferry).directory(self.context.path())
     }
 
-    fn ferry(&self, line: &str) -> Output {
+    pub fn ferry(&self, line: &str) -> Output {
         self.command().args(line.split(' ')).output()
     }
 
     /// What a command prints in a container of an image.
-    fn inside(&self, image: &str, script: &str) -> String {
+    pub fn inside(&self, image: &str, script: &str) -> String {
         self.engine.ferry(["run", "--rm", image, "sh", "-c", script]).ok()
     }
 
     /// How many steps were not done again; the base never is.
-    fn remembered(output: &Output) -> usize {
+    pub fn remembered(output: &Output) -> usize {
         let cached = output.stderr.lines().filter(|line| line.ends_with("CACHED"));
         cached.count().saturating_sub(1)
     }
 
-    fn processes(&self, command: &[u8]) -> usize {
+    pub fn processes(&self, command: &[u8]) -> usize {
         let all = std::fs::read_dir("/proc").unwrap().flatten();
         let lines = all.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
         lines.filter(|line| line.starts_with(command)).count()
     }
 
-    fn is_clean(&self) {
+    pub fn is_clean(&self) {
         let check = self.engine.ferry(["system", "check"]);
         assert_eq!(check.code, 0, "{check:?}");
     }

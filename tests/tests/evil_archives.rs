@@ -1,7 +1,7 @@
 //! Archives made to get out, to fill memory or to never end, through every way into the store and into containers (security
 //! design, family F2): nothing on the host changes, and the engine stays small, quick and clean.
 
-mod corpus;
+pub mod corpus;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -16,13 +16,13 @@ use serde_json::{Value, json};
 const MEMORY: u64 = 100 << 20;
 
 /// Files on the host that every archive of the corpus is after.
-struct Canary {
-    dir: PathBuf,
+pub struct Canary {
+    pub dir: PathBuf,
     before: Vec<String>,
 }
 
 impl Canary {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let dir = PathBuf::from(format!("/var/tmp/ferry-canary-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(dir.join("dir")).unwrap();
@@ -34,7 +34,7 @@ impl Canary {
     }
 
     #[track_caller]
-    fn assert_untouched(&self, what: &str) {
+    pub fn assert_untouched(&self, what: &str) {
         assert_eq!(tree(&self.dir), self.before, "{what}");
     }
 }
@@ -79,7 +79,7 @@ fn answered(what: &str, output: &Output) {
 }
 
 #[track_caller]
-fn clean(daemon: &TestDaemon) {
+pub fn clean(daemon: &TestDaemon) {
     let tmp = daemon.data_root().join("tmp");
     wait_for_none("what archives leave", || {
         fs::read_dir(&tmp)
@@ -274,7 +274,7 @@ fn the_engine_stays_small_whatever_an_archive_claims() {
     daemon.finish();
 }
 
-fn most_memory(daemon: &TestDaemon) -> u64 {
+pub fn most_memory(daemon: &TestDaemon) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", daemon.engine_pid())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10

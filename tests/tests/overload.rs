@@ -18,7 +18,7 @@ fn say(daemon: &TestDaemon, text: &str) -> UnixStream {
     stream
 }
 
-fn descriptors(pid: u32) -> usize {
+pub fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
 
@@ -29,14 +29,14 @@ fn room_for(pid: u32, more: usize) -> u64 {
 }
 
 /// Of its own memory, in KiB.
-fn memory(pid: u32) -> u64 {
+pub fn memory(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 /// Of a processor, since it began.
-fn time_used(pid: u32) -> Duration {
+pub fn time_used(pid: u32) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let after = stat.rsplit_once(')').unwrap().1;
     let ticks = after.split_whitespace().skip(11).take(2);

@@ -98,6 +98,9 @@ pub async fn plan<W: Workspace>(job: &Job<W>) -> Result<Plan> {
         })
 }
 
+/// Of all stages of a build together: each is a step, whose state is some kilobytes.
+const MAX_INSTRUCTIONS: usize = 10_000;
+
 async fn plan_file<W: Workspace>(
     job: &Job<W>,
     loaded: &load::Loaded,
@@ -105,12 +108,17 @@ async fn plan_file<W: Workspace>(
     contexts: Contexts,
 ) -> Result<Plan> {
     let request = &job.request;
-    if let Some(syntax) = ferry_dockerfile::syntax(&loaded.bytes) {
-        load::check_syntax(&syntax.reference, request)?;
-    }
+    let syntax = ferry_dockerfile::syntax(&loaded.bytes);
+    load::check_syntax(syntax.as_ref().map(|syntax| syntax.reference.as_str()), request)?;
     let host = job.workspace.platform();
     let platform = request.platform.clone().unwrap_or_else(|| host.clone());
     let scope = Scope::of(file, &options(request, &host, &platform, None, &|_, _| None))?;
+    let needed = file.stages.iter().zip(&scope.stages).filter(|(_, based)| based.needed);
+    if needed.map(|(stage, _)| stage.instructions.len()).sum::<usize>() > MAX_INSTRUCTIONS {
+        return Err(Error::invalid(format!(
+            "the target needs more than {MAX_INSTRUCTIONS} instructions: build a part of them as an image of its own"
+        )));
+    }
     let mut making = Making {
         job,
         file,

@@ -12,6 +12,7 @@
 //!
 //! Nothing of a build is trusted: contexts and images are read through [`ferry_sys::Root`], and what a client says is bounded.
 
+mod aside;
 pub mod cache;
 mod call;
 mod error;
@@ -27,6 +28,7 @@ mod solve;
 pub mod wire;
 pub mod workspace;
 
+pub use aside::{aside, blocking};
 pub use call::answer;
 pub use error::{Error, Failed, Result};
 pub use frontend::{Job, Plan, plan};

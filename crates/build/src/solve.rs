@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ferry_dockerfile::Range;
 use jiff::Timestamp;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::error::{Error, Failed, Result};
@@ -34,6 +34,9 @@ use crate::graph::{Graph, Op, Step, StepId};
 use crate::progress::{Event, Vertex};
 use crate::session::BoxFuture;
 use crate::workspace::{Known, Tree, Workspace};
+
+/// How many processes of one build run at a time, however many stages it has.
+const AT_ONCE: usize = 16;
 
 /// The files of a build's target.
 #[derive(Debug)]
@@ -59,6 +62,8 @@ pub(crate) struct Solver<W: Workspace> {
     /// Steps whose end was told.
     told: Mutex<Vec<bool>>,
     failed: Arc<Mutex<Option<Error>>>,
+    /// For processes.
+    permits: Semaphore,
 }
 
 /// What is known of a step.
@@ -108,6 +113,7 @@ pub async fn solve<W: Workspace>(job: &Job<W>, plan: &Plan) -> Result<Solution<W
         behind: TaskTracker::new(),
         told: Mutex::new(vec![false; plan.graph.steps.len()]),
         failed: Arc::default(),
+        permits: Semaphore::new(AT_ONCE),
     });
     solver.announce(target);
     let solved = async {

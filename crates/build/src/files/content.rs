@@ -17,6 +17,7 @@ use super::entry::{Entry, Stamp, Xattrs, xattrs};
 use super::index::Index;
 use super::select::Part;
 use super::{Source, failed, parallel};
+use crate::aside::go_on;
 use crate::error::{Error, Result};
 use crate::graph::Copy;
 
@@ -80,6 +81,7 @@ fn hash(dir: BorrowedFd<'_>, place: &Path, plain: bool, buffer: &mut [u8]) -> Re
         let (mut file, before) = open(dir, place)?;
         let mut hasher = Sha256::new();
         loop {
+            go_on().map_err(|error| failed("read", place, error))?;
             match file.read(buffer).map_err(|error| failed("read", place, error))? {
                 0 => break,
                 count => hasher.update(&buffer[..count]),

@@ -10,7 +10,11 @@ use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 use super::failed;
+use crate::aside::{Awaiting, go_on};
 use crate::error::{Error, Result};
+
+/// Bytes that the kernel copies at a time, so that what nobody waits for ends soon.
+const PIECE: usize = 64 << 20;
 
 pub(super) fn is_directory(path: &Path) -> Error {
     Error::Invalid(format!("cannot replace to directory /{} with file", path.display()))
@@ -54,7 +58,8 @@ pub(super) fn finish(file: &File, path: &Path, owner: (u32, u32), mode: u32) -> 
 pub(super) fn copy_content(from: &File, mut to: &File, size: u64) -> io::Result<()> {
     let mut left = size;
     while left > 0 {
-        let most = usize::try_from(left).unwrap_or(usize::MAX).min(1 << 30);
+        go_on()?;
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(PIECE);
         match rustix::fs::copy_file_range(from, None, to, None, most) {
             Ok(0) => break,
             Ok(count) => left -= count as u64,
@@ -65,7 +70,7 @@ pub(super) fn copy_content(from: &File, mut to: &File, size: u64) -> io::Result<
         }
     }
     if left > 0 {
-        let copied = io::copy(&mut from.take(left), &mut to)?;
+        let copied = io::copy(&mut Awaiting(from.take(left)), &mut to)?;
         left -= copied;
     }
     match left {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use super::entry::Entry;
+use crate::aside::Stop;
 use crate::error::{Error, Result};
 
 /// More threads wait for the same disk.
@@ -51,7 +52,7 @@ pub(super) fn map<T: Sync, R: Send>(jobs: &[T], work: impl Fn(&T) -> Result<R> +
     if threads < 2 {
         return jobs.iter().map(work).collect();
     }
-    let next = AtomicUsize::new(0);
+    let (next, stop) = (AtomicUsize::new(0), Stop::current());
     let worker = || {
         let mut done = Vec::new();
         while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -66,7 +67,7 @@ pub(super) fn map<T: Sync, R: Send>(jobs: &[T], work: impl Fn(&T) -> Result<R> +
         Ok(done)
     };
     thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(worker)).collect();
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(|| stop.within(worker))).collect();
         let mut all = worker();
         for other in others {
             let done = other

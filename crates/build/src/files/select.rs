@@ -110,7 +110,7 @@ fn find(source: &Source<'_>, path: &Path, copy: &Copy, include: Option<Include>)
         found: vec![entry],
         pending: Vec::new(),
     };
-    walk.directory(&dir, Path::new(""), &state, 0)?;
+    walk.directory(dir, state)?;
     let entries = walk.found;
     // A directory that is ignored is there for what is an exception below it.
     Ok((!ignored || entries.len() > 1).then_some(Part { name, at, entries }))

@@ -16,6 +16,7 @@ use super::entry::xattrs;
 use super::place::{Place, set_xattrs, split};
 use super::select::Part;
 use super::{Attributes, Source, content, failed};
+use crate::aside::Awaiting;
 use crate::error::{Error, Result};
 use crate::graph::Copy;
 
@@ -243,7 +244,7 @@ fn write<R: Read>(entry: &Entry, reader: &mut Reader<R>, mut file: &File, path: 
     };
     match &entry.segments {
         None => {
-            let copied = io::copy(&mut reader.by_ref().take(entry.size), &mut file).map_err(broken)?;
+            let copied = io::copy(&mut Awaiting(reader.by_ref().take(entry.size)), &mut file).map_err(broken)?;
             if copied < entry.size {
                 return Err(Error::Invalid(format!(
                     "/{}: unexpected EOF: the archive ends in it",
@@ -254,7 +255,7 @@ fn write<R: Read>(entry: &Entry, reader: &mut Reader<R>, mut file: &File, path: 
         Some(segments) => {
             for segment in segments {
                 file.seek(SeekFrom::Start(segment.offset)).map_err(broken)?;
-                io::copy(&mut reader.by_ref().take(segment.len), &mut file).map_err(broken)?;
+                io::copy(&mut Awaiting(reader.by_ref().take(segment.len)), &mut file).map_err(broken)?;
             }
             file.set_len(entry.size).map_err(broken)?;
         }

@@ -1,6 +1,6 @@
 //! All that is below a directory, by descriptors: a directory that becomes a link meanwhile is left out.
 
-use std::ffi::OsStr;
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -110,58 +110,96 @@ pub(super) struct Walk<'a> {
     pub pending: Vec<Entry>,
 }
 
+/// A directory whose entries are looked at.
+struct Level {
+    dir: OwnedFd,
+    path: PathBuf,
+    state: State,
+    /// Names that are left.
+    names: std::vec::IntoIter<CString>,
+    /// How many directories were pending before it.
+    waiting: usize,
+}
+
 impl Walk<'_> {
-    /// Parents come before what is in them, names in the order of their bytes.
-    pub fn directory(&mut self, dir: &OwnedFd, path: &Path, state: &State, depth: usize) -> Result<()> {
-        let whole = |path: &Path| self.at.join(path);
-        if depth > MAX_DEPTH || self.found.len() > MAX_ENTRIES {
-            let what = format!(
-                "/{}: more than {MAX_DEPTH} levels or {MAX_ENTRIES} files",
-                whole(path).display()
-            );
-            return Err(Error::Invalid(what));
-        }
-        let names = tree::names(dir.as_fd()).map_err(|error| failed("read", &whole(path), error))?;
-        for name in names {
-            let stat = match rustix::fs::statat(dir, &name, AtFlags::SYMLINK_NOFOLLOW) {
-                Err(Errno::NOENT) => continue,
-                stat => stat.map_err(|error| failed("look at", &whole(path), error))?,
-            };
-            let child = path.join(OsStr::from_bytes(name.to_bytes()));
-            let text = child.to_string_lossy();
-            let (taken, below) = self.filters.look(&text, state);
-            let Some(mut entry) = Entry::new(child.clone(), &stat) else {
+    /// All below a directory: parents before what is in them, names in the order of their bytes.
+    pub fn directory(&mut self, dir: OwnedFd, state: State) -> Result<()> {
+        // No call for each level: how many there are is up to whoever made the tree.
+        let mut open = vec![self.level(dir, PathBuf::new(), state)?];
+        while let Some(level) = open.last_mut() {
+            let Some(name) = level.names.next() else {
+                self.pending.truncate(level.waiting);
+                open.pop();
                 continue;
             };
-            if !entry.is_directory() {
-                if taken {
-                    if entry.kind == Kind::Symlink {
-                        entry.target = link_target(dir.as_fd(), &name)
-                            .map_err(|error| failed("read the link", &self.at.join(&child), error))?;
-                    }
-                    self.take(entry);
-                }
-                continue;
+            if let Some(inner) = self.child(level, &name)? {
+                open.push(inner);
             }
-            if !taken && self.filters.can_skip(&text, state) {
-                continue;
+            if open.len() > MAX_DEPTH || self.found.len() > MAX_ENTRIES {
+                let path = open.last().map(|level| self.at.join(&level.path)).unwrap_or_default();
+                let path = path.display();
+                let what = format!("/{path}: more than {MAX_DEPTH} levels or {MAX_ENTRIES} files");
+                return Err(Error::Invalid(what));
             }
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let inner = match rustix::fs::openat(dir, &name, flags, Mode::empty()) {
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
-                inner => inner.map_err(|error| failed("open", &self.at.join(&child), error))?,
-            };
-            let unread = |error| failed("read the attributes of", &self.at.join(&child), error);
-            entry.xattrs = xattrs(inner.as_fd(), self.plain).map_err(unread)?;
-            let waiting = self.pending.len();
-            match taken {
-                true => self.take(entry),
-                false => self.pending.push(entry),
-            }
-            self.directory(&inner, &child, &below, depth + 1)?;
-            self.pending.truncate(waiting);
         }
         Ok(())
+    }
+
+    fn level(&self, dir: OwnedFd, path: PathBuf, state: State) -> Result<Level> {
+        let names = tree::names(dir.as_fd()).map_err(|error| failed("read", &self.at.join(&path), error))?;
+        Ok(Level {
+            dir,
+            path,
+            state,
+            names: names.into_iter(),
+            waiting: self.pending.len(),
+        })
+    }
+
+    /// Takes an entry, if it is one to take; a directory in which others may be.
+    fn child(&mut self, level: &Level, name: &CStr) -> Result<Option<Level>> {
+        let dir = &level.dir;
+        let child = level.path.join(OsStr::from_bytes(name.to_bytes()));
+        let at = self.at;
+        let unable = |action: &'static str| {
+            let child = &child;
+            move |error: Errno| failed(action, &at.join(child), error)
+        };
+        let stat = match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(None),
+            stat => stat.map_err(unable("look at"))?,
+        };
+        let text = child.to_string_lossy();
+        let (taken, below) = self.filters.look(&text, &level.state);
+        let Some(mut entry) = Entry::new(child.clone(), &stat) else {
+            return Ok(None);
+        };
+        if !entry.is_directory() {
+            if taken {
+                if entry.kind == Kind::Symlink {
+                    entry.target = link_target(dir.as_fd(), name).map_err(unable("read the link"))?;
+                }
+                self.take(entry);
+            }
+            return Ok(None);
+        }
+        if !taken && self.filters.can_skip(&text, &level.state) {
+            return Ok(None);
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let inner = match rustix::fs::openat(dir, name, flags, Mode::empty()) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+            inner => inner.map_err(unable("open"))?,
+        };
+        let unread = |error| failed("read the attributes of", &at.join(&child), error);
+        entry.xattrs = xattrs(inner.as_fd(), self.plain).map_err(unread)?;
+        let waiting = self.pending.len();
+        match taken {
+            true => self.take(entry),
+            false => self.pending.push(entry),
+        }
+        let inner = self.level(inner, child, below)?;
+        Ok(Some(Level { waiting, ..inner }))
     }
 
     fn take(&mut self, entry: Entry) {

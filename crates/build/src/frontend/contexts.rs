@@ -11,6 +11,7 @@ use rustix::fs::OFlags;
 use tokio_util::io::SyncIoBridge;
 
 use super::{Job, Making, describe};
+use crate::aside::{Awaiting, aside};
 use crate::error::{Error, Result};
 use crate::graph::{Action, Context, Copy, Files, Op, Step, StepId};
 use crate::request::{Location, Named};
@@ -58,13 +59,12 @@ pub async fn unpack_directory<D: crate::workspace::Draft>(
     draft: D,
 ) -> Result<Sent> {
     let bridge = SyncIoBridge::new(stream);
-    let received = tokio::task::spawn_blocking(move || unpack(bridge, draft)).await;
-    received.map_err(|error| Error::internal("receive the build context", &error))?
+    aside("receive the build context", move || unpack(bridge, draft)).await?
 }
 
 /// Writes a directory as an archive.
 pub async fn send_directory(root: Root, stream: impl tokio::io::AsyncWrite + Send + Unpin + 'static) -> Result<()> {
-    let sent = tokio::task::spawn_blocking(move || {
+    let sent = aside("send the files", move || {
         use std::io::Write as _;
         let options = ferry_archive::CreateOptions {
             contents_only: true,
@@ -79,14 +79,17 @@ pub async fn send_directory(root: Root, stream: impl tokio::io::AsyncWrite + Sen
             .and_then(|()| bridge.shutdown())
             .map_err(|error| wrong(&error))
     });
-    sent.await.map_err(|error| Error::internal("send the files", &error))?
+    sent.await?
 }
 
 /// Unpacks an archive, which may be compressed, into a draft; what is none is a Dockerfile. Blocks.
 pub fn unpack<D: crate::workspace::Draft>(stream: impl Read + Send, draft: D) -> Result<Sent> {
     const BLOCK: u64 = 512;
-    let wrong = |error: ferry_archive::Error| Error::invalid(format!("the build context cannot be read: {error}"));
-    let mut reader = BufReader::with_capacity(64 << 10, decompress(stream).map_err(wrong)?);
+    let wrong = |error: ferry_archive::Error| {
+        let why = ferry_kit::error::chain(&error);
+        Error::invalid(format!("the build context cannot be read: {why}"))
+    };
+    let mut reader = BufReader::with_capacity(64 << 10, Awaiting(decompress(stream).map_err(wrong)?));
     let mut head = Vec::new();
     let read = |error: std::io::Error| Error::invalid(format!("the build context cannot be read: {error}"));
     (&mut reader).take(BLOCK).read_to_end(&mut head).map_err(read)?;
@@ -146,15 +149,24 @@ pub async fn ignored<W: Workspace>(job: &Job<W>, name: &str) -> Result<Vec<Strin
         exclude: Vec::new(),
     };
     let directory = job.session.directory(name, &wanted, &|_| ()).await?;
-    match directory.root.read(FILE, ferry_dockerfile::ignore::MAX_FILE as u64) {
-        Ok(bytes) => patterns(&bytes),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(Error::invalid(format!("failed to read {FILE}: {error}"))),
+    Ok(ignore_file(&directory.root, FILE)?.unwrap_or_default())
+}
+
+/// The patterns of a file of ignored paths. One that is no file is none, as in BuildKit; one that is too long is not passed over, for
+/// what it names might be a secret.
+pub fn ignore_file(root: &Root, path: &str) -> Result<Option<Vec<String>>> {
+    const MOST: usize = ferry_dockerfile::ignore::MAX_FILE;
+    match root.read(path, MOST as u64) {
+        Ok(bytes) => patterns(&bytes).map(Some),
+        Err(error) if error.kind() == std::io::ErrorKind::FileTooLarge => {
+            Err(Error::invalid(format!("{path} is longer than {MOST} bytes")))
+        }
+        Err(_) => Ok(None),
     }
 }
 
 /// Checked, line by line.
-pub fn patterns(bytes: &[u8]) -> Result<Vec<String>> {
+fn patterns(bytes: &[u8]) -> Result<Vec<String>> {
     Ignore::lines(bytes).map_err(|error| Error::invalid(format!("failed parsing .dockerignore: {error}")))
 }
 

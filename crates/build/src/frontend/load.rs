@@ -143,17 +143,15 @@ async fn read_files<W: Workspace>(
         bytes = root.read(DEFAULT.to_lowercase(), MAX_DOCKERFILE);
     }
     let bytes = bytes.map_err(|error| {
-        let why = match is_missing(&error) {
-            true => "no such file or directory".to_owned(),
-            false => error.to_string(),
+        let why = match error.kind() {
+            std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+            std::io::ErrorKind::InvalidInput => "it is no file".to_owned(),
+            std::io::ErrorKind::FileTooLarge => format!("it is longer than {MAX_DOCKERFILE} bytes"),
+            _ => error.to_string(),
         };
         Error::NotFound(format!("failed to read dockerfile: open {filename}: {why}"))
     })?;
-    let patterns = match root.read(&specific, ferry_dockerfile::ignore::MAX_FILE as u64) {
-        Ok(bytes) => Some(contexts::patterns(&bytes)?),
-        Err(_) => None,
-    };
-    Ok((bytes, patterns))
+    Ok((bytes, contexts::ignore_file(root, &specific)?))
 }
 
 /// `.dockerignore` of the build's context.
@@ -162,11 +160,8 @@ async fn ignored<W: Workspace>(job: &Job<W>, contexts: &Contexts) -> Result<Vec<
     let location = &job.request.context;
     let read = async {
         if let Some(opened) = contexts.get(super::describe(location)) {
-            let bytes = opened
-                .directory
-                .root
-                .read(".dockerignore", ferry_dockerfile::ignore::MAX_FILE as u64);
-            return bytes.map_or_else(|_| Ok(Vec::new()), |bytes| contexts::patterns(&bytes));
+            let found = contexts::ignore_file(&opened.directory.root, ".dockerignore");
+            return found.map(Option::unwrap_or_default);
         }
         match location {
             Location::Directory(name) => contexts::ignored(job, name).await,
@@ -189,11 +184,11 @@ pub fn report<W: Workspace>(job: &Job<W>, vertex: &str, what: &str) -> impl Fn(S
 }
 
 /// `# syntax=`: BuildKit's own frontend is built in; others are programs that would run with the build's files and secrets.
-pub fn check_syntax(reference: &str, request: &Request) -> Result<()> {
-    let reference = request
-        .build_args
-        .get("BUILDKIT_SYNTAX")
-        .map_or(reference, String::as_str);
+pub fn check_syntax(asked: Option<&str>, request: &Request) -> Result<()> {
+    let given = request.build_args.get("BUILDKIT_SYNTAX").map(String::as_str);
+    let Some(reference) = given.filter(|given| !given.is_empty()).or(asked) else {
+        return Ok(());
+    };
     let name = ferry_image::Reference::parse_named(reference).map(|reference| reference.familiar_name());
     match name {
         Ok(name) if FRONTENDS.contains(&name.as_str()) => Ok(()),

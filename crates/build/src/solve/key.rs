@@ -1,5 +1,6 @@
 //! What steps are known by.
 
+use std::collections::HashSet;
 use std::sync::{Arc, PoisonError};
 
 use ferry_image::Digest;
@@ -7,6 +8,7 @@ use serde::Serialize;
 
 use super::source::{Chosen, Owned};
 use super::{Output, Probed, Solver};
+use crate::aside::blocking;
 use crate::error::Result;
 use crate::graph::{Files, Graph, MountKind, Op, StepId};
 use crate::workspace::{Known, Workspace};
@@ -25,6 +27,7 @@ pub fn key(op: &str, what: &impl Serialize, inputs: &[String]) -> String {
 /// Names steps for progress: by what they do, so that a step of the same name is another one if it does something else.
 pub fn vertices(graph: &Graph) -> Vec<String> {
     let mut ids: Vec<String> = Vec::new();
+    let mut known = HashSet::new();
     for (index, step) in graph.steps.iter().enumerate() {
         let inputs: Vec<&String> = step.inputs.iter().map(|input| &ids[input.0]).collect();
         let op = match &step.op {
@@ -39,8 +42,9 @@ pub fn vertices(graph: &Graph) -> Vec<String> {
         };
         let text = serde_json::to_string(&(op.unwrap_or_default(), inputs)).unwrap_or_default();
         let mut id = Digest::of(text).to_string();
-        if ids.contains(&id) {
+        if !known.insert(id.clone()) {
             id = Digest::of(format!("{id} {index}")).to_string();
+            known.insert(id.clone());
         }
         ids.push(id);
     }
@@ -174,10 +178,8 @@ impl<W: Workspace> Solver<W> {
             sources[place] = Some(self.source(output).await?);
         }
         let what = what.clone();
-        let digest = tokio::task::spawn_blocking(move || Chosen::select(&what, sources)?.digest(&what)).await;
-        digest
-            .map_err(|error| crate::Error::internal("look at files", &error))?
-            .map_err(|error| self.failure(id, error.to_string(), None))
+        let digest = blocking("look at files", move || Chosen::select(&what, sources)?.digest(&what));
+        digest.await?.map_err(|error| self.failure(id, error.to_string(), None))
     }
 
     /// A directory to copy from.

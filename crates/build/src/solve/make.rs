@@ -7,6 +7,7 @@ use ferry_dockerfile::Range;
 
 use super::source::{Chosen, Earlier};
 use super::{Output, Probed, Solver};
+use crate::aside::blocking;
 use crate::error::{Error, Result};
 use crate::files::Manifest;
 use crate::graph::{Exec, Files, Op, StepId};
@@ -83,6 +84,7 @@ impl<W: Workspace> Solver<W> {
             true => trees.first().cloned().unwrap_or_default(),
             false => Tree::default(),
         };
+        let _permit = self.permits.acquire().await;
         let workspace = &self.job.workspace;
         let draft = workspace.draft().await?;
         let ended = workspace
@@ -150,13 +152,12 @@ impl<W: Workspace> Solver<W> {
         };
         let draft = workspace.draft().await?;
         let (files, epoch) = (files.clone(), self.epoch);
-        let written = tokio::task::spawn_blocking(move || {
+        let written = blocking("write files", move || {
             let manifest = chosen.write(&files, view.as_ref(), draft.root(), epoch, earlier.as_ref())?;
             let changed = earlier.and_then(|earlier| manifest.difference(&earlier.manifest));
             Ok((draft, manifest, changed))
         });
-        let written = written.await.map_err(|error| Error::internal("write files", &error))?;
-        let (draft, manifest, changed) = written.map_err(|error| self.at(id, error))?;
+        let (draft, manifest, changed) = written.await?.map_err(|error| self.at(id, error))?;
         self.explain(id, probed, changed.as_deref());
         let tree = self.sealed(draft, below, Vec::new()).await?;
         if let (Some(place), Some(layer)) = (place, tree.layers.last()) {

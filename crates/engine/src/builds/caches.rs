@@ -59,26 +59,23 @@ impl Caches {
         locks.get(name).is_some_and(|lock| Arc::strong_count(lock) > 1)
     }
 
-    /// A cache's directory; `begin` is what a new one begins with, `access` its mode, user and group.
+    /// The cache with this [`name`]; `begin` is what a new one begins with, `access` its mode, user and group.
+    ///
+    /// Who takes several takes them in the order of their names, and none twice: else two of them wait for each other.
     pub async fn take(
         &self,
         shop: &Workshop,
-        id: &str,
+        (name, id): (&str, &str),
         sharing: SharingMode,
         begin: Option<(Tree<Layer>, String)>,
         access: (u32, u32, u32),
     ) -> Result<Lease> {
-        // One that begins with files is another one than one that does not.
-        let origin = begin.as_ref().map(|(_, source)| source.as_str()).unwrap_or_default();
-        let name = Digest::of(format!("{id}\0{origin}\0{}", begin.is_some()))
-            .encoded()
-            .to_owned();
         let lock = {
             let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
-            locks.retain(|known, lock| *known == name || Arc::strong_count(lock) > 1);
-            Arc::clone(locks.entry(name.clone()).or_default())
+            locks.retain(|known, lock| known == name || Arc::strong_count(lock) > 1);
+            Arc::clone(locks.entry(name.to_owned()).or_default())
         };
-        let dir = super::dir(&shop.world, "cache")?.join(&name);
+        let dir = super::dir(&shop.world, "cache")?.join(name);
         let (mut shared, mut alone, mut private) = (None, None, None);
         let mut number = 0;
         match sharing {
@@ -105,6 +102,12 @@ impl Caches {
         }
         Ok(lease)
     }
+}
+
+/// The name of a cache's directory. One that begins with files, of `origin`, is another one than one that does not.
+pub(super) fn name(id: &str, origin: Option<&str>) -> String {
+    let whole = format!("{id}\0{}\0{}", origin.unwrap_or_default(), origin.is_some());
+    Digest::of(whole).encoded().to_owned()
 }
 
 /// What the cache is called, and, by the file's time, when it was used last.
@@ -138,21 +141,28 @@ async fn fill(
                     ..Copy::default()
                 })],
             };
-            let copied = tokio::task::spawn_blocking(move || {
+            let copied = ferry_build::blocking("fill a cache", move || {
                 use ferry_build::workspace::Draft as _;
                 ferry_build::copy_tree(&files, view, draft.root()).map(|()| draft)
             });
-            let draft = copied
-                .await
-                .map_err(|error| Error::internal("fill a cache", &error))??;
-            std::fs::rename(&upper, path).map_err(failed)?;
+            let draft = copied.await??;
+            place(&upper, path).map_err(failed)?;
             drop(draft);
         }
         _ => {
             std::fs::set_permissions(&upper, std::fs::Permissions::from_mode(mode)).map_err(failed)?;
             std::os::unix::fs::chown(&upper, Some(uid), Some(gid)).map_err(failed)?;
-            std::fs::rename(&upper, path).map_err(failed)?;
+            place(&upper, path).map_err(failed)?;
         }
     }
     Ok(())
+}
+
+/// Gives a new cache its name, unless another step was first: that one uses its own already.
+fn place(new: &Path, path: &Path) -> std::io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    match renameat_with(CWD, new, CWD, path, RenameFlags::NOREPLACE) {
+        Err(rustix::io::Errno::EXIST) => Ok(()),
+        placed => Ok(placed?),
+    }
 }

@@ -204,21 +204,19 @@ impl Export<'_> {
         ferry_storage::lend_all(&held).await
     }
 
-    /// Writes to the client, from a thread that may block.
+    /// Writes to the client.
     async fn send(
         &self,
         write: impl FnOnce(&mut SyncIoBridge<Box<dyn AsyncWrite + Send + Unpin>>) -> Result<()> + Send + 'static,
     ) -> Result<()> {
         let stream = self.session.receive_archive(self.number, &[]).await?;
         let mut out = SyncIoBridge::new(stream);
-        let written = tokio::task::spawn_blocking(move || {
+        ferry_build::aside("write the archive", move || {
             write(&mut out)?;
             let ended = out.flush().and_then(|()| out.shutdown());
             ended.map_err(|error| Error::internal("end the archive", &error))
-        });
-        written
-            .await
-            .map_err(|error| Error::internal("write the archive", &error))?
+        })
+        .await?
     }
 }
 

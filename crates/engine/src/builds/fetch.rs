@@ -33,14 +33,12 @@ pub(super) async fn context(shop: &Workshop, url: &str, session: &Arc<dyn Sessio
     let downloaded = shop.draft().await?;
     let (file, _) = download(shop, url, "context", &downloaded, session).await?;
     let draft = shop.draft().await?;
-    let unpacked = tokio::task::spawn_blocking(move || {
+    ferry_build::blocking("unpack the build context", move || {
         let sent = frontend::unpack(file, draft);
         drop(downloaded);
         sent
-    });
-    unpacked
-        .await
-        .map_err(|error| Error::internal("unpack the build context", &error))?
+    })
+    .await?
 }
 
 /// A file, with the mode, owner and time that BuildKit gives it.

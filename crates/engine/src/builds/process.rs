@@ -1,5 +1,6 @@
 //! `RUN`: a process in a container of its own, with what it is given.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -41,7 +42,8 @@ struct Prepared {
     /// Mounts of secrets, whose files are known by the process's id: name and target.
     files: Vec<(String, String)>,
     agents: Vec<agent::Agent>,
-    caches: Vec<caches::Lease>,
+    /// By name.
+    caches: BTreeMap<String, caches::Lease>,
     drafts: Vec<ferry_storage::Draft>,
     lent: Vec<Lent>,
 }
@@ -50,6 +52,7 @@ pub(super) async fn run(shop: &Workshop, run: Run<'_, Workshop>) -> Result<Ended
     let exec = run.exec;
     let id = Id::random().to_string();
     let mut given = Prepared::default();
+    take_caches(shop, &run, &mut given).await?;
     for mount in &exec.mounts {
         prepare(shop, &run, mount, &id, &mut given).await?;
     }
@@ -178,6 +181,39 @@ fn host(exec: &Exec) -> HostConfig {
     host
 }
 
+/// Takes the caches of all mounts: of those with one name, as the first of them says.
+async fn take_caches(shop: &Workshop, run: &Run<'_, Workshop>, given: &mut Prepared) -> Result<()> {
+    let mut wanted = BTreeMap::new();
+    for mount in &run.exec.mounts {
+        if let MountKind::Cache { id, input, source, .. } = &mount.kind {
+            let name = caches::name(id, input.map(|_| source.as_str()));
+            wanted.entry(name).or_insert(&mount.kind);
+        }
+    }
+    for (name, kind) in wanted {
+        let MountKind::Cache {
+            id,
+            sharing,
+            input,
+            source,
+            mode,
+            uid,
+            gid,
+            ..
+        } = kind
+        else {
+            continue;
+        };
+        let tree = input.and_then(|input| run.inputs.get(input).cloned());
+        let begin = tree.map(|tree| (tree, source.clone()));
+        let access = (*mode, *uid, *gid);
+        let taking = shop.shared.caches.take(shop, (&name, id), *sharing, begin, access);
+        let lease = taking.await?;
+        given.caches.insert(name, lease);
+    }
+    Ok(())
+}
+
 async fn prepare(
     shop: &Workshop,
     run: &Run<'_, Workshop>,
@@ -198,25 +234,21 @@ async fn prepare(
             given.mounts.push(bound);
         }
         MountKind::Cache {
-            id: cache,
-            sharing,
+            id,
             input,
             source,
             writable,
-            mode,
-            uid,
-            gid,
+            ..
         } => {
-            let tree = input.and_then(|input| run.inputs.get(input).cloned());
-            let begin = tree.map(|tree| (tree, source.clone()));
-            let lease = shop
-                .shared
-                .caches
-                .take(shop, cache, *sharing, begin, (*mode, *uid, *gid))
-                .await?;
+            let name = caches::name(id, input.map(|_| source.as_str()));
+            let missing = || Error::Internal(format!("the cache {id} was not taken"));
+            let lease = given.caches.get(&name).ok_or_else(missing)?;
             let readonly = if *writable { 0 } else { RDONLY };
-            given.mounts.push(bind(target, lease.path(), false, readonly));
-            given.caches.push(lease);
+            let mut cache = bind(target, lease.path(), false, readonly);
+            if input.is_none() {
+                cache.subpath = relative(source);
+            }
+            given.mounts.push(cache);
         }
         MountKind::Tmpfs { size } => {
             let mut options = vec![("source".to_owned(), "tmpfs".to_owned())];

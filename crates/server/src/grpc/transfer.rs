@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ferry_build::progress::Status as Progress;
-use ferry_build::{Error, Result};
+use ferry_build::{Error, Result, aside};
 use ferry_buildkit::fsutil::{self, Limits, Packet, Receiver, Sender};
 use ferry_buildkit::session::{FILES, RESULT};
 use ferry_sys::Root;
@@ -42,7 +42,7 @@ pub async fn receive(
     let (to_client, outgoing) = mpsc::channel(WAITING);
     let (to_writer, mut incoming) = mpsc::channel::<Packet>(WAITING);
     let (told, mut how_far) = watch::channel(0);
-    let writing = tokio::task::spawn_blocking(move || {
+    let writing = aside("write a client's files", move || {
         let mut receiver = Receiver::new(root, Limits::default())?;
         let mut packets = Vec::new();
         while let Some(packet) = incoming.blocking_recv() {
@@ -87,9 +87,7 @@ pub async fn receive(
     };
     let read = reading.await;
     drop(to_writer);
-    let written = writing
-        .await
-        .map_err(|error| Error::internal("write a client's files", &error))?;
+    let written = writing.await?;
     progress.current = *how_far.borrow();
     progress.completed = Some(Timestamp::now());
     report(progress);
@@ -110,7 +108,7 @@ pub async fn receive(
 pub async fn send(caller: &Caller, about: MetadataMap, tree: Root) -> Result<()> {
     let (to_client, outgoing) = mpsc::channel(WAITING);
     let (to_reader, mut incoming) = mpsc::channel::<Packet>(WAITING);
-    let reading = tokio::task::spawn_blocking(move || {
+    let reading = aside("read a result's files", move || {
         let mut sender = Sender::new(tree);
         let mut send = |packet| {
             let sent = to_client.blocking_send(packet);
@@ -139,9 +137,7 @@ pub async fn send(caller: &Caller, about: MetadataMap, tree: Root) -> Result<()>
     };
     let written = writing.await;
     drop(to_reader);
-    let read = reading
-        .await
-        .map_err(|error| Error::internal("read a result's files", &error))?;
+    let read = reading.await?;
     if let Err(status) = written {
         return Err(refused("the client does not take the files", &status));
     }

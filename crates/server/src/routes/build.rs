@@ -24,6 +24,7 @@ use ferry_build::{Error, Request as BuildRequest, Session};
 use ferry_engine::images::Credentials;
 use ferry_kit::Id;
 use http::{HeaderMap, Request};
+use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::StreamReader;
 use tokio_util::task::AbortOnDropHandle;
@@ -99,13 +100,20 @@ fn read(query: &Query) -> Result<(BuildRequest, Vec<String>)> {
     if query.flag("squash") {
         return Err(Failure::missing("squash"));
     }
-    if query.given("version").is_some_and(|version| version == "2") {
-        return Err(Failure::missing(
-            "POST /build with version=2: use /grpc, as buildx does",
-        ));
+    match query.given("version") {
+        None | Some("1") => {}
+        Some("2") => {
+            return Err(Failure::missing(
+                "POST /build with version=2: use /grpc, as buildx does",
+            ));
+        }
+        Some(other) => return Err(Failure::invalid(format!("invalid version {other:?}"))),
+    }
+    if !query.all("securityopt").is_empty() {
+        return Err(Failure::invalid("security options are not supported on linux"));
     }
     if let Some(isolation) = query.given("isolation").filter(|isolation| *isolation != "default") {
-        return Err(Failure::invalid(format!("unsupported isolation: {isolation}")));
+        return Err(Failure::invalid(format!("unsupported isolation: {isolation:?}")));
     }
     if query
         .given("outputs")
@@ -113,10 +121,6 @@ fn read(query: &Query) -> Result<(BuildRequest, Vec<String>)> {
     {
         return Err(Failure::missing("outputs of POST /build"));
     }
-    let strings = |name: &str| match query.given(name) {
-        Some(text) => body::parse::<Option<BTreeMap<String, Option<String>>>>(text.as_bytes()),
-        None => Ok(None),
-    };
     let given = |values: Option<BTreeMap<String, Option<String>>>| {
         let values = values.unwrap_or_default().into_iter();
         values.filter_map(|(name, value)| Some((name, value?))).collect()
@@ -129,16 +133,13 @@ fn read(query: &Query) -> Result<(BuildRequest, Vec<String>)> {
         ),
         None => None,
     };
-    let cache_from = match query.given("cachefrom") {
-        Some(text) => body::parse::<Option<Vec<String>>>(text.as_bytes())?.unwrap_or_default(),
-        None => Vec::new(),
-    };
-    let cache_from = cache_from.into_iter().filter(|name| !name.is_empty());
+    let cache_from: Option<Vec<String>> = json(query, "cachefrom", "cache-from")?;
+    let cache_from = cache_from
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|name| !name.is_empty());
     let cache_from = cache_from.map(|name| CacheSource::parse(&[name]));
-    let ulimits = match query.given("ulimits") {
-        Some(text) => body::parse::<Option<Vec<Ulimit>>>(text.as_bytes())?.unwrap_or_default(),
-        None => Vec::new(),
-    };
+    let ulimits: Option<Vec<Ulimit>> = json(query, "ulimits", "ulimit settings")?;
     let remote = query.text("remote");
     let request = BuildRequest {
         id: Id::random().to_string(),
@@ -149,8 +150,8 @@ fn read(query: &Query) -> Result<(BuildRequest, Vec<String>)> {
         filename: query.text("dockerfile").to_owned(),
         target: query.text("target").to_owned(),
         platform,
-        build_args: given(strings("buildargs")?),
-        labels: given(strings("labels")?),
+        build_args: given(json(query, "buildargs", "build args")?),
+        labels: given(json(query, "labels", "labels")?),
         no_cache: if query.flag("nocache") {
             NoCache::All
         } else {
@@ -162,6 +163,7 @@ fn read(query: &Query) -> Result<(BuildRequest, Vec<String>)> {
             extra_hosts: hosts(&query.all("extrahosts"))?,
             shm_size: number("shmsize")?,
             ulimits: ulimits
+                .unwrap_or_default()
                 .into_iter()
                 .map(|limit| (limit.name, limit.soft, limit.hard))
                 .collect(),
@@ -187,6 +189,13 @@ fn read(query: &Query) -> Result<(BuildRequest, Vec<String>)> {
         ferry_image::Reference::parse_named(name).map_err(|error| Failure::invalid(error.to_string()))?;
     }
     Ok((request, names))
+}
+
+/// A parameter that is JSON, called `what` where it is none; `null` is nothing.
+fn json<T: DeserializeOwned>(query: &Query, name: &str, what: &str) -> Result<Option<T>> {
+    let Some(text) = query.given(name) else { return Ok(None) };
+    let parsed = serde_json::from_str::<Option<T>>(text);
+    parsed.map_err(|error| Failure::invalid(format!("error reading {what}: {error}")))
 }
 
 /// `name:address`, as `docker build --add-host` sends them; some clients send a JSON list of them.
