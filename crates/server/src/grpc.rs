@@ -24,6 +24,9 @@ mod streams;
 mod transfer;
 mod worker;
 
+pub use builds::Asked;
+pub use control::outputs;
+
 use std::sync::Arc;
 
 use axum::Router;
@@ -77,13 +80,17 @@ impl Grpc {
     }
 
     fn worker(&self) -> WorkerRecord {
-        let bridge = self.engine.networks.inspect("bridge").ok();
-        let gateway = bridge.and_then(|bridge| Some(bridge.ipam.config?.into_iter().next()?.gateway));
+        let bridge = || {
+            let bridge = self.engine.networks.inspect("bridge").ok()?;
+            Some(bridge.ipam.config?.into_iter().next()?.gateway)
+        };
+        let gateway = self.engine.system.host_gateway().map(|address| address.to_string());
         let (id, hostname) = self.engine.system.names();
-        worker::record(id, hostname, gateway.filter(|gateway| !gateway.is_empty()))
+        let gateway = gateway.or_else(bridge).filter(|gateway| !gateway.is_empty());
+        worker::record(id, hostname, gateway)
     }
 
-    async fn open_session(&self, id: &str) -> ferry_build::Result<Arc<dyn Session>> {
+    pub async fn open_session(&self, id: &str) -> ferry_build::Result<Arc<dyn Session>> {
         Ok(Arc::new(session::GrpcSession {
             client: self.sessions.get(id).await?,
             contexts: self.engine.builds.contexts_dir()?,

@@ -4,9 +4,8 @@
 //! would change the result and is not there is refused by name.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
-use ferry_build::request::{Call, Entitlements, Location, Named, NoCache};
+use ferry_build::request::{Address, Call, Entitlements, Location, Named, NoCache};
 use ferry_build::{Error, Request, Result};
 use ferry_buildkit::Message as _;
 use ferry_buildkit::pb::{Definition, Op, op};
@@ -213,12 +212,11 @@ fn call(value: &str) -> Result<Call> {
 }
 
 /// `name=address,name=address`
-fn hosts(value: &str) -> Result<Vec<(String, IpAddr)>> {
+fn hosts(value: &str) -> Result<Vec<(String, Address)>> {
     let hosts = value.split(',').filter(|part| !part.is_empty()).map(|part| {
         let wrong = || Error::invalid(format!("failed to parse additional hosts: invalid host {part}"));
         let (name, address) = part.trim_matches('"').split_once('=').ok_or_else(wrong)?;
-        let address = address.trim_matches(['[', ']']).parse().map_err(|_| wrong())?;
-        Ok((name.to_owned(), address))
+        Ok((name.to_owned(), address.parse().map_err(|_| wrong())?))
     });
     hosts.collect()
 }
@@ -284,7 +282,7 @@ mod tests {
             ("context:Base", "docker-image://busybox"),
             ("context:src", "local:src"),
             ("context:far", "https://example.com/x.git"),
-            ("add-hosts", "a=1.2.3.4,b=::1"),
+            ("add-hosts", "a=1.2.3.4,b=::1,c=host-gateway"),
             ("ulimit", "nofile=1:2,core=0"),
             ("shm-size", "64"),
             ("requestid", "frontend.lint"),
@@ -306,7 +304,8 @@ mod tests {
             Named::Files(Location::Directory("src".to_owned()))
         );
         assert!(matches!(&request.contexts["far"], Named::Files(Location::Url(url)) if url.starts_with("https")));
-        assert_eq!(request.run.extra_hosts.len(), 2);
+        assert_eq!(request.run.extra_hosts.len(), 3);
+        assert_eq!(request.run.extra_hosts[2].1, Address::HostGateway);
         assert_eq!(request.run.ulimits[0], ("nofile".to_owned(), 1, 2));
         assert_eq!(request.run.ulimits[1], ("core".to_owned(), 0, 0));
     }

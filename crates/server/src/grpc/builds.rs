@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ferry_build::Session;
 use ferry_build::progress::{Event, Events};
 use ferry_buildkit::RpcStatus;
 use ferry_buildkit::control::{BuildHistoryRecord, Exporter, SolveRequest};
@@ -25,11 +26,19 @@ const REMEMBERED: usize = 100;
 /// How long a result can be named after its build has ended: another build of the same client may be about to.
 const GRACE: Duration = Duration::from_secs(30);
 
+/// What a client asked for otherwise than by attributes, and who it is if not a session.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    pub request: ferry_build::Request,
+    pub session: Arc<dyn Session>,
+}
+
 /// One build.
 #[derive(Debug)]
 pub struct Build {
     pub reference: String,
     pub session: String,
+    pub asked: Option<Asked>,
     pub entitlements: Vec<String>,
     pub inputs: BTreeMap<String, ferry_buildkit::pb::Definition>,
     pub events: Events,
@@ -140,12 +149,19 @@ impl Build {
 
 impl Builds {
     /// Begins one. The error: another one has this name.
-    pub fn begin(&self, request: &SolveRequest, dir: &Path, frontend: &str) -> std::io::Result<Running> {
+    pub fn begin(
+        &self,
+        request: &SolveRequest,
+        asked: Option<Asked>,
+        dir: &Path,
+        frontend: &str,
+    ) -> std::io::Result<Running> {
         let (events, happening) = Events::new();
         let (returned, returning) = oneshot::channel();
         let build = Arc::new(Build {
             reference: request.r#ref.clone(),
             session: request.session.clone(),
+            asked,
             entitlements: request.entitlements.clone(),
             inputs: request.frontend_inputs.clone(),
             events,

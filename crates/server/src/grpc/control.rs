@@ -19,7 +19,7 @@ use hyper_util::rt::TokioIo;
 use tonic::codegen::BoxStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::builds::{Build, Running, exporters};
+use super::builds::{Asked, Build, Running, exporters};
 use super::{Grpc, attributes, failure, history, progress, streams, worker};
 
 /// Of a session in a call.
@@ -41,7 +41,7 @@ impl Control for Grpc {
 
     async fn solve(&self, request: Request<SolveRequest>) -> Result<Response<SolveResponse>, Status> {
         let request = request.into_inner();
-        let told = self.build(&request).await?;
+        let told = self.build(&request, None).await?;
         Ok(Response::new(SolveResponse {
             exporter_response: told,
         }))
@@ -139,7 +139,11 @@ fn no_such(reference: &str) -> Status {
 
 impl Grpc {
     /// A build from its begin to its end. Dropped, it is canceled.
-    async fn build(&self, request: &SolveRequest) -> Result<BTreeMap<String, String>, Status> {
+    pub async fn build(
+        &self,
+        request: &SolveRequest,
+        asked: Option<Asked>,
+    ) -> Result<BTreeMap<String, String>, Status> {
         let outputs = outputs(request).map_err(|error| failure::status(&error))?;
         let frontend = match request.frontend.as_str() {
             "" => "dockerfile.v0",
@@ -150,7 +154,7 @@ impl Grpc {
             .builds
             .contexts_dir()
             .map_err(|error| failure::status(&error))?;
-        let running = self.builds.begin(request, &dir, frontend);
+        let running = self.builds.begin(request, asked, &dir, frontend);
         let mut running =
             running.map_err(|error| Status::failed_precondition(format!("job {}: {error}", request.r#ref)))?;
         let outcome = self.run(request, &mut running, &outputs).await;
@@ -161,6 +165,11 @@ impl Grpc {
         };
         running.build.note(outcome.as_ref().map_err(status).cloned());
         outcome
+    }
+
+    /// One that has begun, or is about to.
+    pub async fn find(&self, reference: &str) -> Option<Arc<Build>> {
+        self.builds.any(reference).await
     }
 
     async fn run(
@@ -202,7 +211,10 @@ impl Grpc {
         attributes: &BTreeMap<String, String>,
         inputs: &BTreeMap<String, ferry_buildkit::pb::Definition>,
     ) -> Result<Solved, Status> {
-        let request = attributes::request(frontend, attributes, inputs, &build.entitlements);
+        let request = match &build.asked {
+            Some(asked) => Ok(asked.request.clone()),
+            None => attributes::request(frontend, attributes, inputs, &build.entitlements),
+        };
         let request = request.map_err(|error| failure::status(&error))?;
         let session = self.session_of(build).await?;
         let solving = self.engine.builds.solve(request, session, build.events.clone());
@@ -215,6 +227,9 @@ impl Grpc {
     }
 
     async fn session_of(&self, build: &Build) -> Result<Arc<dyn Session>, Status> {
+        if let Some(asked) = &build.asked {
+            return Ok(Arc::clone(&asked.session));
+        }
         let session = self.open_session(&build.session).await;
         session.map_err(|error| failure::status(&error))
     }
@@ -246,7 +261,7 @@ fn one<T>(mut all: impl Iterator<Item = T>) -> Option<T> {
 }
 
 /// What a build becomes; refuses what nobody here can do.
-fn outputs(request: &SolveRequest) -> Result<Vec<Output>> {
+pub fn outputs(request: &SolveRequest) -> Result<Vec<Output>> {
     if request
         .definition
         .as_ref()

@@ -1,11 +1,12 @@
 //! The command line's words as a request.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use ferry_build::request::{Call as Asked, Entitlements, Limits, Location, Named, NoCache, Request, RunOptions};
+use ferry_build::request::{
+    Address, Call as Asked, Entitlements, Limits, Location, Named, NoCache, Request, RunOptions,
+};
 use ferry_kit::Id;
 use rustix::fs::{Mode, OFlags};
 
@@ -316,18 +317,12 @@ fn build_args(call: &mut Call<'_>) -> Result<BTreeMap<String, String>> {
     Ok(args)
 }
 
-fn hosts(list: &[String]) -> Result<Vec<(String, IpAddr)>> {
+fn hosts(list: &[String]) -> Result<Vec<(String, Address)>> {
     let mut hosts = Vec::new();
     for text in list.iter().flat_map(|text| text.split(',')) {
-        let wrong = || Failure::new(format!("invalid host {text}: give host:ip"));
+        let wrong = || Failure::new(format!("invalid host {text}: give host:ip, or host:host-gateway"));
         let (name, address) = text.split_once([':', '=']).ok_or_else(wrong)?;
-        if address == "host-gateway" {
-            return Err(Failure::new(
-                "--add-host with host-gateway is not there yet in builds: give the address of the bridge",
-            ));
-        }
-        let address = address.trim_matches(['[', ']']).parse().map_err(|_| wrong())?;
-        hosts.push((name.to_owned(), address));
+        hosts.push((name.to_owned(), address.parse().map_err(|_| wrong())?));
     }
     Ok(hosts)
 }
