@@ -12,6 +12,7 @@
 //!
 //! Nothing of a build is trusted: contexts and images are read through [`ferry_sys::Root`], and what a client says is bounded.
 
+pub mod cache;
 mod call;
 mod error;
 pub mod files;

@@ -8,6 +8,8 @@ use std::str::FromStr;
 
 use ferry_image::Platform;
 
+use crate::cache::CacheSource;
+
 /// A Dockerfile and everything that changes what it becomes.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Request {
@@ -31,6 +33,9 @@ pub struct Request {
     pub pull: bool,
     pub run: RunOptions,
     pub entitlements: Entitlements,
+    /// What may have been built before, elsewhere.
+    #[serde(default)]
+    pub cache_from: Vec<CacheSource>,
     /// Do not build but tell about the file.
     pub call: Option<Call>,
 }

@@ -4,9 +4,11 @@ use std::any::Any;
 use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use ferry_image::Digest;
 use ferry_sys::Root;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -47,8 +49,31 @@ pub trait Session: Debug + Send + Sync {
     /// Writes the files of a tree to a directory of the client's.
     fn receive_directory<'a>(&'a self, number: usize, tree: Root) -> BoxFuture<'a, Result<()>>;
 
+    /// A content store of the client's, by its name. `None`: it has no such one.
+    fn store<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Arc<dyn ContentStore>>>>;
+
     /// Ends when the client is gone.
     fn gone(&self) -> BoxFuture<'_, ()>;
+}
+
+/// What the client keeps by digests: an OCI layout.
+pub trait ContentStore: Debug + Send + Sync {
+    /// Bytes; `None`: it has no such content.
+    fn size<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<Option<u64>>>;
+
+    /// A content from an offset on. Nobody has verified it.
+    fn read<'a>(&'a self, digest: &'a Digest, offset: u64) -> BoxFuture<'a, Result<Box<dyn AsyncRead + Send + Unpin>>>;
+
+    /// Takes a content. Returns when the client has all of it.
+    fn write<'a>(
+        &'a self,
+        digest: &'a Digest,
+        size: u64,
+        content: Box<dyn AsyncRead + Send + Unpin>,
+    ) -> BoxFuture<'a, Result<()>>;
+
+    /// Has the index name a manifest: its descriptor, as JSON.
+    fn publish<'a>(&'a self, tag: &'a str, manifest: &'a str) -> BoxFuture<'a, Result<()>>;
 }
 
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}

@@ -39,6 +39,8 @@ pub struct Solution<W: Workspace> {
     pub tree: Tree<W::Layer>,
     /// What they are known by.
     pub identity: String,
+    /// Keys of the steps that were looked at, those below first.
+    pub keys: Vec<String>,
 }
 
 /// A graph that is being solved.
@@ -73,7 +75,28 @@ pub(crate) struct Probed<L> {
     /// Other keys under which it is to be found.
     pub aliases: Vec<String>,
     pub made_of: Vec<(String, String)>,
-    pub tree: Option<Tree<L>>,
+    pub files: Known<L>,
+}
+
+/// Where a step's files are.
+#[derive(Debug, Clone)]
+pub(crate) enum Known<L> {
+    Here(Tree<L>),
+    /// In a cache that was imported.
+    Elsewhere,
+    /// They are to be made.
+    No,
+}
+
+impl<L> Known<L> {
+    /// Of what is remembered.
+    fn of(tree: Option<Tree<L>>) -> Self {
+        tree.map_or(Self::Elsewhere, Self::Here)
+    }
+
+    fn is_known(&self) -> bool {
+        !matches!(self, Self::No)
+    }
 }
 
 /// A step's files.
@@ -89,6 +112,7 @@ pub async fn solve<W: Workspace>(job: &Job<W>, plan: &Plan) -> Result<Solution<W
         return Ok(Solution {
             tree: Tree::default(),
             identity: key::SCRATCH.to_owned(),
+            keys: Vec::new(),
         });
     };
     let graph = &plan.graph;
@@ -110,7 +134,11 @@ pub async fn solve<W: Workspace>(job: &Job<W>, plan: &Plan) -> Result<Solution<W
             Output::Directory(_) => return Err(Error::invalid("a context is no image")),
         };
         let identity = solver.probe(target).await?.identity.clone();
-        Ok(Solution { tree, identity })
+        Ok(Solution {
+            tree,
+            identity,
+            keys: solver.keys(),
+        })
     };
     let solved = solved.await;
     solver.behind.close();
@@ -189,11 +217,38 @@ impl<W: Workspace> Solver<'_, W> {
             return self.open_context(id, context).await.map(Output::Directory);
         }
         let probed = self.probe(id).await?;
-        if let Some(tree) = &probed.tree {
-            self.tell_cached(id);
-            return Ok(Output::Tree(tree.clone()));
+        let tree = match &probed.files {
+            Known::Here(tree) => Some(tree.clone()),
+            Known::Elsewhere => self.obtain(id, probed).await,
+            Known::No => None,
+        };
+        match tree {
+            Some(tree) => {
+                self.tell_cached(id);
+                Ok(Output::Tree(tree))
+            }
+            None => self.make(id, probed).await.map(Output::Tree),
         }
-        self.make(id, probed).await.map(Output::Tree)
+    }
+
+    /// A step's files from a cache that was imported; `None` if they cannot be had after all.
+    async fn obtain(&self, id: StepId, probed: &Probed<W::Layer>) -> Option<Tree<W::Layer>> {
+        let workspace = &self.job.workspace;
+        let _turn = workspace.turn(&probed.key).await;
+        // Another build may have brought it meanwhile.
+        if let Some(tree) = workspace.recall(&probed.key).and_then(|found| found.tree) {
+            return Some(tree);
+        }
+        workspace
+            .obtain(&probed.key, &self.vertices[id.0], &self.job.events)
+            .await
+    }
+
+    /// The keys of all steps that were looked at.
+    fn keys(&self) -> Vec<String> {
+        let probed = self.nodes.iter().filter_map(|node| node.probed.get());
+        let keys = probed.map(|probed| probed.key.clone());
+        keys.filter(|key| !key.is_empty()).collect()
     }
 
     /// The files of all inputs, made at the same time.

@@ -15,11 +15,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use ferry_image::Digest;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::cache::CacheDestination;
 use crate::output::Output;
 use crate::progress::Event;
 use crate::request::Request;
@@ -47,6 +49,8 @@ pub enum FromClient {
     Build {
         request: Box<Request>,
         outputs: Vec<Output>,
+        #[serde(default)]
+        caches: Vec<CacheDestination>,
         /// The names of the directories whose descriptors have come, in their order.
         directories: Vec<String>,
     },
@@ -61,6 +65,8 @@ pub enum Answer {
     /// A secret, base64; or user and password; or nothing of the kind.
     Secret(Option<String>),
     Credentials(Option<(String, String)>),
+    /// Bytes.
+    Size(u64),
     /// A stream follows.
     Open,
     /// There is none.
@@ -110,7 +116,23 @@ pub enum Question {
     Archive(usize),
     /// The same, to be unpacked.
     Files(usize),
+    /// Something about an OCI layout, by its name.
+    Store { name: String, asked: Asked },
 }
+
+/// What is asked about an OCI layout.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Asked {
+    Size(Digest),
+    Read { digest: Digest, offset: u64 },
+    /// It is coming; at its end [`WRITTEN`] is said to it, or what went wrong.
+    Write { digest: Digest, size: u64 },
+    /// The index is to name this manifest, a descriptor in JSON. Answered by [`Answer::Open`] alone.
+    Publish { tag: String, manifest: String },
+}
+
+/// What a client says to a content it has.
+pub const WRITTEN: &str = "written";
 
 /// One end of a conversation. Clones are handles on the same one.
 #[derive(Clone)]

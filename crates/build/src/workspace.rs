@@ -96,8 +96,17 @@ pub trait Workspace: Debug + Clone + Send + Sync + 'static {
     /// Runs a process. Dropped, the process and all its children end.
     fn run(&self, run: Run<'_, Self>) -> impl Future<Output = Result<Ended>> + Send;
 
-    /// What is remembered of a step. Does no I/O.
+    /// What is remembered of a step, here or in a cache that was imported. Does no I/O.
     fn recall(&self, key: &str) -> Option<Recalled<Self::Layer>>;
+
+    /// Brings the files of a step in from a cache that was imported, and remembers the step. `None`, saying so, if they cannot
+    /// be had.
+    fn obtain(
+        &self,
+        key: &str,
+        vertex: &str,
+        events: &Events,
+    ) -> impl Future<Output = Option<Tree<Self::Layer>>> + Send;
 
     /// Waits until nobody else makes the step with this key.
     fn turn(&self, key: &str) -> impl Future<Output = Self::Turn> + Send;
@@ -168,7 +177,8 @@ pub struct Image {
 /// A result that was remembered.
 #[derive(Debug, Clone)]
 pub struct Recalled<L> {
-    pub tree: Tree<L>,
+    /// `None`: a cache that was imported has them ([`Workspace::obtain`]).
+    pub tree: Option<Tree<L>>,
     /// What steps on top of it know it by.
     pub identity: String,
 }

@@ -10,6 +10,9 @@ pub const SECRET: &str = "/moby.buildkit.secrets.v1.Secrets/GetSecret";
 pub const CHECK_AGENT: &str = "/moby.sshforward.v1.SSH/CheckAgent";
 pub const AGENT: &str = "/moby.sshforward.v1.SSH/ForwardAgent";
 pub const CREDENTIALS: &str = "/moby.filesync.v1.Auth/Credentials";
+pub const CONTENT_INFO: &str = "/containerd.services.content.v1.Content/Info";
+pub const CONTENT_READ: &str = "/containerd.services.content.v1.Content/Read";
+pub const CONTENT_WRITE: &str = "/containerd.services.content.v1.Content/Write";
 pub const HEALTH: &str = "/grpc.health.v1.Health/Check";
 
 /// Headers of `POST /session`, and metadata of `Control.Session`.
@@ -37,6 +40,8 @@ pub mod metadata {
     pub const ATTRIBUTE: &str = "exporter-md-";
     /// Of [`super::AGENT`].
     pub const AGENT_ID: &str = "buildkit.ssh.id";
+    /// Of calls of [`super::CONTENT_INFO`] and its like: which of the client's content stores.
+    pub const STORE: &str = "buildkit-attachable-store-id";
     /// Of every call of a frontend: the build it belongs to.
     pub const BUILD: &str = "buildkit-controlapi-buildid";
 }

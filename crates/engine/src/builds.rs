@@ -8,6 +8,7 @@
 //! All of that can go at any time without a build being wrong. Layers and what is remembered of steps are the store's.
 
 mod agent;
+mod cache;
 mod caches;
 mod export;
 mod fetch;
@@ -19,9 +20,10 @@ mod workshop;
 use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 
-use ferry_build::output::{Kept, Output, Prune};
+use ferry_build::cache::{CacheDestination, INLINE_ARGUMENT, Place};
+use ferry_build::output::{Kept, Output, OutputKind, Prune};
 use ferry_build::progress::Events;
 use ferry_build::workspace::Tree;
 use ferry_build::{Error, Job, Request, Session, Workspace as _};
@@ -54,6 +56,11 @@ pub(crate) struct Inner {
     image: ferry_build::frontend::config::ImageConfig,
     tree: Tree<Layer>,
     epoch: Option<Timestamp>,
+    /// Of the steps that were looked at.
+    keys: Vec<String>,
+    imported: Arc<OnceLock<cache::Imported>>,
+    /// A build argument asks for a cache in the image.
+    is_inline: bool,
     answers: BTreeMap<String, Vec<u8>>,
 }
 
@@ -87,6 +94,7 @@ impl Builds {
             world: Arc::clone(&self.world),
             shared: Arc::clone(&self.shared),
             lines: Arc::new(Lines::new(&self.world)),
+            imported: Arc::default(),
         }
     }
 
@@ -109,7 +117,8 @@ impl Builds {
             }));
         }
         let building = async {
-            let plan = ferry_build::plan(&job).await?;
+            let importing = async { Ok::<_, Error>(import(&job).await) };
+            let (plan, ()) = tokio::try_join!(ferry_build::plan(&job), importing)?;
             let solution = ferry_build::solve(&job, &plan).await?;
             Ok::<_, Error>((plan, solution))
         };
@@ -127,6 +136,9 @@ impl Builds {
             image: plan.image,
             tree: solution.tree,
             epoch: plan.epoch,
+            keys: solution.keys,
+            imported: job.workspace.imported,
+            is_inline: job.request.build_args.get(INLINE_ARGUMENT).is_some_and(|value| is_true(value)),
             answers: BTreeMap::new(),
         }))
     }
@@ -146,12 +158,28 @@ impl Builds {
         &self,
         solved: &Solved,
         outputs: &[Output],
+        caches: &[CacheDestination],
         session: Arc<dyn Session>,
         events: Events,
     ) -> Result<BTreeMap<String, String>, Error> {
+        let (shop, solved) = (self.shop(), &solved.inner);
+        let is_inline = caches.iter().any(|cache| cache.place == Place::Inline);
+        let is_image = |output: &Output| {
+            matches!(output.kind, OutputKind::Image | OutputKind::Docker | OutputKind::Oci)
+        };
+        if is_inline && !outputs.iter().any(is_image) {
+            return Err(Error::invalid(
+                "--cache-to type=inline: nothing of this build is an image: add an output that is, or use type=registry",
+            ));
+        }
+        let is_inline = is_inline || solved.is_inline;
         let mut told = BTreeMap::new();
         for (number, output) in outputs.iter().enumerate() {
-            told.extend(export::export(&self.shop(), &solved.inner, number, output, &session, &events).await?);
+            let exporting = export::export(&shop, solved, number, output, is_inline, &session, &events);
+            told.extend(exporting.await?);
+        }
+        for destination in caches {
+            told.extend(cache::export(&shop, solved, destination, &session, &events).await?);
         }
         Ok(told)
     }
@@ -175,6 +203,21 @@ impl Builds {
     pub async fn prune(&self, prune: Prune) -> Result<Vec<Kept>, Error> {
         kept::prune(&self.world, &self.shared, prune).await
     }
+}
+
+/// Looks at the caches a build may take from.
+async fn import(job: &Job<Workshop>) {
+    let (request, shop) = (&job.request, &job.workspace);
+    if request.cache_from.is_empty() {
+        return;
+    }
+    let platform = request.platform.clone().unwrap_or_else(|| shop.platform());
+    let imported = cache::import(shop, &request.cache_from, &platform, &job.session, &job.events).await;
+    let _ = shop.imported.set(imported);
+}
+
+fn is_true(value: &str) -> bool {
+    matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True")
 }
 
 /// One of the builder's own directories.

@@ -23,7 +23,9 @@ pub(crate) use list::until;
 pub use ferry_distribution::config::{registry_auth, registry_config};
 pub use ferry_distribution::{Credentials, Descriptor};
 pub use pull::PullRequest;
+pub(crate) use pull::{Blobs, CONFIG_MAX, LAYERS};
 pub use push::PushRequest;
+pub(crate) use push::Sending;
 pub use transfer::{LayerState, Reporter, Step, Steps};
 
 /// All images. Clones are handles on the same ones.

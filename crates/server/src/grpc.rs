@@ -12,6 +12,7 @@ mod attributes;
 mod bridge;
 mod builds;
 mod caller;
+mod content;
 mod contexts;
 mod control;
 mod failure;
@@ -25,7 +26,7 @@ mod transfer;
 mod worker;
 
 pub use builds::Asked;
-pub use control::outputs;
+pub use control::{caches, outputs};
 
 use std::sync::Arc;
 

@@ -56,7 +56,7 @@ pub use import::ImportOptions;
 pub use layers::{Blob, Layer};
 pub use load::{LoadOptions, Progress};
 pub use origin::{DOCUMENT_LIMIT, Gathered, Origin, Way};
-pub use outgoing::{Outgoing, Travelling};
+pub use outgoing::{Outgoing, Packing, Travelling};
 pub use pull::{NewPull, Pull, Remote};
 pub use remove::{RemoveOptions, Removed, User};
 pub use save::Save;

@@ -8,16 +8,17 @@ use std::io::{self, Read};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::sync::Arc;
 
-use ferry_image::{Digest, media};
-use flate2::Compression;
+use ferry_image::media::{self, Compression, Kind};
+use ferry_image::Digest;
 use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 
 use crate::db::{Batch, Document, Durability};
 use crate::error::Context as _;
-use crate::images::{Image, Images};
+use crate::images::Images;
 use crate::layers::{Layer, Pin};
 use crate::layout::Staging;
+use crate::pull::Remote;
 use crate::remake::Hashing;
 use crate::{Error, Result};
 
@@ -40,6 +41,49 @@ pub struct Travelling {
 pub(crate) struct Packed {
     pub key: String,
     pub blob: Travelling,
+}
+
+/// How a layer is to be packed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Packing {
+    /// By default gzip, if anything has to be packed at all.
+    pub compression: Option<Compression>,
+    pub level: Option<i32>,
+    /// Also a layer that is packed otherwise already.
+    pub force: bool,
+}
+
+impl Packing {
+    /// Under which a layer that is packed so is noted.
+    fn key(&self, diff_id: &Digest) -> String {
+        match (self.compression, self.level) {
+            (None | Some(Compression::Gzip), None) => diff_id.to_string(),
+            (compression, level) => format!("{diff_id} {compression:?} {}", level.unwrap_or(-1)),
+        }
+    }
+
+    /// Whether a blob that is there will do.
+    fn takes(&self, media_type: &str) -> bool {
+        let packed = match Kind::of(media_type) {
+            Kind::Layer { compression, .. } => Some(compression),
+            _ => None,
+        };
+        !self.force || (packed == Some(self.compression.unwrap_or(Compression::Gzip)) && self.level.is_none())
+    }
+}
+
+impl Packed {
+    /// A layer's blob as it came.
+    pub fn new(diff_id: &Digest, remote: Remote) -> Self {
+        Self {
+            key: diff_id.to_string(),
+            blob: Travelling {
+                digest: remote.digest,
+                size: remote.size,
+                media_type: remote.media_type,
+            },
+        }
+    }
 }
 
 impl Document for Packed {
@@ -90,32 +134,35 @@ impl Read for At {
 
 impl Images {
     /// What is known of how the layers travel, without reading one. Blocks for the database.
-    pub fn travelling(&self, image: &Image) -> Result<Vec<Option<Travelling>>> {
+    pub fn travelling(&self, layers: &[Layer], packing: Packing) -> Result<Vec<Option<Travelling>>> {
         let packed = self.shared.db.all_blocking::<Packed>()?;
+        let noted = |key: String| packed.iter().find(|packed| packed.key == key);
         let known = |layer: &Layer| match &layer.blob {
-            Some(blob) if self.shared.layout.blob(&blob.digest).exists() => Some(Travelling {
-                digest: blob.digest.clone(),
-                size: blob.size,
-                media_type: blob.media_type.clone(),
-            }),
+            Some(blob) if self.shared.layout.blob(&blob.digest).exists() && packing.takes(&blob.media_type) => {
+                Some(Travelling {
+                    digest: blob.digest.clone(),
+                    size: blob.size,
+                    media_type: blob.media_type.clone(),
+                })
+            }
             _ => {
-                let key = layer.diff_id.to_string();
-                let packed = packed.iter().find(|packed| packed.key == key);
-                packed.map(|packed| packed.blob.clone())
+                let asked = noted(packing.key(&layer.diff_id));
+                let usual = || noted(layer.diff_id.to_string()).filter(|packed| packing.takes(&packed.blob.media_type));
+                asked.or_else(usual).map(|packed| packed.blob.clone())
             }
         };
-        Ok(image.layers.iter().map(known).collect())
+        Ok(layers.iter().map(known).collect())
     }
 
     /// A layer's blob: as it came, or made of the layer. Blocks.
     ///
     /// Fails with [`Error::NotFound`] if the layer was removed meanwhile, with [`Error::Archive`] or [`Error::Invalid`] where its
     /// files are not what they were.
-    pub fn outgoing(&self, layer: &Layer) -> Result<Outgoing> {
+    pub fn outgoing(&self, layer: &Layer, packing: Packing) -> Result<Outgoing> {
         let pin = self.shared.layers.get(&layer.chain_id).ok_or_else(|| Error::NotFound {
             reference: layer.chain_id.to_string(),
         })?;
-        if let Some(blob) = &pin.layer.blob {
+        if let Some(blob) = pin.layer.blob.as_ref().filter(|blob| packing.takes(&blob.media_type)) {
             let path = self.shared.layout.blob(&blob.digest);
             match File::open(&path) {
                 Ok(file) => {
@@ -136,10 +183,10 @@ impl Images {
                 Err(error) => return Err(error).at("open", &path),
             }
         }
-        self.pack(pin)
+        self.pack(pin, packing)
     }
 
-    fn pack(&self, pin: Pin) -> Result<Outgoing> {
+    fn pack(&self, pin: Pin, packing: Packing) -> Result<Outgoing> {
         let staging = Staging::new(&self.shared.layout)?;
         let path = staging.path.join("blob");
         let file = OpenOptions::new()
@@ -149,20 +196,37 @@ impl Images {
             .mode(0o600)
             .open(&path)
             .at("make", &path)?;
-        // No name and no time in the head: the same tar gives the same blob.
-        let sink = Hashing::new(io::BufWriter::with_capacity(PIECE, &file));
-        let mut encoder = GzEncoder::new(sink, Compression::new(LEVEL));
-        self.shared.tar_of(&pin.layer, &mut encoder)?;
-        let sink = encoder.finish().at("write", &path)?;
+        let mut sink = Hashing::new(io::BufWriter::with_capacity(PIECE, &file));
+        let level = packing.level.and_then(|level| u32::try_from(level).ok());
+        let media_type = match packing.compression.unwrap_or(Compression::Gzip) {
+            Compression::Gzip => {
+                // No name and no time in the head: the same tar gives the same blob.
+                let mut encoder = GzEncoder::new(sink, flate2::Compression::new(level.unwrap_or(LEVEL)));
+                self.shared.tar_of(&pin.layer, &mut encoder)?;
+                sink = encoder.finish().at("write", &path)?;
+                media::DOCKER_LAYER_GZIP
+            }
+            Compression::Zstd => {
+                let encoder = zstd::Encoder::new(sink, packing.level.unwrap_or(zstd::DEFAULT_COMPRESSION_LEVEL));
+                let mut encoder = encoder.at("write", &path)?;
+                self.shared.tar_of(&pin.layer, &mut encoder)?;
+                sink = encoder.finish().at("write", &path)?;
+                media::OCI_LAYER_ZSTD
+            }
+            Compression::None => {
+                self.shared.tar_of(&pin.layer, &mut sink)?;
+                media::DOCKER_LAYER
+            }
+        };
         let (digest, size) = sink.finish().at("write", &path)?;
         let blob = Travelling {
             digest,
             size,
-            media_type: media::DOCKER_LAYER_GZIP.to_owned(),
+            media_type: media_type.to_owned(),
         };
         let mut batch = Batch::default();
         batch.put(&Packed {
-            key: pin.layer.diff_id.to_string(),
+            key: packing.key(&pin.layer.diff_id),
             blob: blob.clone(),
         })?;
         self.shared.db.commit_blocking(batch, Durability::Process)?;

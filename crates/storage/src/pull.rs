@@ -18,7 +18,7 @@ use ferry_image::{Digest, Reference};
 use oci_spec::image::ImageConfiguration;
 
 use crate::assembly::{Assembly, Lower};
-use crate::db::Durability;
+use crate::db::{Batch, Durability};
 use crate::error::Context as _;
 use crate::images::{Images, Loaded, NewBlob, NewImage, diff_ids, is_sha256, layer_blob, parse_config};
 use crate::ingest::{Ingest, Parts};
@@ -26,6 +26,8 @@ use crate::layers::{Layer, Pin};
 use crate::layout::Staging;
 use crate::load::LoadOptions;
 use crate::origin::{self, Gathered};
+use crate::outgoing::Packed;
+use crate::steps::{Held, Steps};
 use crate::store::Shared;
 use crate::stream::{Hashed, piped};
 use crate::{Error, Result};
@@ -55,12 +57,10 @@ pub struct Remote {
 #[derive(Debug)]
 pub struct Pull {
     shared: Arc<Shared>,
-    manifest: Vec<u8>,
-    raw_config: Vec<u8>,
-    config: ImageConfiguration,
+    /// What is recorded at the end; `None` for layers alone.
+    image: Option<Described>,
     diff_ids: Vec<Digest>,
-    layers: Vec<Remote>,
-    references: Vec<Reference>,
+    layers: Vec<Option<Remote>>,
     options: LoadOptions,
     assembly: Assembly,
     /// Blobs of layers that were brought in by this pull, as far as they are to be kept.
@@ -68,6 +68,14 @@ pub struct Pull {
     gathered: Mutex<Vec<Gathered>>,
     /// Dropped after those of them that are held.
     parts: Parts,
+}
+
+#[derive(Debug)]
+struct Described {
+    manifest: Vec<u8>,
+    raw_config: Vec<u8>,
+    config: ImageConfiguration,
+    references: Vec<Reference>,
 }
 
 #[derive(Debug)]
@@ -90,24 +98,14 @@ impl Images {
                 diff_ids.len()
             )));
         }
-        // An engine that runs for long sees no start-up.
-        self.shared.ingests.collect(|_| false)?;
-        let assembly = Assembly::new(&self.shared.layers, &diff_ids);
-        let digests = new.layers.iter().map(|layer| layer.digest.clone()).collect();
-        Ok(Pull {
-            shared: Arc::clone(&self.shared),
+        let layers = new.layers.into_iter().map(Some).collect();
+        let image = Described {
             manifest: new.manifest,
             raw_config: new.config,
             config,
-            diff_ids,
-            layers: new.layers,
             references: new.references,
-            options: new.options,
-            assembly,
-            arrived: Mutex::default(),
-            gathered: Mutex::default(),
-            parts: Parts::new(&self.shared.ingests, digests),
-        })
+        };
+        Pull::begin(&self.shared, Some(image), diff_ids, layers, new.options)
     }
 
     /// Whether what was pulled is still on its way to the disk.
@@ -121,7 +119,45 @@ impl Images {
     }
 }
 
+impl Steps {
+    /// Begins to bring layers in that stand on each other, lowest first: their diff ids, and how they travel. One that does not
+    /// has to be there.
+    pub fn bring(&self, layers: Vec<(Digest, Option<Remote>)>) -> Result<Pull> {
+        let (diff_ids, layers) = layers.into_iter().unzip();
+        let pull = Pull::begin(&self.shared, None, diff_ids, layers, LoadOptions::default())?;
+        match pull.missing().into_iter().find(|at| pull.remote(*at).is_none()) {
+            None => Ok(pull),
+            Some(at) => Err(Error::NotFound {
+                reference: pull.diff_ids[at].to_string(),
+            }),
+        }
+    }
+}
+
 impl Pull {
+    fn begin(
+        shared: &Arc<Shared>,
+        image: Option<Described>,
+        diff_ids: Vec<Digest>,
+        layers: Vec<Option<Remote>>,
+        options: LoadOptions,
+    ) -> Result<Self> {
+        // An engine that runs for long sees no start-up.
+        shared.ingests.collect(|_| false)?;
+        let digests = layers.iter().flatten().map(|layer| layer.digest.clone()).collect();
+        Ok(Self {
+            shared: Arc::clone(shared),
+            image,
+            assembly: Assembly::new(&shared.layers, &diff_ids),
+            diff_ids,
+            layers,
+            options,
+            arrived: Mutex::default(),
+            gathered: Mutex::default(),
+            parts: Parts::new(&shared.ingests, digests),
+        })
+    }
+
     /// The layers that are not there, lowest first: the order in which to begin them.
     pub fn missing(&self) -> Vec<usize> {
         self.assembly.awaited()
@@ -136,7 +172,7 @@ impl Pull {
     }
 
     pub fn remote(&self, at: usize) -> Option<&Remote> {
-        self.layers.get(at)
+        self.layers.get(at)?.as_ref()
     }
 
     /// Brings a layer in. Blocks, also while another pull is at the same layer.
@@ -160,7 +196,7 @@ impl Pull {
         mut progress: impl FnMut(u64) + Send,
     ) -> Result<Pin> {
         let (Some(chain), Some(remote), Some(diff_id)) =
-            (self.assembly.chain(at), self.layers.get(at), self.diff_ids.get(at))
+            (self.assembly.chain(at), self.remote(at), self.diff_ids.get(at))
         else {
             return Err(Error::Invalid(format!("the image has no layer {at}")));
         };
@@ -172,8 +208,8 @@ impl Pull {
             Ok((made.staging, made.layer))
         })?;
         if let Some((ingest, compression)) = kept {
-            // A plain tar is not kept: it can be made from the layer.
-            if let Some(compression) = compression {
+            // A plain tar is not kept: it can be made from the layer. Nor is a blob that no image has.
+            if let Some(compression) = compression.filter(|_| self.image.is_some()) {
                 pin.layer.blob = Some(layer_blob(&remote.digest, remote.size, &remote.media_type, compression));
             }
             let arrived = Arrived {
@@ -290,7 +326,9 @@ impl Pull {
 
     /// Records the image, once every layer is there. Blocks, but not for the disk: a power cut before everything is on it takes
     /// the image away again.
-    pub fn finish(self) -> Result<Loaded> {
+    pub fn finish(mut self) -> Result<Loaded> {
+        let image = self.image.take();
+        let image = image.ok_or_else(|| Error::Invalid("layers alone are no image".to_owned()))?;
         let staging = self.parts.noting(Staging::new(&self.shared.layout))?;
         let write = |name: &str, bytes: &[u8]| -> Result<NewBlob> {
             let path: PathBuf = staging.path.join(name);
@@ -300,8 +338,8 @@ impl Pull {
                 path,
             })
         };
-        let manifest = write("manifest", &self.manifest)?;
-        let mut blobs = vec![write("config", &self.raw_config)?, manifest.clone()];
+        let manifest = write("manifest", &image.manifest)?;
+        let mut blobs = vec![write("config", &image.raw_config)?, manifest.clone()];
         let arrived = self.arrived.into_inner().unwrap_or_else(PoisonError::into_inner);
         // Blobs of other algorithms have no place in the store yet.
         let kept = arrived.iter().filter(|blob| blob.keep && is_sha256(&blob.digest));
@@ -313,13 +351,13 @@ impl Pull {
         let (origin, along) = origin::origin(&gathered);
         blobs.extend(along);
         let image = NewImage {
-            raw_config: self.raw_config,
-            config: self.config,
+            raw_config: image.raw_config,
+            config: image.config,
             pins: self.assembly.finish()?,
             manifest: Some(manifest.digest),
             origin,
             parent: None,
-            references: self.references,
+            references: image.references,
         };
         let recorded = self.shared.record(&[image], &blobs, Durability::Process);
         let loaded = self.parts.noting(recorded)?;
@@ -331,6 +369,26 @@ impl Pull {
             .into_iter()
             .next()
             .ok_or_else(|| Error::Invalid("the image was removed while it was pulled".to_owned()))
+    }
+
+    /// The layers, lowest first, once every one is there. How those that came have travelled is noted. Blocks for the database.
+    pub fn held(self) -> Result<Vec<Held>> {
+        let mut batch = Batch::default();
+        let arrived = self.arrived.into_inner().unwrap_or_else(PoisonError::into_inner);
+        for (diff_id, remote) in self.diff_ids.iter().zip(self.layers) {
+            let Some(remote) = remote else { continue };
+            if arrived.iter().any(|blob| blob.digest == remote.digest) {
+                batch.put(&Packed::new(diff_id, remote))?;
+            }
+        }
+        if !batch.is_empty() {
+            self.shared.db.commit_blocking(batch, Durability::Process)?;
+        }
+        for blob in &arrived {
+            // What stays is collected.
+            let _ = blob.ingest.discard();
+        }
+        Ok(self.assembly.finish()?.into_iter().map(Held::from).collect())
     }
 }
 

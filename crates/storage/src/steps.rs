@@ -201,10 +201,7 @@ impl Steps {
     }
 
     fn hold(&self, chain: &Digest) -> Option<Held> {
-        let pin = self.shared.layers.get(chain)?;
-        Some(Held {
-            inner: Arc::new(Inner::Pinned(pin)),
-        })
+        self.shared.layers.get(chain).map(Held::from)
     }
 
     /// Ends the writing of a layer on top of others, lowest first. `made` is what was made in it only to mount something on,
@@ -346,13 +343,16 @@ impl Steps {
 
     /// What is remembered under a key, with its layers. Does no I/O.
     pub fn recall(&self, key: &str) -> Option<(Arc<Step>, Vec<Held>)> {
-        let step = {
-            let mut known = self.shared.steps();
-            let step = Arc::clone(known.find(key)?);
-            let touched = known.touched.entry(step.key.clone()).or_insert((step.last_used, 0));
-            *touched = (Timestamp::now(), touched.1 + 1);
-            step
-        };
+        let (step, held) = self.find(key)?;
+        let mut known = self.shared.steps();
+        let touched = known.touched.entry(step.key.clone()).or_insert((step.last_used, 0));
+        *touched = (Timestamp::now(), touched.1 + 1);
+        Some((step, held))
+    }
+
+    /// The same, which does not count as a use.
+    pub fn find(&self, key: &str) -> Option<(Arc<Step>, Vec<Held>)> {
+        let step = Arc::clone(self.shared.steps().find(key)?);
         let held = step
             .layers
             .iter()
@@ -457,6 +457,14 @@ impl Steps {
             return Ok(());
         }
         self.shared.db.commit(batch, Durability::Process).await
+    }
+}
+
+impl From<Pin> for Held {
+    fn from(pin: Pin) -> Self {
+        Self {
+            inner: Arc::new(Inner::Pinned(pin)),
+        }
     }
 }
 

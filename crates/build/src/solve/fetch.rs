@@ -1,6 +1,6 @@
 //! Files that are fetched for `ADD`: their key is what was fetched.
 
-use super::{Probed, Solver, key};
+use super::{Known, Probed, Solver, key};
 use crate::error::{Error, Result};
 use crate::graph::{Op, StepId};
 use crate::workspace::{Made, Tree, Workspace};
@@ -25,7 +25,7 @@ impl<W: Workspace> Solver<'_, W> {
         if let Some(key) = promised.filter(|_| !step.no_cache)
             && let Some(found) = workspace.recall(&key)
         {
-            return Ok(remembered(key, found.tree));
+            return Ok(remembered(key, Known::of(found.tree)));
         }
         let running = self.start(id);
         let fetched = match &step.op {
@@ -36,8 +36,8 @@ impl<W: Workspace> Solver<'_, W> {
         let fetched = running.end(fetched.map_err(|error| self.at(id, error)))?;
         let key = self.fetched_key(id, &fetched.identity);
         let turn = workspace.turn(&key).await;
-        if let Some(found) = workspace.recall(&key) {
-            return Ok(remembered(key, found.tree));
+        if let Some(tree) = workspace.recall(&key).and_then(|found| found.tree) {
+            return Ok(remembered(key, Known::Here(tree)));
         }
         let layer = workspace.seal(fetched.draft, &Tree::default(), Vec::new()).await?;
         let tree = Tree { layers: vec![layer] };
@@ -48,7 +48,7 @@ impl<W: Workspace> Solver<'_, W> {
             ..Made::default()
         };
         self.remember(made, &tree, turn);
-        Ok(remembered(key, tree))
+        Ok(remembered(key, Known::Here(tree)))
     }
 
     fn fetched_key(&self, id: StepId, identity: &str) -> String {
@@ -61,12 +61,12 @@ impl<W: Workspace> Solver<'_, W> {
     }
 }
 
-fn remembered<L>(key: String, tree: Tree<L>) -> Probed<L> {
+fn remembered<L>(key: String, files: Known<L>) -> Probed<L> {
     Probed {
         identity: key.clone(),
         key,
         aliases: Vec::new(),
         made_of: Vec::new(),
-        tree: Some(tree),
+        files,
     }
 }

@@ -4,7 +4,7 @@ use ferry_image::Digest;
 use serde::Serialize;
 
 use super::source::Owned;
-use super::{Output, Probed, Solver};
+use super::{Known, Output, Probed, Solver};
 use crate::error::Result;
 use crate::graph::{Action, Files, Graph, MountKind, Op, StepId};
 use crate::workspace::Workspace;
@@ -56,7 +56,7 @@ impl<W: Workspace> Solver<'_, W> {
                     key: String::new(),
                     aliases: Vec::new(),
                     made_of: Vec::new(),
-                    tree: Some(self.job.workspace.image(image)?),
+                    files: Known::Here(self.job.workspace.image(image)?),
                 })
             }
             Op::Result(result) => Ok(Probed {
@@ -64,7 +64,7 @@ impl<W: Workspace> Solver<'_, W> {
                 key: String::new(),
                 aliases: Vec::new(),
                 made_of: Vec::new(),
-                tree: Some(self.result(result)?),
+                files: Known::Here(self.result(result)?),
             }),
             // Known by its contents only, which depends on who asks.
             Op::Context(context) => Ok(Probed {
@@ -72,7 +72,7 @@ impl<W: Workspace> Solver<'_, W> {
                 key: String::new(),
                 aliases: Vec::new(),
                 made_of: Vec::new(),
-                tree: None,
+                files: Known::No,
             }),
             Op::Http(_) | Op::Git(_) => self.fetch(id).await,
             Op::Exec(exec) => {
@@ -134,7 +134,7 @@ impl<W: Workspace> Solver<'_, W> {
         }
         if !from_context && !step.no_cache {
             let found = self.recalled(id, quick.clone(), made_of.clone())?;
-            if found.tree.is_some() {
+            if found.files.is_known() {
                 return Ok(found);
             }
         }
@@ -145,7 +145,7 @@ impl<W: Workspace> Solver<'_, W> {
         made_of.push(("contents".to_owned(), contents));
         let mut found = self.recalled(id, key("files", &(what, self.epoch), &inputs), made_of)?;
         if !from_context {
-            if found.tree.is_some() {
+            if found.files.is_known() {
                 self.job.workspace.alias(&found.key, &quick).await?;
             } else {
                 found.aliases.push(quick);
@@ -201,20 +201,20 @@ impl<W: Workspace> Solver<'_, W> {
                 key,
                 aliases: Vec::new(),
                 made_of,
-                tree: None,
+                files: Known::No,
             });
         }
         let found = self.job.workspace.recall(&key);
-        let (identity, tree) = match found {
-            Some(found) => (found.identity, Some(found.tree)),
-            None => (key.clone(), None),
+        let (identity, files) = match found {
+            Some(found) => (found.identity, Known::of(found.tree)),
+            None => (key.clone(), Known::No),
         };
         Ok(Probed {
             identity,
             key,
             aliases: Vec::new(),
             made_of,
-            tree,
+            files,
         })
     }
 

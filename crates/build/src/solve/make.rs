@@ -15,10 +15,10 @@ impl<W: Workspace> Solver<'_, W> {
         let turn = workspace.turn(&probed.key).await;
         // Another build may have made it meanwhile.
         if !step.no_cache
-            && let Some(found) = workspace.recall(&probed.key)
+            && let Some(tree) = workspace.recall(&probed.key).and_then(|found| found.tree)
         {
             self.tell_cached(id);
-            return Ok(found.tree);
+            return Ok(tree);
         }
         let running = self.start(id);
         let (tree, kind) = match &step.op {

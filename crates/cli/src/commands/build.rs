@@ -1,6 +1,7 @@
 //! `build`: an image from a Dockerfile. The engine reads the directories itself where it can; else they are sent.
 
 mod converse;
+mod layouts;
 mod live;
 mod outputs;
 mod plain;
@@ -70,6 +71,7 @@ pub async fn run(mut call: Call<'_>) -> Result<u8> {
     let first = FromClient::Build {
         request: Box::new(wanted.request.clone()),
         outputs: wanted.outputs.iter().map(|output| output.output.clone()).collect(),
+        caches: wanted.caches.to.clone(),
         directories: wanted
             .directories
             .iter()

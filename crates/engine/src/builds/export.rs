@@ -24,6 +24,7 @@ pub(super) async fn export(
     solved: &Inner,
     number: usize,
     output: &Output,
+    is_inline: bool,
     session: &Arc<dyn Session>,
     events: &Events,
 ) -> Result<BTreeMap<String, String>> {
@@ -41,6 +42,7 @@ pub(super) async fn export(
         solved,
         output,
         number,
+        is_inline,
         session,
         events,
         vertex: &vertex,
@@ -59,6 +61,8 @@ struct Export<'a> {
     solved: &'a Inner,
     output: &'a Output,
     number: usize,
+    /// The image is a cache as well.
+    is_inline: bool,
     session: &'a Arc<dyn Session>,
     events: &'a Events,
     vertex: &'a str,
@@ -101,7 +105,10 @@ impl Export<'_> {
         layers.end();
         let now = self.solved.epoch.unwrap_or_else(Timestamp::now);
         let config = self.solved.image.finish(&diff_ids, &times, now);
-        let config = config.map_err(|error| Error::internal("write the image's configuration", &error))?;
+        let mut config = config.map_err(|error| Error::internal("write the image's configuration", &error))?;
+        if self.is_inline {
+            config = super::cache::inline(self.shop, self.solved, config, self.events).await?;
+        }
         Ok(Finished {
             built: Built { config, references },
             held,
@@ -224,12 +231,12 @@ fn digests(id: &str) -> BTreeMap<String, String> {
 }
 
 /// A part of the export that takes time of its own.
-struct Part<'a> {
+pub(super) struct Part<'a> {
     events: &'a Events,
     status: Status,
 }
 
-fn part<'a>(events: &'a Events, vertex: &str, id: &str) -> Part<'a> {
+pub(super) fn part<'a>(events: &'a Events, vertex: &str, id: &str) -> Part<'a> {
     let status = Status {
         vertex: vertex.to_owned(),
         id: id.to_owned(),
@@ -241,7 +248,7 @@ fn part<'a>(events: &'a Events, vertex: &str, id: &str) -> Part<'a> {
 }
 
 impl Part<'_> {
-    fn end(self) {
+    pub(super) fn end(self) {
         self.events.send(Event::Status(Status {
             completed: Some(Timestamp::now()),
             ..self.status

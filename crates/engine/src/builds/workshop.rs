@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use ferry_build::frontend::Sent;
 use ferry_build::graph::{Git, Http};
@@ -16,6 +16,7 @@ use ferry_sys::Root;
 use ferry_sys::overlay::Overlay;
 use jiff::Timestamp;
 use tokio::sync::OwnedMutexGuard;
+use tokio::task::JoinHandle;
 
 use super::{Solved, process};
 use crate::container::Lines;
@@ -28,6 +29,8 @@ pub(super) struct Workshop {
     pub world: Arc<World>,
     pub shared: Arc<Shared>,
     pub lines: Arc<Lines>,
+    /// Of this build alone.
+    pub imported: Arc<OnceLock<super::cache::Imported>>,
 }
 
 /// What all builds of an engine share.
@@ -104,15 +107,7 @@ impl Workshop {
             platform: Some(platform.clone()),
             credentials,
         };
-        let (reporter, mut steps) = Reporter::new();
-        let (events, vertex) = (events.clone(), vertex.to_owned());
-        let telling = tokio::spawn(async move {
-            while let Some(step) = steps.recv().await {
-                if let Pulling::Layer { id, state } = step {
-                    tell(&events, &vertex, &id, &state);
-                }
-            }
-        });
+        let (reporter, telling) = reporting(events, vertex);
         let pulled = Images::new(Arc::clone(&self.world)).pull(request, &reporter).await;
         drop(reporter);
         let _ = telling.await;
@@ -127,6 +122,20 @@ pub(super) async fn credentials(session: &Arc<dyn Session>, host: &str) -> Resul
         Some((username, password)) => Credentials::Basic { username, password },
         None => Credentials::Anonymous,
     })
+}
+
+/// Tells how layers come along, until the reporter is dropped.
+pub(super) fn reporting(events: &Events, vertex: &str) -> (Reporter, JoinHandle<()>) {
+    let (reporter, mut steps) = Reporter::new();
+    let (events, vertex) = (events.clone(), vertex.to_owned());
+    let telling = tokio::spawn(async move {
+        while let Some(step) = steps.recv().await {
+            if let Pulling::Layer { id, state } = step {
+                tell(&events, &vertex, &id, &state);
+            }
+        }
+    });
+    (reporter, telling)
 }
 
 /// How a layer of a base image comes along.
@@ -289,18 +298,25 @@ impl Workspace for Workshop {
     }
 
     fn recall(&self, key: &str) -> Option<Recalled<Layer>> {
-        let (step, held) = self.world.store.steps.recall(key)?;
+        let Some((step, held)) = self.world.store.steps.recall(key) else {
+            let identity = self.imported.get()?.identity(key)?;
+            return Some(Recalled { tree: None, identity });
+        };
         let times = step.times.iter().copied().chain(std::iter::repeat(None));
         let layers = held.into_iter().zip(times);
         Some(Recalled {
-            tree: Tree {
+            tree: Some(Tree {
                 layers: layers.map(|(held, created)| Layer { held, created }).collect(),
-            },
+            }),
             identity: match step.identity.as_str() {
                 "" => step.key.clone(),
                 identity => identity.to_owned(),
             },
         })
+    }
+
+    async fn obtain(&self, key: &str, vertex: &str, events: &Events) -> Option<Tree<Layer>> {
+        super::cache::obtain(self, self.imported.get()?, key, vertex, events).await
     }
 
     async fn turn(&self, key: &str) -> OwnedMutexGuard<()> {

@@ -1,9 +1,10 @@
 //! Pulling: a reference becomes a manifest, the manifest an image, while its layers arrive side by side.
 
+use std::fmt::Debug;
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use ferry_distribution::{BlobReader, Content, Credentials, Descriptor, Manifest, Repository};
+use ferry_distribution::{Content, Credentials, Descriptor, Manifest, Repository};
 use ferry_image::media::Kind as MediaKind;
 use ferry_image::{Digest, Platform, Reference};
 use ferry_storage::{Image, LoadOptions, NewPull, Pull, Remote};
@@ -20,11 +21,11 @@ use crate::error::{Error, Kind, Result};
 use crate::world::blocking;
 
 /// The most bytes of an image's configuration.
-pub(super) const CONFIG_MAX: u64 = 8 << 20;
+pub(crate) const CONFIG_MAX: u64 = 8 << 20;
 /// How deep indexes may lie in each other.
 const INDEXES: usize = 4;
 /// The most layers of an image: what one mount takes.
-const LAYERS: usize = 500;
+pub(crate) const LAYERS: usize = 500;
 
 /// What is to be pulled.
 #[derive(Clone, Debug)]
@@ -107,7 +108,9 @@ impl Images {
             tell_layers(source.reporter, &pull, &layers);
         }
         let along = along::begin(images, source, &pull, indexes, &manifest).await?;
-        let pull = self.layers(source, pull, &layers).await?;
+        let blobs: Arc<dyn Blobs> = Arc::new(source.repository.clone());
+        let layer = |at: usize| layers.get(at).cloned();
+        let pull = self.layers(&blobs, source.reporter, pull, layer).await?;
         along.end(&pull).await;
         source.reporter.tell(Step::Digest(digest));
         let loaded = blocking("record the image", move || pull.finish()).await??;
@@ -133,8 +136,14 @@ impl Images {
         Ok(source.repository.small_blob(config, CONFIG_MAX).await?.to_vec())
     }
 
-    /// Brings the layers in that are not there.
-    async fn layers(&self, source: &Source<'_>, pull: Pull, layers: &[Descriptor]) -> Result<Pull> {
+    /// Brings the layers in that are not there; `layers` has their descriptors.
+    pub(crate) async fn layers(
+        &self,
+        blobs: &Arc<dyn Blobs>,
+        reporter: &Reporter,
+        pull: Pull,
+        layers: impl Fn(usize) -> Option<Descriptor>,
+    ) -> Result<Pull> {
         let pull = Arc::new(pull);
         let missing = pull.missing();
         let stopped = CancellationToken::new();
@@ -142,7 +151,7 @@ impl Images {
         let mut tasks = JoinSet::new();
         let mut outcome = Ok(());
         for at in missing {
-            let Some(descriptor) = layers.get(at).cloned() else {
+            let Some(descriptor) = layers(at) else {
                 continue;
             };
             // In the layers' order: what a layer stands on has begun before it, so none waits for one that waits for it.
@@ -158,8 +167,8 @@ impl Images {
                 pull: Arc::clone(&pull),
                 at,
                 descriptor,
-                repository: source.repository.clone(),
-                reporter: source.reporter.clone(),
+                blobs: Arc::clone(blobs),
+                reporter: reporter.clone(),
                 stopped: stopped.clone(),
             };
             tasks.spawn(layer.bring(permit));
@@ -173,6 +182,18 @@ impl Images {
         }
         outcome?;
         Arc::into_inner(pull).ok_or_else(|| Error::new(Kind::Internal, "a layer's transfer did not end"))
+    }
+}
+
+/// Where layers come from.
+pub(crate) trait Blobs: Debug + Send + Sync {
+    /// A blob's bytes from an offset on, which come on the runtime. Does not block; reading does.
+    fn reader(&self, blob: &Descriptor, offset: u64, runtime: &Handle) -> Box<dyn Read + Send>;
+}
+
+impl Blobs for Repository {
+    fn reader(&self, blob: &Descriptor, offset: u64, runtime: &Handle) -> Box<dyn Read + Send> {
+        Box::new(Self::reader(self, blob, offset, runtime))
     }
 }
 
@@ -274,7 +295,7 @@ struct Layer {
     pull: Arc<Pull>,
     at: usize,
     descriptor: Descriptor,
-    repository: Repository,
+    blobs: Arc<dyn Blobs>,
     reporter: Reporter,
     stopped: CancellationToken,
 }
@@ -292,7 +313,7 @@ impl Layer {
                     return Err(given_up());
                 }
                 Ok(Fetched {
-                    reader: self.repository.reader(&self.descriptor, offset, &runtime),
+                    reader: self.blobs.reader(&self.descriptor, offset, &runtime),
                     stopped: &self.stopped,
                 })
             };
@@ -314,7 +335,7 @@ impl Layer {
 
 /// A blob's bytes, until the pull is given up.
 struct Fetched<'a> {
-    reader: BlobReader,
+    reader: Box<dyn Read + Send>,
     stopped: &'a CancellationToken,
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use ferry_distribution::{Credentials, Descriptor, Pushed, Repository, Source};
 use ferry_image::media::{self, Kind as MediaKind};
 use ferry_image::{Digest, Platform, Reference};
-use ferry_storage::{Image, Layer, Outgoing, Travelling, Way};
+use ferry_storage::{Image, Layer, Outgoing, Packing, Travelling, Way};
 use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::{JoinError, JoinSet};
@@ -85,7 +85,8 @@ impl Images {
         }
         let known = {
             let (images, image) = (self.world.store.images.clone(), Arc::clone(image));
-            blocking("look for the layers", move || images.travelling(&image)).await??
+            let look = move || images.travelling(&image.layers, Packing::default());
+            blocking("look for the layers", look).await??
         };
         let sent: Arc<Mutex<Vec<Option<Travelling>>>> = Arc::new(Mutex::new(vec![None; image.layers.len()]));
         let mut tasks = JoinSet::new();
@@ -104,6 +105,7 @@ impl Images {
                 repository: repository.clone(),
                 layer: layer.clone(),
                 known,
+                packing: Packing::default(),
                 others: self.others(reference, &layer.chain_id),
                 reporter: reporter.clone(),
             };
@@ -162,7 +164,7 @@ impl Images {
     }
 
     /// Paths of other repositories at the same registry that images with this layer came from or went to.
-    fn others(&self, reference: &Reference, chain: &Digest) -> Vec<String> {
+    pub(crate) fn others(&self, reference: &Reference, chain: &Digest) -> Vec<String> {
         let mut found: Vec<String> = Vec::new();
         for image in self.world.store.images.list() {
             if !image.layers.iter().any(|layer| layer.chain_id == *chain) {
@@ -217,18 +219,19 @@ fn ended(done: std::result::Result<Result<()>, JoinError>) -> Result<()> {
 }
 
 /// A layer on its way.
-struct Sending {
-    world: Arc<World>,
-    repository: Repository,
-    layer: Layer,
-    known: Option<Travelling>,
-    others: Vec<String>,
-    reporter: Reporter,
+pub(crate) struct Sending {
+    pub world: Arc<World>,
+    pub repository: Repository,
+    pub layer: Layer,
+    pub known: Option<Travelling>,
+    pub packing: Packing,
+    pub others: Vec<String>,
+    pub reporter: Reporter,
 }
 
 impl Sending {
     /// Gives what the registry has of the layer in the end.
-    async fn send(self, _permit: OwnedSemaphorePermit) -> Result<Travelling> {
+    pub async fn send(self, _permit: OwnedSemaphorePermit) -> Result<Travelling> {
         if let Some(known) = &self.known {
             let blob = descriptor(known);
             if self.repository.has_blob(&blob).await? {
@@ -243,8 +246,8 @@ impl Sending {
                 }
             }
         }
-        let (images, layer) = (self.world.store.images.clone(), self.layer.clone());
-        let outgoing = blocking("pack a layer", move || images.outgoing(&layer)).await??;
+        let (images, layer, packing) = (self.world.store.images.clone(), self.layer.clone(), self.packing);
+        let outgoing = blocking("pack a layer", move || images.outgoing(&layer, packing)).await??;
         let blob = outgoing.blob.clone();
         let counter = Mutex::new(self.reporter.counter(&self.layer.diff_id, blob.size));
         let progress = move |current| {

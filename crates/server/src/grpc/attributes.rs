@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use ferry_build::cache::CacheSource;
 use ferry_build::request::{Address, Call, Entitlements, Location, Named, NoCache};
 use ferry_build::{Error, Request, Result};
 use ferry_buildkit::Message as _;
@@ -143,8 +144,9 @@ fn set(request: &mut Request, name: &str, value: &str, inputs: &BTreeMap<String,
         "cpuquota" => request.run.limits.cpu_quota = number(name, value)?,
         "cpusetcpus" => request.run.limits.cpuset_cpus = text(),
         "cpusetmems" => request.run.limits.cpuset_mems = text(),
-        // Read above, or of no meaning here: `source`, `cmdline`, `frontend.caps`, `cache-from`, `cache-imports` (what is in the
-        // cache of others only makes a build quicker), and what BuildKit does not know either.
+        "cache-from" => request.cache_from.extend(registries(value)?),
+        "cache-imports" => request.cache_from.extend(imports(value)?),
+        // Read above, or of no meaning here: `source`, `cmdline`, `frontend.caps`, and what BuildKit does not know either.
         _ => {}
     }
     Ok(())
@@ -233,6 +235,29 @@ fn ulimits(value: &str) -> Result<Vec<(String, i64, i64)>> {
     limits.collect()
 }
 
+/// Images, as clients named caches before there were several kinds.
+fn registries(value: &str) -> Result<Vec<CacheSource>> {
+    let names = value.split(',').filter(|name| !name.is_empty());
+    names.map(|name| CacheSource::parse(&[name.to_owned()])).collect()
+}
+
+/// `[{"Type": "registry", "Attrs": {"ref": …}}, …]`
+fn imports(value: &str) -> Result<Vec<CacheSource>> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Import {
+        r#type: String,
+        #[serde(default)]
+        attrs: Option<Attributes>,
+    }
+    let wrong = |error| Error::invalid(format!("failed to parse cache-imports: {error}"));
+    let imports: Option<Vec<Import>> = serde_json::from_str(value).map_err(wrong)?;
+    let imports = imports.unwrap_or_default().into_iter();
+    imports
+        .map(|import| CacheSource::new(&import.r#type, import.attrs.unwrap_or_default()))
+        .collect()
+}
+
 fn number(name: &str, value: &str) -> Result<i64> {
     let wrong = |_| Error::invalid(format!("failed to parse {name}: {value:?} is no number"));
     value.parse().map_err(wrong)
@@ -287,8 +312,12 @@ mod tests {
             ("shm-size", "64"),
             ("requestid", "frontend.lint"),
             ("frontend.caps", "x"),
+            ("cache-from", "a,b"),
+            ("cache-imports", r#"[{"Type":"registry","Attrs":{"ref":"c"}}]"#),
         ])
         .unwrap();
+        let caches = ["a", "b", "c"].map(|name| CacheSource::Registry(name.to_owned()));
+        assert_eq!(request.cache_from, caches);
         assert_eq!(request.context, Location::Directory("context".to_owned()));
         assert_eq!(request.dockerfile, Some(Location::Directory("dockerfile".to_owned())));
         assert_eq!(request.filename, "D");
@@ -333,6 +362,8 @@ mod tests {
             ("add-hosts", "x", "invalid host x"),
             ("ulimit", "nofile", "invalid ulimit"),
             ("memory", "1g", "no number"),
+            ("cache-imports", r#"[{"Type":"gha"}]"#, "type gha"),
+            ("cache-imports", "x", "cache-imports"),
         ] {
             let error = read(&[(name, value)]).unwrap_err().to_string();
             assert!(error.contains(text), "{name}={value}: {error}");

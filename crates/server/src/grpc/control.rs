@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ferry_build::cache::CacheDestination;
 use ferry_build::output::{Kept, Output, OutputKind, Prune};
 use ferry_build::{Error, Result, Session};
 use ferry_buildkit::RpcStatus;
@@ -145,6 +146,7 @@ impl Grpc {
         asked: Option<Asked>,
     ) -> Result<BTreeMap<String, String>, Status> {
         let outputs = outputs(request).map_err(|error| failure::status(&error))?;
+        let caches = caches(request).map_err(|error| failure::status(&error))?;
         let frontend = match request.frontend.as_str() {
             "" => "dockerfile.v0",
             other => other,
@@ -157,7 +159,7 @@ impl Grpc {
         let running = self.builds.begin(request, asked, &dir, frontend);
         let mut running =
             running.map_err(|error| Status::failed_precondition(format!("job {}: {error}", request.r#ref)))?;
-        let outcome = self.run(request, &mut running, &outputs).await;
+        let outcome = self.run(request, &mut running, &outputs, &caches).await;
         let status = |status: &Status| RpcStatus {
             code: status.code().into(),
             message: status.message().to_owned(),
@@ -177,6 +179,7 @@ impl Grpc {
         request: &SolveRequest,
         running: &mut Running,
         outputs: &[Output],
+        caches: &[CacheDestination],
     ) -> Result<BTreeMap<String, String>, Status> {
         let build = Arc::clone(&running.build);
         let solved = match request.frontend.as_str() {
@@ -191,12 +194,12 @@ impl Grpc {
             ),
         };
         match solved {
-            Some(solved) if !outputs.is_empty() => {
+            Some(solved) if !(outputs.is_empty() && caches.is_empty()) => {
                 let session = self.session_of(&build).await?;
                 let exporting = self
                     .engine
                     .builds
-                    .export(&solved, outputs, session, build.events.clone());
+                    .export(&solved, outputs, caches, session, build.events.clone());
                 exporting.await.map_err(|error| failure::status(&error))
             }
             _ => Ok(BTreeMap::new()),
@@ -280,13 +283,15 @@ pub fn outputs(request: &SolveRequest) -> Result<Vec<Output>> {
             "source policies are not there yet: build without EXPERIMENTAL_BUILDKIT_SOURCE_POLICY",
         ));
     }
-    if let Some(export) = request.cache.as_ref().and_then(|cache| cache.exports.first()) {
-        let kind = &export.r#type;
-        return Err(Error::invalid(format!(
-            "cache export (type={kind}) is not there yet: build without --cache-to"
-        )));
-    }
     exporters(request).into_iter().map(output).collect()
+}
+
+/// Where else its steps are kept.
+pub fn caches(request: &SolveRequest) -> Result<Vec<CacheDestination>> {
+    let exports = request.cache.iter().flat_map(|cache| &cache.exports);
+    exports
+        .map(|export| CacheDestination::new(&export.r#type, export.attrs.clone()))
+        .collect()
 }
 
 fn output(exporter: Exporter) -> Result<Output> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ferry_build::progress::Status as Progress;
-use ferry_build::session::{BoxFuture, Directory, Stream, Wanted};
+use ferry_build::session::{BoxFuture, ContentStore, Directory, Stream, Wanted};
 use ferry_build::{Error, Result, Session};
 use ferry_buildkit::filesync::{BytesMessage, CredentialsRequest, CredentialsResponse};
 use ferry_buildkit::secrets::{GetSecretRequest, GetSecretResponse};
@@ -18,7 +18,7 @@ use tonic::metadata::{AsciiMetadataKey, MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 
 use super::sessions::Client;
-use super::{contexts, streams, transfer};
+use super::{content, contexts, streams, transfer};
 
 /// A secret's most. BuildKit's clients refuse larger ones too.
 const SECRET_MAX: usize = 500 * 1024;
@@ -237,6 +237,17 @@ impl Session for GrpcSession {
         Box::pin(async move {
             self.serves(calls::RESULT, "to take a directory")?;
             transfer::send(&self.client.caller, output(number), tree).await
+        })
+    }
+
+    fn store<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Arc<dyn ContentStore>>>> {
+        Box::pin(async move {
+            if !self.client.serves(calls::CONTENT_INFO) {
+                return Ok(None);
+            }
+            let store = content::Content::new(self.client.caller.clone(), name)?;
+            let store: Arc<dyn ContentStore> = Arc::new(store);
+            Ok(Some(store))
         })
     }
 

@@ -4,6 +4,7 @@
 mod buildkit;
 mod cache;
 mod jobs;
+mod layout;
 mod lines;
 mod sent;
 mod talk;
@@ -16,6 +17,7 @@ use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
 use ferry_api::container::Ulimit;
+use ferry_build::cache::CacheSource;
 use ferry_build::output::Output;
 use ferry_build::progress::Events;
 use ferry_build::request::{Address, Limits, Location, NoCache, RunOptions};
@@ -86,7 +88,7 @@ fn first(app: &App, query: &Query, headers: &HeaderMap, context: Body) -> Result
         let (events, mut happening) = Events::new();
         let building = async {
             let solved = builds.solve(build, session.clone(), events.clone()).await?;
-            let told = builds.export(&solved, &[output], session, events).await?;
+            let told = builds.export(&solved, &[output], &[], session, events).await?;
             Ok::<_, Error>(told)
         };
         let mut lines = Lines::new(sender, quiet);
@@ -146,6 +148,12 @@ fn read(query: &Query) -> Result<(BuildRequest, Vec<String>)> {
         ),
         None => None,
     };
+    let cache_from = match query.given("cachefrom") {
+        Some(text) => body::parse::<Option<Vec<String>>>(text.as_bytes())?.unwrap_or_default(),
+        None => Vec::new(),
+    };
+    let cache_from = cache_from.into_iter().filter(|name| !name.is_empty());
+    let cache_from = cache_from.map(|name| CacheSource::parse(&[name]));
     let ulimits = match query.given("ulimits") {
         Some(text) => body::parse::<Option<Vec<Ulimit>>>(text.as_bytes())?.unwrap_or_default(),
         None => Vec::new(),
@@ -188,6 +196,9 @@ fn read(query: &Query) -> Result<(BuildRequest, Vec<String>)> {
             },
             ..RunOptions::default()
         },
+        cache_from: cache_from
+            .collect::<Result<_, _>>()
+            .map_err(|error: Error| Failure::invalid(error.to_string()))?,
         ..BuildRequest::default()
     };
     let names: Vec<String> = query.all("t").into_iter().filter(|name| !name.is_empty()).collect();

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ferry_archive::{ApplyOptions, Owner, Whiteouts};
 use ferry_build::output::OutputKind;
-use ferry_build::wire::{self, Answer, Failure as Why, FromClient, FromEngine, Question, Talk};
+use ferry_build::wire::{self, Answer, Asked, Failure as Why, FromClient, FromEngine, Question, Talk};
 use ferry_client::{Body, Host};
 use ferry_distribution::Credentials;
 use ferry_sys::Root;
@@ -149,6 +149,7 @@ impl Conversation {
                 let root = root.map_err(|error| Failure::new(io_text(&error)))?;
                 self.send(number, move |out| send_files(root, part, out)).await
             }
+            Question::Store { name, asked } => self.store(wanted, number, &name, asked).await,
             Question::Archive(place) => self.receive(wanted, number, place, false).await,
             Question::Files(place) => self.receive(wanted, number, place, true).await,
         }
@@ -167,6 +168,25 @@ impl Conversation {
         self.reply(number, Answer::Open).await?;
         tokio::spawn(write(stream));
         Ok(())
+    }
+
+    /// About an OCI layout here, beside everything else.
+    async fn store(&self, wanted: &Wanted, number: u32, name: &str, asked: Asked) -> Result<()> {
+        let Some(layout) = wanted.caches.layouts.get(name) else {
+            return self.reply(number, Answer::Absent).await;
+        };
+        match (layout.answer(&asked), &asked) {
+            (Answer::Open, Asked::Read { .. } | Asked::Write { .. }) => {
+                let layout = layout.clone();
+                self.send(number, move |stream| async move {
+                    let bridge = SyncIoBridge::new(stream);
+                    let moved = tokio::task::spawn_blocking(move || layout.transfer(&asked, bridge));
+                    moved.await.map_err(std::io::Error::other)?
+                })
+                .await
+            }
+            (answer, _) => self.reply(number, answer).await,
+        }
     }
 
     async fn agent(&self, wanted: &Wanted, number: u32, id: &str) -> Result<()> {

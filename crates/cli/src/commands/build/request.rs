@@ -10,6 +10,7 @@ use ferry_build::request::{
 use ferry_kit::Id;
 use rustix::fs::{Mode, OFlags};
 
+use super::layouts::Caches;
 use super::outputs::{self, Place};
 use crate::commands::Call;
 use crate::environment::Environment;
@@ -44,6 +45,7 @@ pub struct Wanted {
     pub secrets: BTreeMap<String, Source>,
     /// Sockets of agents, by id.
     pub agents: BTreeMap<String, PathBuf>,
+    pub caches: Caches,
 }
 
 #[derive(Debug)]
@@ -64,8 +66,16 @@ impl Wanted {
             directories: Vec::new(),
             secrets: secrets_of(call)?,
             agents: agents_of(call)?,
+            caches: Caches::read(call)?,
         };
         wanted.contexts(call)?;
+        for (name, layout) in wanted.caches.layouts.clone() {
+            // One that is yet to be made is not handed over: the engine asks for it.
+            if layout.path.is_dir() {
+                wanted.open(&name, &layout.path)?;
+            }
+        }
+        wanted.request.cache_from.clone_from(&wanted.caches.from);
         wanted.request.build_args = build_args(call)?;
         let matches = &call.matches;
         let request = &mut wanted.request;
@@ -184,7 +194,7 @@ impl Wanted {
 }
 
 /// Without `.`, and without `..` where there is something before it.
-fn clean(path: &Path) -> PathBuf {
+pub(super) fn clean(path: &Path) -> PathBuf {
     let mut cleaned = PathBuf::new();
     for part in path.components() {
         match part {
@@ -204,18 +214,7 @@ fn is_url(text: &str) -> bool {
 
 /// Options that this builder does not have.
 fn refuse(call: &Call<'_>) -> Result<()> {
-    const MISSING: [(&str, &str); 4] = [
-        ("annotation", "set labels with --label"),
-        ("attest", "leave it out"),
-        (
-            "cache-from",
-            "the engine keeps what it has built; push and pull images instead",
-        ),
-        (
-            "cache-to",
-            "the engine keeps what it has built; push and pull images instead",
-        ),
-    ];
+    const MISSING: [(&str, &str); 2] = [("annotation", "set labels with --label"), ("attest", "leave it out")];
     for (name, instead) in MISSING {
         if call.matches.is_set(name) {
             return Err(Failure::new(format!("--{name} is not there yet: {instead}")));

@@ -138,7 +138,7 @@ fn fetch_one(
                 return Err(given_up());
             }
             Ok(Fetched {
-                reader: repository.reader(part, 0, runtime),
+                reader: Box::new(repository.reader(part, 0, runtime)),
                 stopped,
             })
         })?;

@@ -63,7 +63,8 @@ pub async fn build(app: &App, query: &Query, headers: &HeaderMap, body: Body) ->
         _ => {}
     }
     let solve = solve(query, &request, &tags)?;
-    grpc::outputs(&solve).map_err(|error| Failure::invalid(error.to_string()))?;
+    let checked = grpc::outputs(&solve).and_then(|_| grpc::caches(&solve));
+    checked.map_err(|error| Failure::invalid(error.to_string()))?;
     let session = query.given("session").map(|id| (app.grpc.clone(), id.to_owned()));
     let session = Sent::new(headers, upload, session)?;
     let job = app.jobs.begin(name);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use ferry_build::progress::Status;
-use ferry_build::session::{BoxFuture, Directory, Stream, Wanted};
+use ferry_build::session::{BoxFuture, ContentStore, Directory, Stream, Wanted};
 use ferry_build::{Error, Result, Session};
 use ferry_engine::images::Credentials;
 use ferry_sys::Root;
@@ -134,6 +134,15 @@ impl Session for Sent {
         Box::pin(async move {
             let client = self.needed("a directory as output").await?;
             client.receive_directory(number, tree).await
+        })
+    }
+
+    fn store<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Arc<dyn ContentStore>>>> {
+        Box::pin(async move {
+            match self.client().await? {
+                Some(client) => client.store(name).await,
+                None => Ok(None),
+            }
         })
     }
 

@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use ferry_build::frontend::{Sent, unpack_directory};
 use ferry_build::progress::{Events, Status};
-use ferry_build::session::{BoxFuture, Directory, Stream, Wanted};
+use ferry_build::session::{BoxFuture, ContentStore, Directory, Stream, Wanted};
 use ferry_build::wire::{Answer, Failure as Why, FromClient, FromEngine, MOST_DIRECTORIES, Question, Talk};
 use ferry_build::{Error, Session};
 use ferry_engine::Builds;
@@ -25,6 +25,7 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::layout::Layout;
 use crate::App;
 use crate::failure::{Failure, Result};
 use crate::hijack::{Connection, Hijack};
@@ -68,6 +69,7 @@ async fn converse(builds: Builds, connection: Connection) -> io::Result<()> {
     let Some(FromClient::Build {
         request,
         outputs,
+        caches,
         directories,
     }) = heard.recv().await
     else {
@@ -91,7 +93,7 @@ async fn converse(builds: Builds, connection: Connection) -> io::Result<()> {
         let solved = builds.solve(*request, Arc::clone(&session), events.clone()).await?;
         let told = match is_call {
             true => BTreeMap::new(),
-            false => builds.export(&solved, &outputs, session, events).await?,
+            false => builds.export(&solved, &outputs, &caches, session, events).await?,
         };
         let answers = solved.answers().iter();
         let answers = answers.map(|(name, bytes)| (name.clone(), String::from_utf8_lossy(bytes).into_owned()));
@@ -168,7 +170,7 @@ struct Asked {
     gone: CancellationToken,
 }
 
-fn failed(what: &str) -> impl FnOnce(io::Error) -> Error {
+pub(super) fn failed(what: &str) -> impl FnOnce(io::Error) -> Error {
     move |error| match error.kind() {
         io::ErrorKind::BrokenPipe => Error::Canceled,
         _ => Error::internal(what, &error),
@@ -287,6 +289,14 @@ impl Session for Asked {
             let stream = self.stream(Question::Files(number)).await?;
             let stream = stream.ok_or_else(|| Error::invalid("the client takes no files"))?;
             ferry_build::frontend::send_directory(tree, stream).await
+        })
+    }
+
+    fn store<'a>(&'a self, name: &'a str) -> BoxFuture<'a, ferry_build::Result<Option<Arc<dyn ContentStore>>>> {
+        Box::pin(async move {
+            let root = self.local(name)?.map(|directory| directory.root);
+            let store: Arc<dyn ContentStore> = Arc::new(Layout::new(self.talk.clone(), name, root));
+            Ok(Some(store))
         })
     }
 
