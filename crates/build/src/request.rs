@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use ferry_image::Platform;
+use ferry_image::{Digest, Platform};
 
 use crate::cache::CacheSource;
 
@@ -60,8 +60,19 @@ pub enum Named {
     Files(Location),
     /// `docker-image://`
     Image(String),
+    /// `oci-layout://`
+    Layout(Layout),
     /// Another build's result, by the id its owner knows it by.
     Result(String),
+}
+
+/// An image in an OCI layout of the client's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layout {
+    /// Where it is kept, by the store's name in the session.
+    pub store: String,
+    /// Of its manifest, or of an index.
+    pub digest: Digest,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -13,6 +13,7 @@ mod caches;
 mod export;
 mod fetch;
 mod kept;
+mod layouts;
 mod process;
 mod repository;
 mod workshop;
@@ -95,6 +96,7 @@ impl Builds {
             shared: Arc::clone(&self.shared),
             lines: Arc::new(Lines::new(&self.world)),
             imported: Arc::default(),
+            brought: Arc::default(),
         }
     }
 
@@ -138,7 +140,11 @@ impl Builds {
             epoch: plan.epoch,
             keys: solution.keys,
             imported: job.workspace.imported,
-            is_inline: job.request.build_args.get(INLINE_ARGUMENT).is_some_and(|value| is_true(value)),
+            is_inline: job
+                .request
+                .build_args
+                .get(INLINE_ARGUMENT)
+                .is_some_and(|value| is_true(value)),
             answers: BTreeMap::new(),
         }))
     }
@@ -164,9 +170,8 @@ impl Builds {
     ) -> Result<BTreeMap<String, String>, Error> {
         let (shop, solved) = (self.shop(), &solved.inner);
         let is_inline = caches.iter().any(|cache| cache.place == Place::Inline);
-        let is_image = |output: &Output| {
-            matches!(output.kind, OutputKind::Image | OutputKind::Docker | OutputKind::Oci)
-        };
+        let is_image =
+            |output: &Output| matches!(output.kind, OutputKind::Image | OutputKind::Docker | OutputKind::Oci);
         if is_inline && !outputs.iter().any(is_image) {
             return Err(Error::invalid(
                 "--cache-to type=inline: nothing of this build is an image: add an output that is, or use type=registry",

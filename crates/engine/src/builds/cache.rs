@@ -15,5 +15,5 @@ mod document;
 mod export;
 mod import;
 
-pub(super) use export::{export, inline};
-pub(super) use import::{Imported, import, obtain};
+pub(super) use export::{Handing, export, inline, media_type};
+pub(super) use import::{Imported, Kept, bring, import, obtain, small};

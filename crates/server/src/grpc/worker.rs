@@ -34,7 +34,7 @@ const FRONTEND: [&str; 11] = [
 ];
 
 /// What can be asked of a build. Attestations, and graphs of a client's own, are not there.
-const BUILD: [&str; 12] = [
+const BUILD: [&str; 13] = [
     "source.image",
     "source.image.resolvemode",
     "source.local",
@@ -42,6 +42,7 @@ const BUILD: [&str; 12] = [
     "source.local.sharedkeyhint",
     "source.git",
     "source.http",
+    "source.ocilayout",
     "platform",
     "constraints",
     "exporter.multiple",

@@ -174,7 +174,9 @@ impl Exporting<'_> {
         };
         let layers = gathered.layers();
         preparing.end();
-        let blobs = self.send(&target, layers.iter().map(|(layer, _)| layer.clone()).collect()).await?;
+        let blobs = self
+            .send(&target, layers.iter().map(|(layer, _)| layer.clone()).collect())
+            .await?;
         let written = Written::new(&gathered, &layers, &blobs, self.destination)?;
         let config = &written.config;
         let writing = part(self.events, self.vertex, &format!("writing config {}", config.digest));
@@ -212,7 +214,9 @@ impl Exporting<'_> {
                 let credentials = credentials(self.session, reference.domain()).await?;
                 let client = self.shop.world.live.get().client.clone();
                 Ok(Target::Registry {
-                    repository: client.repository(&reference, &credentials).map_err(|error| wrong(&error))?,
+                    repository: client
+                        .repository(&reference, &credentials)
+                        .map_err(|error| wrong(&error))?,
                     reference: reference.tagged(),
                 })
             }
@@ -225,7 +229,9 @@ impl Exporting<'_> {
                     tag: layout.tag.clone(),
                 })
             }
-            Place::Inline => Err(Error::Internal("a cache in an image has no place of its own".to_owned())),
+            Place::Inline => Err(Error::Internal(
+                "a cache in an image has no place of its own".to_owned(),
+            )),
         }
     }
 
@@ -241,9 +247,16 @@ impl Exporting<'_> {
                 self.upload(repository, reference, layers, known, packing).await
             }
             Target::Client { store, .. } => {
+                let handing = Handing {
+                    shop: self.shop,
+                    events: self.events,
+                    vertex: self.vertex,
+                    store,
+                    packing,
+                };
                 let mut sent = Vec::new();
                 for (layer, known) in layers.into_iter().zip(known) {
-                    sent.push(self.hand_over(store, layer, known, packing).await?);
+                    sent.push(handing.layer(layer, known).await?);
                 }
                 Ok(sent)
             }
@@ -278,7 +291,10 @@ impl Exporting<'_> {
             };
             let (events, vertex) = (self.events.clone(), self.vertex.to_owned());
             tasks.spawn(async move {
-                let id = sending.known.as_ref().map_or(&sending.layer.diff_id, |known| &known.digest);
+                let id = sending
+                    .known
+                    .as_ref()
+                    .map_or(&sending.layer.diff_id, |known| &known.digest);
                 let writing = part(&events, &vertex, &format!("writing layer {id}"));
                 let sent = sending.send(permit).await?;
                 writing.end();
@@ -293,15 +309,21 @@ impl Exporting<'_> {
         }
         Ok(sent.into_values().collect())
     }
+}
 
+/// Layers go to a directory of the client's.
+pub(in crate::builds) struct Handing<'a> {
+    pub shop: &'a Workshop,
+    pub events: &'a Events,
+    pub vertex: &'a str,
+    pub store: &'a Arc<dyn ContentStore>,
+    pub packing: Packing,
+}
+
+impl Handing<'_> {
     /// To the client, which may have it.
-    async fn hand_over(
-        &self,
-        store: &Arc<dyn ContentStore>,
-        layer: Layer,
-        known: Option<Travelling>,
-        packing: Packing,
-    ) -> Result<Travelling> {
+    pub async fn layer(&self, layer: Layer, known: Option<Travelling>) -> Result<Travelling> {
+        let (store, packing) = (self.store, self.packing);
         if let Some(known) = known
             && store.size(&known.digest).await? == Some(known.size)
         {
@@ -398,7 +420,10 @@ impl Written {
         destination: &CacheDestination,
     ) -> Result<Self> {
         let wrong = |error: serde_json::Error| Error::internal("write the cache's configuration", &error);
-        let places: HashMap<&Digest, i64> = (0..).zip(layers).map(|(at, (layer, _))| (&layer.chain_id, at)).collect();
+        let places: HashMap<&Digest, i64> = (0..)
+            .zip(layers)
+            .map(|(at, (layer, _))| (&layer.chain_id, at))
+            .collect();
         let (mut entries, mut listed) = (Vec::new(), Vec::new());
         for ((layer, time), blob) in layers.iter().zip(blobs) {
             let media_type = media_type(&blob.media_type, destination.is_oci);
@@ -411,7 +436,12 @@ impl Written {
             listed.push(descriptor);
             entries.push(Entry {
                 blob: blob.digest.clone(),
-                parent: layer.parent.as_ref().and_then(|parent| places.get(parent)).copied().unwrap_or(-1),
+                parent: layer
+                    .parent
+                    .as_ref()
+                    .and_then(|parent| places.get(parent))
+                    .copied()
+                    .unwrap_or(-1),
                 annotations: Some(Annotations {
                     media_type: media_type.to_owned(),
                     diff_id: layer.diff_id.clone(),
@@ -433,7 +463,10 @@ impl Written {
             (false, is_oci) => {
                 let media_type = if is_oci { media::OCI_INDEX } else { media::DOCKER_INDEX };
                 listed.push(config.clone());
-                (media_type, json!({ "schemaVersion": 2, "mediaType": media_type, "manifests": listed }))
+                (
+                    media_type,
+                    json!({ "schemaVersion": 2, "mediaType": media_type, "manifests": listed }),
+                )
             }
         };
         Ok(Self {
@@ -460,7 +493,7 @@ fn records(gathered: &Gathered) -> (Vec<Digest>, Vec<Record>) {
     (diff_ids, records)
 }
 
-fn media_type(found: &str, is_oci: bool) -> &'static str {
+pub(in crate::builds) fn media_type(found: &str, is_oci: bool) -> &'static str {
     let compression = match Kind::of(found) {
         Kind::Layer { compression, .. } => compression,
         _ => Compression::Gzip,

@@ -94,7 +94,8 @@ pub(in crate::builds) async fn import(
             CacheSource::Local(layout) => from_client(layout, session).await,
         };
         if let Ok((Found::Foreign(whose), _)) = &opened {
-            let line = format!("the cache is {whose}'s and has nothing for this builder: only caches that Ferry wrote have\n");
+            let line =
+                format!("the cache is {whose}'s and has nothing for this builder: only caches that Ferry wrote have\n");
             events.log(running.id(), 1, line);
         }
         match running.end(opened).ok()? {
@@ -108,12 +109,7 @@ pub(in crate::builds) async fn import(
 
 type Place = (Found, Arc<dyn Blobs>);
 
-async fn from_registry(
-    shop: &Workshop,
-    name: &str,
-    platform: &Platform,
-    session: &Arc<dyn Session>,
-) -> Result<Place> {
+async fn from_registry(shop: &Workshop, name: &str, platform: &Platform, session: &Arc<dyn Session>) -> Result<Place> {
     let reference = Reference::parse_named(name).map_err(|error| Error::invalid(format!("{name}: {error}")))?;
     let credentials = credentials(session, reference.domain()).await?;
     let wrong = |error: ferry_distribution::Error| Error::NotFound(ferry_kit::error::chain(&error));
@@ -136,7 +132,8 @@ async fn from_client(layout: &Layout, session: &Arc<dyn Session>) -> Result<Plac
     let store = session.store(&name).await?;
     let store = store.ok_or_else(|| Error::NotFound(format!("the client has no directory {name}")))?;
     let digest = layout.digest.as_ref();
-    let digest = digest.ok_or_else(|| Error::invalid("the client did not say which manifest it is: give its digest"))?;
+    let digest =
+        digest.ok_or_else(|| Error::invalid("the client did not say which manifest it is: give its digest"))?;
     let manifest = small(&*store, digest, MANIFEST_MAX).await?;
     let content = Content::of(&manifest).ok_or_else(|| Error::invalid(format!("{digest} is no manifest")))?;
     let (config, layers) = match content {
@@ -188,11 +185,13 @@ fn split(mut manifests: Vec<Descriptor>) -> Option<(Descriptor, Vec<Descriptor>)
 }
 
 /// A content that is no larger than that, verified.
-async fn small(store: &dyn ContentStore, digest: &Digest, most: u64) -> Result<Vec<u8>> {
+pub(in crate::builds) async fn small(store: &dyn ContentStore, digest: &Digest, most: u64) -> Result<Vec<u8>> {
     let size = store.size(digest).await?;
     let size = size.ok_or_else(|| Error::NotFound(format!("{digest}: not found")))?;
     if size > most {
-        return Err(Error::invalid(format!("{digest} has {size} bytes, and {most} are the most there may be")));
+        return Err(Error::invalid(format!(
+            "{digest} has {size} bytes, and {most} are the most there may be"
+        )));
     }
     let mut bytes = Vec::new();
     let stream = store.read(digest, 0).await?;
@@ -208,7 +207,13 @@ async fn small(store: &dyn ContentStore, digest: &Digest, most: u64) -> Result<V
 
 /// Blobs of a directory of the client's.
 #[derive(Debug)]
-struct Kept(Arc<dyn ContentStore>);
+pub(in crate::builds) struct Kept(Arc<dyn ContentStore>);
+
+impl Kept {
+    pub fn new(store: Arc<dyn ContentStore>) -> Self {
+        Self(store)
+    }
+}
 
 impl Blobs for Kept {
     fn reader(&self, blob: &Descriptor, offset: u64, runtime: &Handle) -> Box<dyn Read + Send> {
@@ -251,12 +256,15 @@ pub(in crate::builds) async fn obtain(
     events: &Events,
 ) -> Option<Tree<Layer>> {
     let (opened, record) = imported.find(key)?;
-    match bring(shop, opened, record, vertex, events).await {
+    match bring_step(shop, opened, record, (events, vertex)).await {
         Ok(tree) => Some(tree),
         Err(error) => {
             events.send(Event::Warning(Warning {
                 vertex: vertex.to_owned(),
-                short: format!("{} is made again: the cache {} does not have it: {error}", record.description, opened.name),
+                short: format!(
+                    "{} is made again: the cache {} does not have it: {error}",
+                    record.description, opened.name
+                ),
                 ..Warning::default()
             }));
             None
@@ -264,38 +272,15 @@ pub(in crate::builds) async fn obtain(
     }
 }
 
-async fn bring(
-    shop: &Workshop,
-    opened: &Opened,
-    record: &Record,
-    vertex: &str,
-    events: &Events,
-) -> Result<Tree<Layer>> {
+async fn bring_step(shop: &Workshop, opened: &Opened, record: &Record, about: (&Events, &str)) -> Result<Tree<Layer>> {
     let cache = &opened.cache;
     let places = record.layers.iter().filter_map(|place| usize::try_from(*place).ok());
     let diff_ids: Vec<Digest> = places.filter_map(|place| cache.diff_ids.get(place).cloned()).collect();
-    let blobs: Vec<Option<Descriptor>> = diff_ids.iter().map(|diff_id| cache.blobs.get(diff_id).cloned()).collect();
-    let remote = |blob: &Descriptor| Remote {
-        digest: blob.digest.clone(),
-        size: blob.size,
-        media_type: blob.media_type.clone(),
-    };
-    let layers = diff_ids.into_iter().zip(blobs.iter().map(|blob| blob.as_ref().map(remote)));
-    let (steps, layers) = (shop.world.store.steps.clone(), layers.collect());
-    let wrong = |error: crate::Error| Error::Internal(error.message);
-    let begun = blocking("begin to bring layers in", move || steps.bring(layers)).await;
-    let pull = begun.map_err(wrong)?.map_err(failed("bring the layers in"))?;
-    let (reporter, telling) = reporting(events, vertex);
-    let layer = |at: usize| blobs.get(at).cloned().flatten();
-    let images = Images::new(Arc::clone(&shop.world));
-    let brought = images.layers(&opened.blobs, &reporter, pull, layer).await;
-    drop(reporter);
-    let _ = telling.await;
-    let pull = brought.map_err(wrong)?;
-    let held: Vec<Held> = blocking("note the layers", move || pull.held())
-        .await
-        .map_err(wrong)?
-        .map_err(failed("note the layers"))?;
+    let layers = diff_ids.into_iter().map(|diff_id| {
+        let blob = cache.blobs.get(&diff_id).cloned();
+        (diff_id, blob)
+    });
+    let held = bring(shop, &opened.blobs, layers.collect(), about).await?;
     let remembered = shop.world.store.steps.remember(record.step(), &held).await;
     remembered.map_err(failed("write down what a step made"))?;
     let times = record.times.iter().copied().chain(std::iter::repeat(None));
@@ -303,4 +288,38 @@ async fn bring(
     Ok(Tree {
         layers: layers.map(|(held, created)| Layer { held, created }).collect(),
     })
+}
+
+/// Brings layers in, lowest first, by their diff ids; one without a blob has to be there.
+pub(in crate::builds) async fn bring(
+    shop: &Workshop,
+    blobs: &Arc<dyn Blobs>,
+    layers: Vec<(Digest, Option<Descriptor>)>,
+    (events, vertex): (&Events, &str),
+) -> Result<Vec<Held>> {
+    let remote = |blob: &Descriptor| Remote {
+        digest: blob.digest.clone(),
+        size: blob.size,
+        media_type: blob.media_type.clone(),
+    };
+    let asked = layers.iter();
+    let asked = asked
+        .map(|(diff_id, blob)| (diff_id.clone(), blob.as_ref().map(remote)))
+        .collect();
+    let steps = shop.world.store.steps.clone();
+    let wrong = |error: crate::Error| Error::Internal(error.message);
+    let begun = blocking("begin to bring layers in", move || steps.bring(asked)).await;
+    let pull = begun.map_err(wrong)?.map_err(failed("bring the layers in"))?;
+    let (reporter, telling) = reporting(events, vertex);
+    let layer = |at: usize| layers.get(at).and_then(|(_, blob)| blob.clone());
+    let images = Images::new(Arc::clone(&shop.world));
+    let brought = images.layers(blobs, &reporter, pull, layer).await;
+    drop(reporter);
+    let _ = telling.await;
+    // What came was wrong, or did not come.
+    let pull = brought.map_err(|error| Error::invalid(error.message))?;
+    blocking("note the layers", move || pull.held())
+        .await
+        .map_err(wrong)?
+        .map_err(failed("note the layers"))
 }
