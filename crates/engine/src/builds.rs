@@ -4,6 +4,7 @@
 //! <data root>/builds/cache/       cache mounts ([`caches`])
 //!                   /index/       what is known of contexts' contents
 //!                   /contexts/    what clients sent of their contexts
+//!                   /history/     what happened in builds of BuildKit's clients
 //! ```
 //! All of that can go at any time without a build being wrong. Layers and what is remembered of steps are the store's.
 
@@ -197,6 +198,11 @@ impl Builds {
     /// Where files lie that clients send of a context.
     pub fn contexts_dir(&self) -> Result<PathBuf, Error> {
         dir(&self.world, "contexts")
+    }
+
+    /// Where is written what happened in builds.
+    pub fn history_dir(&self) -> Result<PathBuf, Error> {
+        dir(&self.world, "history")
     }
 
     /// What is kept of builds, and matches ([`Prune::filters`]).

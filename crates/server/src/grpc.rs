@@ -15,6 +15,7 @@ mod caller;
 mod content;
 mod contexts;
 mod control;
+mod entry;
 mod failure;
 mod history;
 mod log;
@@ -72,9 +73,13 @@ pub struct Grpc {
 
 impl Grpc {
     pub fn new(engine: Engine, closing: CancellationToken) -> Self {
+        let history = engine.builds.history_dir();
+        let history = history
+            .inspect_err(|error| tracing::warn!(%error, "builds leave no history"))
+            .ok();
         Self {
             engine,
-            builds: builds::Builds::default(),
+            builds: builds::Builds::new(history),
             sessions: sessions::Sessions::default(),
             closing,
         }

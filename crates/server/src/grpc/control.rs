@@ -21,6 +21,7 @@ use tonic::codegen::BoxStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::builds::{Asked, Build, Running, exporters};
+use super::entry::Entry;
 use super::{Grpc, attributes, failure, history, progress, streams, worker};
 
 /// Of a session in a call.
@@ -50,10 +51,10 @@ impl Control for Grpc {
 
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<BoxStream<StatusResponse>>, Status> {
         let reference = request.into_inner().r#ref;
-        let build = self.builds.any(&reference).await.ok_or_else(|| no_such(&reference))?;
-        let happening = futures_util::stream::unfold((build, 0), |(build, mut position)| async move {
-            let next = build.log.next(&mut position).await?;
-            Some((Ok(next), (build, position)))
+        let entry = self.builds.any(&reference).await.ok_or_else(|| no_such(&reference))?;
+        let happening = futures_util::stream::unfold((entry, 0), |(entry, mut position)| async move {
+            let next = entry.log.next(&mut position).await?;
+            Some((Ok(next), (entry, position)))
         });
         Ok(Response::new(Box::pin(happening)))
     }
@@ -151,12 +152,7 @@ impl Grpc {
             "" => "dockerfile.v0",
             other => other,
         };
-        let dir = self
-            .engine
-            .builds
-            .contexts_dir()
-            .map_err(|error| failure::status(&error))?;
-        let running = self.builds.begin(request, asked, &dir, frontend);
+        let running = self.builds.begin(request, asked, frontend);
         let mut running =
             running.map_err(|error| Status::failed_precondition(format!("job {}: {error}", request.r#ref)))?;
         let outcome = self.run(request, &mut running, &outputs, &caches).await;
@@ -165,12 +161,12 @@ impl Grpc {
             message: status.message().to_owned(),
             details: Vec::new(),
         };
-        running.build.note(outcome.as_ref().map_err(status).cloned());
+        running.build.entry.note(outcome.as_ref().map_err(status).cloned());
         outcome
     }
 
     /// One that has begun, or is about to.
-    pub async fn find(&self, reference: &str) -> Option<Arc<Build>> {
+    pub async fn find(&self, reference: &str) -> Option<Arc<Entry>> {
         self.builds.any(reference).await
     }
 

@@ -193,11 +193,11 @@ impl Answering {
 
     /// Everything that happens in the build, from its begin to its end.
     async fn trace(&self) {
-        let Some(build) = self.grpc.find(&self.solve.r#ref).await else {
+        let Some(entry) = self.grpc.find(&self.solve.r#ref).await else {
             return;
         };
         let mut position = 0;
-        while let Some(happened) = build.log.next(&mut position).await {
+        while let Some(happened) = entry.log.next(&mut position).await {
             let aux = STANDARD.encode(happened.encode_to_vec());
             self.tell(&Message {
                 id: TRACE.to_owned(),
