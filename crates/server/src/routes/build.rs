@@ -81,7 +81,7 @@ fn first(app: &App, query: &Query, headers: &HeaderMap, context: Body) -> Result
     let mut output = Output::default();
     output.attributes.insert("name".to_owned(), names.join(","));
     let quiet = query.flag("q");
-    let session = Sent::new(headers, Upload::new(context), None)?;
+    let session = Sent::session(headers, Upload::new(context), None)?;
     let builds = app.engine.builds.clone();
     let job = app.jobs.begin(query.text("buildid"));
     Ok(answer(|sender| async move {

@@ -66,7 +66,7 @@ pub async fn build(app: &App, query: &Query, headers: &HeaderMap, body: Body) ->
     let checked = grpc::outputs(&solve).and_then(|_| grpc::caches(&solve));
     checked.map_err(|error| Failure::invalid(error.to_string()))?;
     let session = query.given("session").map(|id| (app.grpc.clone(), id.to_owned()));
-    let session = Sent::new(headers, upload, session)?;
+    let session = Sent::session(headers, upload, session)?;
     let job = app.jobs.begin(name);
     let (grpc, is_quiet) = (app.grpc.clone(), query.flag("q"));
     Ok(super::answer(move |sender| async move {

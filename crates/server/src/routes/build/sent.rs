@@ -29,7 +29,7 @@ pub struct Sent {
 
 impl Sent {
     /// `session`: where it is, and its id. It is looked for when it is needed first.
-    pub fn new(
+    pub fn session(
         headers: &HeaderMap,
         upload: Upload,
         session: Option<(Grpc, String)>,
