@@ -151,7 +151,6 @@ fn what_fails_is_shown_with_its_lines() {
     assert!(client.docker("build --call outline .").code == 0);
     for (options, text) in [
         ("--platform linux/amd64,linux/arm64", "several platforms"),
-        ("--cache-to type=inline", "cache export (type=inline)"),
         ("--build-arg BUILDKIT_SYNTAX=me/mine", "me/mine"),
     ] {
         let output = client.docker(&format!("build {options} ."));

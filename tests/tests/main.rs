@@ -8,6 +8,7 @@ mod attach;
 mod badinput;
 mod blockio;
 mod build;
+mod build_cache;
 mod build_history;
 mod build_layouts;
 mod build_sdks;

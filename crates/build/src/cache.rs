@@ -198,7 +198,10 @@ fn pairs(option: &str, fields: &[String]) -> Result<(String, Attributes)> {
         }
     }
     match kind.as_str() {
-        "" => Err(Error::invalid(format!("{option}: type is required: {}", fields.join(",")))),
+        "" => Err(Error::invalid(format!(
+            "{option}: type is required: {}",
+            fields.join(",")
+        ))),
         _ => Ok((kind, attributes)),
     }
 }
@@ -221,9 +224,7 @@ impl<'a> Given<'a> {
         /// Bytes of a value.
         const MOST: usize = 4096;
         match left.iter().find(|(_, value)| value.len() > MOST) {
-            Some((name, _)) => Err(Error::invalid(format!(
-                "{option}: {name} has more than {MOST} bytes"
-            ))),
+            Some((name, _)) => Err(Error::invalid(format!("{option}: {name} has more than {MOST} bytes"))),
             None => Ok(Self { option, kind, left }),
         }
     }
@@ -256,7 +257,9 @@ impl<'a> Given<'a> {
             None | Some("gzip") => (Compression::Gzip, 0..=9),
             Some("zstd") => (Compression::Zstd, 1..=22),
             Some("uncompressed") => (Compression::None, 0..=0),
-            Some(other) => return Err(self.wrong("compression", &format!("{other}: there are gzip, zstd, uncompressed"))),
+            Some(other) => {
+                return Err(self.wrong("compression", &format!("{other}: there are gzip, zstd, uncompressed")));
+            }
         };
         let level = match self.take("compression-level") {
             None => None,
@@ -308,14 +311,19 @@ mod tests {
         let CacheSource::Local(layout) = from("type=local,src=dir").unwrap() else {
             panic!("not local");
         };
-        assert_eq!((layout.store().as_str(), layout.tag.as_str(), layout.digest), ("local:dir", "latest", None));
+        assert_eq!(
+            (layout.store().as_str(), layout.tag.as_str(), layout.digest),
+            ("local:dir", "latest", None)
+        );
     }
 
     #[test]
     fn destinations_are_read() {
         let min = to("user/app:cache").unwrap();
         assert!(!min.is_max && min.is_manifest && min.is_oci && min.packing.compression == Compression::Gzip);
-        let max = to("type=local,dest=d,tag=t,mode=max,compression=zstd,compression-level=22,force-compression=true,ignore-error=1");
+        let max = to(
+            "type=local,dest=d,tag=t,mode=max,compression=zstd,compression-level=22,force-compression=true,ignore-error=1",
+        );
         let max = max.unwrap();
         assert!(max.is_max && max.packing.force && max.ignore_error && max.packing.level == Some(22));
         assert!(!to("type=registry,ref=x,oci-mediatypes=false").unwrap().is_manifest);
@@ -340,8 +348,14 @@ mod tests {
             (to("type=inline,compression=zstd").err(), "no attribute compression"),
             (to("type=registry,ref=x,mode=all").err(), "invalid mode: all"),
             (to("type=registry,ref=x,compression=estargz").err(), "estargz"),
-            (to("type=registry,ref=x,compression-level=10").err(), "compression-level: 10"),
-            (to("type=registry,ref=x,oci-mediatypes=0,image-manifest=1").err(), "oci-mediatypes"),
+            (
+                to("type=registry,ref=x,compression-level=10").err(),
+                "compression-level: 10",
+            ),
+            (
+                to("type=registry,ref=x,oci-mediatypes=0,image-manifest=1").err(),
+                "oci-mediatypes",
+            ),
             (to("type=registry,ref=x,force-compression=maybe").err(), "maybe"),
             (to("type=local,dest=x,token=secret").err(), "no attribute token"),
         ] {

@@ -117,18 +117,30 @@ pub enum Question {
     /// The same, to be unpacked.
     Files(usize),
     /// Something about an OCI layout, by its name.
-    Store { name: String, asked: Asked },
+    Store {
+        name: String,
+        asked: Asked,
+    },
 }
 
 /// What is asked about an OCI layout.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Asked {
     Size(Digest),
-    Read { digest: Digest, offset: u64 },
+    Read {
+        digest: Digest,
+        offset: u64,
+    },
     /// It is coming; at its end [`WRITTEN`] is said to it, or what went wrong.
-    Write { digest: Digest, size: u64 },
+    Write {
+        digest: Digest,
+        size: u64,
+    },
     /// The index is to name this manifest, a descriptor in JSON. Answered by [`Answer::Open`] alone.
-    Publish { tag: String, manifest: String },
+    Publish {
+        tag: String,
+        manifest: String,
+    },
 }
 
 /// What a client says to a content it has.

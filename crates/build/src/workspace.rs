@@ -63,8 +63,8 @@ pub trait Workspace: Debug + Clone + Send + Sync + 'static {
     /// The files of an image that was found.
     fn image(&self, image: &Image) -> Result<Tree<Self::Layer>>;
 
-    /// The files of another build's result.
-    fn result(&self, id: &str) -> Option<Tree<Self::Layer>>;
+    /// The files of another build's result, and what they are known by.
+    fn result(&self, id: &str) -> Option<(Tree<Self::Layer>, String)>;
 
     /// The configuration of another build's result, as JSON.
     fn result_config(&self, id: &str) -> Option<Vec<u8>>;

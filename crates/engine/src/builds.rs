@@ -57,6 +57,8 @@ pub(crate) struct Inner {
     config: Vec<u8>,
     image: ferry_build::frontend::config::ImageConfig,
     tree: Tree<Layer>,
+    /// What other builds know its files by.
+    identity: String,
     epoch: Option<Timestamp>,
     /// Of the steps that were looked at.
     keys: Vec<String>,
@@ -119,9 +121,14 @@ impl Builds {
                 ..Inner::default()
             }));
         }
+        if job.request.cache_from.len() > cache::MOST {
+            let most = cache::MOST;
+            return Err(Error::invalid(format!(
+                "--cache-from: a build has at most {most} caches"
+            )));
+        }
         let building = async {
-            let importing = async { Ok::<_, Error>(import(&job).await) };
-            let (plan, ()) = tokio::try_join!(ferry_build::plan(&job), importing)?;
+            let (plan, ()) = tokio::try_join!(ferry_build::plan(&job), import(&job))?;
             let solution = ferry_build::solve(&job, &plan).await?;
             Ok::<_, Error>((plan, solution))
         };
@@ -129,6 +136,9 @@ impl Builds {
             built = building => built?,
             () = session.gone() => return Err(Error::Canceled),
         };
+        if let Some(imported) = job.workspace.imported.get() {
+            cache::keep(&job.workspace, imported, &solution.keys).await;
+        }
         if let Err(error) = self.world.store.steps.settle().await {
             tracing::warn!(%error, "cannot note which steps were used");
         }
@@ -138,6 +148,7 @@ impl Builds {
             config: unfinished.map_err(|error| Error::internal("write the image's configuration", &error))?,
             image: plan.image,
             tree: solution.tree,
+            identity: solution.identity,
             epoch: plan.epoch,
             keys: solution.keys,
             imported: job.workspace.imported,
@@ -217,14 +228,21 @@ impl Builds {
 }
 
 /// Looks at the caches a build may take from.
-async fn import(job: &Job<Workshop>) {
+async fn import(job: &Job<Workshop>) -> Result<(), Error> {
     let (request, shop) = (&job.request, &job.workspace);
     if request.cache_from.is_empty() {
-        return;
+        return Ok(());
+    }
+    if request.cache_from.len() > cache::MOST {
+        let most = cache::MOST;
+        return Err(Error::invalid(format!(
+            "--cache-from: a build has at most {most} caches"
+        )));
     }
     let platform = request.platform.clone().unwrap_or_else(|| shop.platform());
     let imported = cache::import(shop, &request.cache_from, &platform, &job.session, &job.events).await;
     let _ = shop.imported.set(imported);
+    Ok(())
 }
 
 fn is_true(value: &str) -> bool {

@@ -27,7 +27,7 @@ mod transfer;
 mod worker;
 
 pub use builds::Asked;
-pub use control::{caches, outputs};
+pub use control::outputs;
 
 use std::sync::Arc;
 

@@ -8,8 +8,8 @@ use std::io::{self, Read};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::sync::Arc;
 
-use ferry_image::media::{self, Compression, Kind};
 use ferry_image::Digest;
+use ferry_image::media::{self, Compression, Kind};
 use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 

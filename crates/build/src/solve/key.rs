@@ -59,13 +59,17 @@ impl<W: Workspace> Solver<'_, W> {
                     files: Known::Here(self.job.workspace.image(image)?),
                 })
             }
-            Op::Result(result) => Ok(Probed {
-                identity: key("result", result, &[]),
-                key: String::new(),
-                aliases: Vec::new(),
-                made_of: Vec::new(),
-                files: Known::Here(self.result(result)?),
-            }),
+            // By what it was made of, and not by its id: the same build comes to another one each time.
+            Op::Result(result) => {
+                let (tree, identity) = self.result(result)?;
+                Ok(Probed {
+                    identity,
+                    key: String::new(),
+                    aliases: Vec::new(),
+                    made_of: Vec::new(),
+                    files: Known::Here(tree),
+                })
+            }
             // Known by its contents only, which depends on who asks.
             Op::Context(context) => Ok(Probed {
                 identity: key("context", context, &[]),
@@ -218,7 +222,7 @@ impl<W: Workspace> Solver<'_, W> {
         })
     }
 
-    fn result(&self, id: &str) -> Result<crate::workspace::Tree<W::Layer>> {
+    fn result(&self, id: &str) -> Result<(crate::workspace::Tree<W::Layer>, String)> {
         let missing = || crate::Error::NotFound(format!("the result {id} of another build is gone"));
         self.job.workspace.result(id).ok_or_else(missing)
     }

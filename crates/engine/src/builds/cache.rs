@@ -14,6 +14,8 @@
 mod document;
 mod export;
 mod import;
+mod written;
 
-pub(super) use export::{Handing, export, inline, media_type};
-pub(super) use import::{Imported, Kept, bring, import, obtain, small};
+pub(super) use export::{Handing, export, inline};
+pub(super) use import::{Imported, Kept, MOST, bring, import, keep, obtain, small};
+pub(super) use written::media_type;

@@ -230,8 +230,9 @@ impl Workspace for Workshop {
         })
     }
 
-    fn result(&self, id: &str) -> Option<Tree<Layer>> {
-        self.solved(id).map(|solved| solved.inner.tree.clone())
+    fn result(&self, id: &str) -> Option<(Tree<Layer>, String)> {
+        let inner = self.solved(id)?.inner;
+        Some((inner.tree.clone(), inner.identity.clone()))
     }
 
     fn result_config(&self, id: &str) -> Option<Vec<u8>> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ferry_build::cache::CacheSource;
 use ferry_build::progress::{Event, Warning};
 use ferry_buildkit::Message as _;
 use ferry_buildkit::frontend::llb_bridge_server::LlbBridge;
@@ -17,7 +18,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use super::builds::Build;
-use super::{Grpc, attributes, worker};
+use super::{Grpc, attributes, failure, worker};
 
 type Result<T, E = Status> = std::result::Result<T, E>;
 
@@ -41,11 +42,17 @@ impl LlbBridge for Grpc {
         if request.frontend.is_empty() {
             return Ok(Response::new(SolveResponse::default()));
         }
+        let imports = request.cache_imports.iter();
+        let imports: Result<Vec<_>, _> = imports
+            .map(|import| CacheSource::new(&import.r#type, import.attrs.clone()))
+            .collect();
+        let imports = imports.map_err(|error| failure::status(&error))?;
         let solving = self.solve_frontend(
             &build,
             &request.frontend,
             &request.frontend_opt,
             &request.frontend_inputs,
+            &imports,
         );
         let solved = solving.await?;
         Ok(Response::new(answer(&solved)))

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ferry_build::Session;
+use ferry_build::cache::CacheSource;
 use ferry_build::progress::{Event, Events};
 use ferry_buildkit::RpcStatus;
 use ferry_buildkit::control::{BuildHistoryRecord, Exporter, SolveRequest};
@@ -40,6 +41,8 @@ pub struct Build {
     pub asked: Option<Asked>,
     pub entitlements: Vec<String>,
     pub inputs: BTreeMap<String, ferry_buildkit::pb::Definition>,
+    /// Caches that all of it may take from.
+    pub caches: Vec<CacheSource>,
     pub events: Events,
     /// The client has gone, or has given it up.
     pub canceled: CancellationToken,
@@ -127,7 +130,13 @@ impl Builds {
     }
 
     /// Begins one. The error: another one has this name.
-    pub fn begin(&self, request: &SolveRequest, asked: Option<Asked>, frontend: &str) -> std::io::Result<Running> {
+    pub fn begin(
+        &self,
+        request: &SolveRequest,
+        asked: Option<Asked>,
+        caches: Vec<CacheSource>,
+        frontend: &str,
+    ) -> std::io::Result<Running> {
         let (events, happening) = Events::new();
         let (returned, returning) = oneshot::channel();
         let record = BuildHistoryRecord {
@@ -146,6 +155,7 @@ impl Builds {
             asked,
             entitlements: request.entitlements.clone(),
             inputs: request.frontend_inputs.clone(),
+            caches,
             events,
             canceled: CancellationToken::new(),
             results: Mutex::default(),

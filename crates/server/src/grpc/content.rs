@@ -33,7 +33,11 @@ pub struct Content {
 
 impl Content {
     pub fn new(caller: Caller, name: &str) -> Result<Self> {
-        let wrong = |_| Error::invalid(format!("the directory {name:?}: its name cannot be sent; use plain letters"));
+        let wrong = |_| {
+            Error::invalid(format!(
+                "the directory {name:?}: its name cannot be sent; use plain letters"
+            ))
+        };
         Ok(Self {
             caller,
             name: MetadataValue::try_from(name).map_err(wrong)?,
@@ -105,7 +109,10 @@ impl ContentStore for Content {
             match self.info(digest).await {
                 Ok(size) => Ok(size),
                 Err(status) if status.code() == Code::NotFound => Ok(None),
-                Err(status) => Err(refused(&format!("look for {digest} in the client's directory"), &status)),
+                Err(status) => Err(refused(
+                    &format!("look for {digest} in the client's directory"),
+                    &status,
+                )),
             }
         })
     }
@@ -119,7 +126,8 @@ impl ContentStore for Content {
             };
             let asked = futures_util::stream::iter([question]);
             let answers = self.call::<_, ReadContentResponse>(calls::CONTENT_READ, asked).await;
-            let answers = answers.map_err(|status| refused(&format!("read {digest} in the client's directory"), &status))?;
+            let answers =
+                answers.map_err(|status| refused(&format!("read {digest} in the client's directory"), &status))?;
             let reader: Box<dyn AsyncRead + Send + Unpin> = Box::new(streams::reader(answers, |answer| answer.data));
             Ok(reader)
         })

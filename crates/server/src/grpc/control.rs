@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ferry_build::cache::CacheDestination;
+use ferry_build::cache::{CacheDestination, CacheSource};
 use ferry_build::output::{Kept, Output, OutputKind, Prune};
 use ferry_build::{Error, Result, Session};
 use ferry_buildkit::RpcStatus;
@@ -147,12 +147,17 @@ impl Grpc {
         asked: Option<Asked>,
     ) -> Result<BTreeMap<String, String>, Status> {
         let outputs = outputs(request).map_err(|error| failure::status(&error))?;
-        let caches = caches(request).map_err(|error| failure::status(&error))?;
+        let caches = destinations(request).map_err(|error| failure::status(&error))?;
+        let imports = request.cache.iter().flat_map(|cache| &cache.imports);
+        let imports: Result<Vec<_>> = imports
+            .map(|import| CacheSource::new(&import.r#type, import.attrs.clone()))
+            .collect();
+        let imports = imports.map_err(|error| failure::status(&error))?;
         let frontend = match request.frontend.as_str() {
             "" => "dockerfile.v0",
             other => other,
         };
-        let running = self.builds.begin(request, asked, frontend);
+        let running = self.builds.begin(request, asked, imports, frontend);
         let mut running =
             running.map_err(|error| Status::failed_precondition(format!("job {}: {error}", request.r#ref)))?;
         let outcome = self.run(request, &mut running, &outputs, &caches).await;
@@ -185,7 +190,7 @@ impl Grpc {
                 result_of(&build, returned)?
             }
             frontend => Some(
-                self.solve_frontend(&build, frontend, &request.frontend_attrs, &request.frontend_inputs)
+                self.solve_frontend(&build, frontend, &request.frontend_attrs, &request.frontend_inputs, &[])
                     .await?,
             ),
         };
@@ -209,12 +214,18 @@ impl Grpc {
         frontend: &str,
         attributes: &BTreeMap<String, String>,
         inputs: &BTreeMap<String, ferry_buildkit::pb::Definition>,
+        imports: &[CacheSource],
     ) -> Result<Solved, Status> {
         let request = match &build.asked {
             Some(asked) => Ok(asked.request.clone()),
             None => attributes::request(frontend, attributes, inputs, &build.entitlements),
         };
-        let request = request.map_err(|error| failure::status(&error))?;
+        let mut request = request.map_err(|error| failure::status(&error))?;
+        for cache in build.caches.iter().chain(imports) {
+            if !request.cache_from.contains(cache) {
+                request.cache_from.push(cache.clone());
+            }
+        }
         let session = self.session_of(build).await?;
         let solving = self.engine.builds.solve(request, session, build.events.clone());
         let solved = tokio::select! {
@@ -283,7 +294,7 @@ pub fn outputs(request: &SolveRequest) -> Result<Vec<Output>> {
 }
 
 /// Where else its steps are kept.
-pub fn caches(request: &SolveRequest) -> Result<Vec<CacheDestination>> {
+fn destinations(request: &SolveRequest) -> Result<Vec<CacheDestination>> {
     let exports = request.cache.iter().flat_map(|cache| &cache.exports);
     exports
         .map(|export| CacheDestination::new(&export.r#type, export.attrs.clone()))

@@ -57,7 +57,6 @@ pub struct Record {
     pub made_of: Vec<(String, String)>,
     pub kind: String,
     pub description: String,
-    pub created: Timestamp,
     /// Places among the diff ids, lowest first.
     pub layers: Vec<u32>,
     #[serde(default)]
@@ -163,7 +162,10 @@ fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, String> {
 impl Cache {
     fn new(diff_ids: Vec<Digest>, blobs: HashMap<Digest, Descriptor>, ours: Records) -> Result<Self, String> {
         if ours.version != VERSION {
-            return Err(format!("it is of another Ferry: version {}, not {VERSION}", ours.version));
+            return Err(format!(
+                "it is of another Ferry: version {}, not {VERSION}",
+                ours.version
+            ));
         }
         if ours.records.len() > MOST || diff_ids.len() > MOST {
             return Err(format!("it has more than {MOST} records or layers"));
@@ -174,7 +176,10 @@ impl Cache {
             record.check(diff_ids.len())?;
             let is_early = |parent: &&String| keys.contains(parent.as_str()) && !before.contains(parent.as_str());
             if let Some(parent) = record.parents.iter().find(is_early) {
-                return Err(format!("the step {} stands before {parent}, which it is made of", record.key));
+                return Err(format!(
+                    "the step {} stands before {parent}, which it is made of",
+                    record.key
+                ));
             }
             if !before.insert(record.key.as_str()) {
                 return Err(format!("it has the step {} twice", record.key));
@@ -209,7 +214,6 @@ impl Record {
                 .collect(),
             kind: step.kind.clone(),
             description: bounded(&step.description),
-            created: step.created,
             times: step.times.iter().take(layers.len()).copied().collect(),
             layers,
         }
@@ -237,11 +241,17 @@ impl Record {
         if !keys.clone().all(|key| is_key(key)) || !(self.identity.is_empty() || is_key(&self.identity)) {
             return wrong("a key that is none");
         }
-        if [self.aliases.len(), self.parents.len(), self.made_of.len()].into_iter().max() > Some(MOST_OF_ONE) {
+        if [self.aliases.len(), self.parents.len(), self.made_of.len()]
+            .into_iter()
+            .max()
+            > Some(MOST_OF_ONE)
+        {
             return wrong("too many parts");
         }
         if self.description.len() > MOST_TEXT
-            || pairs.clone().any(|(name, value)| name.len() > MOST_TEXT || value.len() > MOST_TEXT)
+            || pairs
+                .clone()
+                .any(|(name, value)| name.len() > MOST_TEXT || value.len() > MOST_TEXT)
         {
             return wrong("a text that is too long");
         }
@@ -251,7 +261,11 @@ impl Record {
         if self.layers.is_empty() || self.layers.len() > LAYERS || self.times.len() > self.layers.len() {
             return wrong("no layers, or too many");
         }
-        if self.layers.iter().any(|place| usize::try_from(*place).is_ok_and(|place| place >= layers)) {
+        if self
+            .layers
+            .iter()
+            .any(|place| usize::try_from(*place).is_ok_and(|place| place >= layers))
+        {
             return wrong("a layer that does not exist");
         }
         Ok(())
@@ -299,7 +313,7 @@ mod tests {
     fn record(number: usize, parents: &[usize]) -> Value {
         let parents: Vec<String> = parents.iter().map(|parent| key(*parent)).collect();
         json!({"key": key(number), "parents": parents, "kind": "regular", "description": "RUN x",
-               "created": "2026-01-01T00:00:00Z", "layers": [0]})
+               "layers": [0]})
     }
 
     fn cache(records: &[Value]) -> Value {
@@ -326,13 +340,17 @@ mod tests {
 
     #[test]
     fn what_others_wrote_has_nothing_for_us() {
-        let foreign = json!({"layers": [{"blob": Digest::of("x"), "parent": -1}], "records": [{"digest": Digest::of("r")}]});
+        let foreign =
+            json!({"layers": [{"blob": Digest::of("x"), "parent": -1}], "records": [{"digest": Digest::of("r")}]});
         assert!(matches!(opened(&foreign), Ok(Found::Foreign("BuildKit"))));
         let image = json!({"rootfs": {"diff_ids": []}, "moby.buildkit.cache.v0": "W10="});
         let read = of_image(image.to_string().as_bytes(), &[]);
         assert!(matches!(read, Ok(Found::Foreign("BuildKit"))));
         let image = json!({"rootfs": {"diff_ids": []}});
-        assert!(matches!(of_image(image.to_string().as_bytes(), &[]), Ok(Found::Foreign("nobody"))));
+        assert!(matches!(
+            of_image(image.to_string().as_bytes(), &[]),
+            Ok(Found::Foreign("nobody"))
+        ));
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::world::blocking;
 /// The most bytes of a manifest in a directory.
 const MANIFEST_MAX: u64 = 4 << 20;
 /// The most caches of a build.
-const MOST: usize = 32;
+pub(in crate::builds) const MOST: usize = 32;
 
 /// What a build may take from caches.
 #[derive(Debug, Default)]
@@ -83,7 +83,7 @@ pub(in crate::builds) async fn import(
     session: &Arc<dyn Session>,
     events: &Events,
 ) -> Imported {
-    let opening = sources.iter().take(MOST).map(|source| async move {
+    let opening = sources.iter().map(|source| async move {
         let name = match source {
             CacheSource::Registry(reference) => reference.clone(),
             CacheSource::Local(layout) => layout.store(),
@@ -272,15 +272,42 @@ pub(in crate::builds) async fn obtain(
     }
 }
 
+/// Remembers steps that a build has known by their records alone, as far as their layers are here: those that what was brought in
+/// stands on.
+pub(in crate::builds) async fn keep(shop: &Workshop, imported: &Imported, keys: &[String]) {
+    for key in keys {
+        let Some((opened, record)) = imported.find(key) else {
+            continue;
+        };
+        if shop.world.store.steps.find(key).is_some() {
+            continue;
+        }
+        let layers = opened.layers(record).into_iter().map(|(diff_id, _)| (diff_id, None));
+        let (steps, layers) = (shop.world.store.steps.clone(), layers.collect());
+        // One whose layers are elsewhere is none the worse.
+        let held = blocking("look for layers", move || steps.bring(layers)?.held()).await;
+        if let Ok(Ok(held)) = held
+            && let Err(error) = shop.world.store.steps.remember(record.step(), &held).await
+        {
+            tracing::warn!(%error, "cannot write down what a cache says of a step");
+        }
+    }
+}
+
+impl Opened {
+    /// A step's layers, lowest first: their diff ids, and their blobs if the cache has them.
+    fn layers(&self, record: &Record) -> Vec<(Digest, Option<Descriptor>)> {
+        let cache = &self.cache;
+        let places = record.layers.iter().filter_map(|place| usize::try_from(*place).ok());
+        let diff_ids = places.filter_map(|place| cache.diff_ids.get(place));
+        diff_ids
+            .map(|diff_id| (diff_id.clone(), cache.blobs.get(diff_id).cloned()))
+            .collect()
+    }
+}
+
 async fn bring_step(shop: &Workshop, opened: &Opened, record: &Record, about: (&Events, &str)) -> Result<Tree<Layer>> {
-    let cache = &opened.cache;
-    let places = record.layers.iter().filter_map(|place| usize::try_from(*place).ok());
-    let diff_ids: Vec<Digest> = places.filter_map(|place| cache.diff_ids.get(place).cloned()).collect();
-    let layers = diff_ids.into_iter().map(|diff_id| {
-        let blob = cache.blobs.get(&diff_id).cloned();
-        (diff_id, blob)
-    });
-    let held = bring(shop, &opened.blobs, layers.collect(), about).await?;
+    let held = bring(shop, &opened.blobs, opened.layers(record), about).await?;
     let remembered = shop.world.store.steps.remember(record.step(), &held).await;
     remembered.map_err(failed("write down what a step made"))?;
     let times = record.times.iter().copied().chain(std::iter::repeat(None));

@@ -20,7 +20,7 @@ use ferry_api::image::{Aux, Message};
 use ferry_build::Request as BuildRequest;
 use ferry_build::request::Location;
 use ferry_buildkit::Message as _;
-use ferry_buildkit::control::{CacheOptions, CacheOptionsEntry, Exporter, SolveRequest};
+use ferry_buildkit::control::{Exporter, SolveRequest};
 use ferry_kit::Id;
 use http::HeaderMap;
 use serde::Deserialize;
@@ -63,8 +63,7 @@ pub async fn build(app: &App, query: &Query, headers: &HeaderMap, body: Body) ->
         _ => {}
     }
     let solve = solve(query, &request, &tags)?;
-    let checked = grpc::outputs(&solve).and_then(|_| grpc::caches(&solve));
-    checked.map_err(|error| Failure::invalid(error.to_string()))?;
+    grpc::outputs(&solve).map_err(|error| Failure::invalid(error.to_string()))?;
     let session = query.given("session").map(|id| (app.grpc.clone(), id.to_owned()));
     let session = Sent::session(headers, upload, session)?;
     let job = app.jobs.begin(name);
@@ -85,22 +84,12 @@ pub async fn build(app: &App, query: &Query, headers: &HeaderMap, body: Body) ->
 
 /// What is built, and what becomes of it, as `Control.Solve` is asked for it.
 fn solve(query: &Query, request: &BuildRequest, tags: &[String]) -> Result<SolveRequest> {
-    let is_inline = request.build_args.get("BUILDKIT_INLINE_CACHE");
-    let is_inline = is_inline.is_some_and(|value| matches!(value.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True"));
-    let inline = CacheOptionsEntry {
-        r#type: "inline".to_owned(),
-        ..CacheOptionsEntry::default()
-    };
     Ok(SolveRequest {
         r#ref: Id::random().to_string(),
         session: query.text("session").to_owned(),
         frontend: "dockerfile.v0".to_owned(),
         frontend_attrs: attributes(request),
         exporters: exporters(query.text("outputs"), tags)?,
-        cache: is_inline.then(|| CacheOptions {
-            exports: vec![inline],
-            ..CacheOptions::default()
-        }),
         ..SolveRequest::default()
     })
 }

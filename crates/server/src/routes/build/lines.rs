@@ -45,6 +45,9 @@ impl Lines {
     pub async fn event(&mut self, event: Event) {
         match event {
             Event::Vertex(vertex) => {
+                if let (true, Some(error)) = (vertex.name.starts_with("importing cache"), &vertex.error) {
+                    return self.stream(format!("{}: {error}\n", vertex.name)).await;
+                }
                 let is_step = vertex.name.starts_with('[') && !vertex.name.starts_with("[internal]");
                 if !is_step {
                     return;

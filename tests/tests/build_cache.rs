@@ -1,0 +1,479 @@
+//! Caches of builds that are kept elsewhere: one engine writes them, an empty one reads them.
+
+mod trouble;
+
+use std::path::{Path, PathBuf};
+
+use ferry_testkit::{Engines, Output, Program, Registry, Run, TestDaemon, Wire};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Bytes of a layer that nobody needs who has the result.
+const BIG: u64 = 3_000_000;
+const DOCKERFILE: &str = "\
+FROM busybox AS tools
+RUN head -c 3000000 /dev/urandom > /big && echo tool > /tool
+FROM busybox
+RUN echo first > /first
+COPY src /src
+COPY --from=tools /tool /tool
+RUN cat /src/a /first /tool > /both
+";
+/// How many steps it has beside its base.
+const STEPS: usize = 5;
+const BOTH: &str = "one\nfirst\ntool";
+
+/// An engine with busybox and a registry, and a context.
+struct Place {
+    /// Ends before the engine, in whose namespace it is.
+    registry: Registry,
+    engine: TestDaemon,
+    context: TempDir,
+    /// Docker's client with its plugins, where there are some.
+    home: Option<TempDir>,
+}
+
+impl Place {
+    fn new() -> Self {
+        let engine = TestDaemon::start();
+        engine.busybox();
+        let registry = Registry::start(&engine, &[]);
+        let place = Self {
+            engine,
+            context: tempfile::tempdir().unwrap(),
+            registry,
+            home: None,
+        };
+        place.write("Dockerfile", DOCKERFILE);
+        place.write("src/a", "one\n");
+        place
+    }
+
+    /// With buildx; `None`, saying so, where there is none.
+    fn with_buildx() -> Option<Self> {
+        let buildx = ferry_testkit::peer::plugin("docker-buildx")?;
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("cli-plugins");
+        std::fs::create_dir(&dir).unwrap();
+        std::os::unix::fs::symlink(&buildx, dir.join("docker-buildx")).unwrap();
+        Some(Self {
+            home: Some(home),
+            ..Self::new()
+        })
+    }
+
+    /// The engine has nothing but busybox any more.
+    fn empty(&mut self) {
+        self.engine.stop();
+        let data = self.engine.data_root();
+        std::fs::remove_dir_all(&data).unwrap();
+        std::fs::create_dir(&data).unwrap();
+        self.engine.start_again();
+        self.engine.busybox();
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.context.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    /// `build` with these options and the context, by Ferry's client or, where it is there, Docker's.
+    fn build(&self, options: &str) -> Output {
+        let run = match &self.home {
+            None => self.engine.command(Program::Ferry),
+            Some(home) => self
+                .engine
+                .command(Program::Docker)
+                .env("DOCKER_CONFIG", home.path())
+                .env("BUILDKIT_PROGRESS", "plain"),
+        };
+        let run = run.directory(self.context.path());
+        run.args(["build"]).args(options.split(' ')).args(["."]).output()
+    }
+
+    fn builds(&self, options: &str) -> Output {
+        let output = self.build(options);
+        assert_eq!(output.code, 0, "{options}: {output:?}");
+        output
+    }
+
+    fn inspect(&self, image: &str, format: &str) -> String {
+        self.engine.ferry(["image", "inspect", "-f", format, image]).ok()
+    }
+
+    /// What a command prints in a container of an image.
+    fn inside(&self, image: &str, script: &str) -> String {
+        self.engine.ferry(["run", "--rm", image, "sh", "-c", script]).ok()
+    }
+
+    fn is_clean(&self) {
+        let check = self.engine.ferry(["system", "check"]);
+        assert_eq!(check.code, 0, "{check:?}");
+    }
+
+    /// Something of a registry's.
+    fn get(&self, path: &str) -> Value {
+        let url = format!("http://{}/v2/{path}", Registry::ADDRESS);
+        let accept = "Accept: application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json";
+        let text = self.engine.in_namespace(&["curl", "-fsSL", "-H", accept, &url]).ok();
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{url}: {error}: {text}"))
+    }
+
+    /// The registry loses a blob.
+    fn lose(&self, digest: &str) {
+        let hex = digest.strip_prefix("sha256:").unwrap();
+        let found = Run::new("find")
+            .args([self.registry.root()])
+            .args(["-path", &format!("*{hex}*"), "-type", "f"]);
+        let found = found.args(["-print", "-delete"]).ok();
+        assert!(found.contains(hex), "{digest}");
+    }
+}
+
+/// How many steps were not done again; the base never is.
+fn remembered(output: &Output) -> usize {
+    let cached = output.stderr.lines().filter(|line| line.ends_with("CACHED"));
+    cached.count().saturating_sub(1)
+}
+
+fn at(name: &str) -> String {
+    format!("{}/{name}", Registry::ADDRESS)
+}
+
+fn layers(manifest: &Value) -> Vec<&Value> {
+    manifest["layers"].as_array().unwrap().iter().collect()
+}
+
+fn has(output: &Output, text: &str) {
+    assert!(output.stderr.contains(text), "{text}: {output:?}");
+}
+
+#[test]
+fn a_registry_gives_an_empty_engine_what_another_one_built() {
+    let mut place = Place::new();
+    let wire = Wire::start(&place.engine, u64::MAX);
+    let max = at("app:max");
+    let first = place.builds(&format!("-t app --cache-to type=registry,ref={max},mode=max"));
+    assert_eq!(remembered(&first), 0, "{first:?}");
+    has(&first, "exporting cache to registry");
+    has(&first, "writing cache image manifest sha256:");
+    // What is there already is not sent again.
+    place.builds(&format!("--cache-to {}", at("app:min")));
+    let manifests = ["max", "min"].map(|tag| place.get(&format!("app/manifests/{tag}")));
+    let [all, few] = manifests.each_ref().map(|manifest| layers(manifest).len());
+    assert_eq!((all, few), (STEPS, STEPS - 1), "{manifests:?}");
+    assert_eq!(
+        manifests[0]["config"]["mediaType"],
+        "application/vnd.buildkit.cacheconfig.v0"
+    );
+    let (id, ids) = (
+        place.inspect("app", "{{.Id}}"),
+        place.inspect("app", "{{.RootFS.Layers}}"),
+    );
+
+    for tag in ["max", "min"] {
+        place.empty();
+        let before = wire.bytes();
+        let second = place.builds(&format!("-t app --cache-from {}/app:{tag}", Wire::ADDRESS));
+        assert_eq!(remembered(&second), STEPS, "{tag}: {second:?}");
+        has(
+            &second,
+            &format!("importing cache manifest from {}/app:{tag}", Wire::ADDRESS),
+        );
+        assert_eq!(place.inspect("app", "{{.RootFS.Layers}}"), ids);
+        assert_eq!(place.inspect("app", "{{.Id}}"), id);
+        assert_eq!(place.inside("app", "cat /both"), BOTH);
+        let fetched = wire.bytes() - before;
+        assert!(fetched < BIG / 10, "{tag}: {fetched} bytes");
+        // It is remembered as if it had been made here, with all that it stands on.
+        place.write(
+            "Dockerfile",
+            &format!("{DOCKERFILE}RUN echo more\n").replace("RUN cat", "RUN tac"),
+        );
+        let third = place.builds("-t other");
+        assert_eq!(remembered(&third), STEPS - 1, "{third:?}");
+        place.write("Dockerfile", DOCKERFILE);
+        place.is_clean();
+    }
+}
+
+/// As BuildKit wrote caches first, for registries that take what is neither an image nor an index of some.
+#[test]
+fn a_cache_may_be_an_index() {
+    let mut place = Place::new();
+    let Some(_cncf) = Registry::cncf(&place.engine) else {
+        return;
+    };
+    for (tag, media_types) in [("oci", ""), ("docker", ",oci-mediatypes=false")] {
+        let cache = format!("{}/app:{tag}", Registry::CNCF);
+        place.builds(&format!(
+            "--cache-to type=registry,ref={cache},mode=max,image-manifest=false{media_types}"
+        ));
+        place.empty();
+        let second = place.builds(&format!("-t app --cache-from {cache}"));
+        assert_eq!(remembered(&second), STEPS, "{tag}: {second:?}");
+        assert_eq!(place.inside("app", "cat /both"), BOTH);
+    }
+}
+
+#[test]
+fn only_what_changed_is_made_again() {
+    let mut place = Place::new();
+    let cache = at("app:cache");
+    place.builds(&format!("--cache-to type=registry,ref={cache},mode=max"));
+    place.empty();
+    place.write("src/a", "two\n");
+    let changed = place.builds(&format!("-t app --cache-from {cache}"));
+    // The first step of each stage: the second's files are copied from the first's.
+    assert_eq!(remembered(&changed), 2, "{changed:?}");
+    assert_eq!(place.inside("app", "cat /both"), "two\nfirst\ntool");
+    // Another instruction is another step, whatever it comes to.
+    place.empty();
+    place.write("src/a", "one\n");
+    place.write("Dockerfile", &DOCKERFILE.replace("echo first", "echo other"));
+    let changed = place.builds(&format!("-t app --cache-from {cache}"));
+    assert_eq!(remembered(&changed), 1, "{changed:?}");
+    assert_eq!(place.inside("app", "cat /both"), "one\nother\ntool");
+    let none = place.builds(&format!("--no-cache --cache-from {cache}"));
+    assert_eq!(remembered(&none), 0, "{none:?}");
+    place.is_clean();
+}
+
+#[test]
+fn an_image_is_a_cache_of_itself() {
+    let mut place = Place::new();
+    let app = at("app:1");
+    place.builds(&format!("-t {app} --push --cache-to type=inline"));
+    let (id, layers) = (
+        place.inspect(&app, "{{.Id}}"),
+        place.inspect(&app, "{{.RootFS.Layers}}"),
+    );
+    place.empty();
+    let second = place.builds(&format!(
+        "-t app --cache-from type=registry,ref={app} --cache-to type=inline"
+    ));
+    assert_eq!(remembered(&second), STEPS, "{second:?}");
+    assert_eq!(place.inspect("app", "{{.Id}}"), id);
+    // As it was asked for before there were several kinds, and by whom.
+    place.builds(&format!("-t {app} --push --build-arg BUILDKIT_INLINE_CACHE=1"));
+    place.empty();
+    let archive = Run::new("tar")
+        .args(["c", "-C"])
+        .args([place.context.path()])
+        .args(["."]);
+    let archive = archive.into_command().output().unwrap().stdout;
+    std::fs::write(place.path("context.tar"), archive).unwrap();
+    let url = format!("http://x/build?t=old&cachefrom=%5B%22{app}%22%5D");
+    let sent = Run::new("curl")
+        .args(["-fsS", "--unix-socket"])
+        .args([place.engine.socket()])
+        .args(["-H", "Content-Type: application/x-tar", "--data-binary"])
+        .args([format!("@{}", place.path("context.tar").display())])
+        .args([url])
+        .ok();
+    assert_eq!(sent.matches("Using cache").count(), STEPS + 1, "{sent}");
+    assert_eq!(place.inspect("old", "{{.RootFS.Layers}}"), layers);
+}
+
+#[test]
+fn a_directory_is_a_cache() {
+    let mut place = Place::new();
+    place.builds("-t app --cache-to type=local,dest=cache,mode=max,compression=uncompressed");
+    place.builds("--cache-to type=local,dest=cache,tag=small,compression=zstd,force-compression=true");
+    let read = |name: &str| -> Value {
+        let text = std::fs::read(place.path("cache").join(name)).unwrap();
+        serde_json::from_slice(&text).unwrap()
+    };
+    let index = read("index.json");
+    let manifests = index["manifests"].as_array().unwrap();
+    let tags: Vec<&str> = manifests
+        .iter()
+        .filter_map(|entry| entry["annotations"]["org.opencontainers.image.ref.name"].as_str())
+        .collect();
+    assert_eq!(tags, ["latest", "small"]);
+    let types: Vec<String> = manifests
+        .iter()
+        .map(|entry| {
+            let digest = entry["digest"].as_str().unwrap().replace(':', "/");
+            let manifest = read(&format!("blobs/{digest}"));
+            layers(&manifest)[0]["mediaType"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    assert_eq!(
+        types,
+        [
+            "application/vnd.oci.image.layer.v1.tar",
+            "application/vnd.oci.image.layer.v1.tar+zstd"
+        ]
+    );
+    let id = place.inspect("app", "{{.Id}}");
+    for source in ["type=local,src=cache", "type=local,src=cache,tag=small"] {
+        place.empty();
+        let second = place.builds(&format!("-t app --cache-from {source}"));
+        assert_eq!(remembered(&second), STEPS, "{second:?}");
+        assert_eq!(place.inspect("app", "{{.Id}}"), id);
+        assert_eq!(place.inside("app", "cat /both"), BOTH);
+    }
+    // Read and written at once, what is there stays.
+    place.builds("--cache-from type=local,src=cache --cache-to type=local,dest=cache,tag=again");
+    assert_eq!(read_tags(&place.path("cache")), 3);
+    let missing = place.builds("-t app --cache-from type=local,src=nowhere");
+    has(&missing, "WARNING: local cache import at nowhere not found");
+    place.is_clean();
+}
+
+fn read_tags(dir: &Path) -> usize {
+    let index: Value = serde_json::from_slice(&std::fs::read(dir.join("index.json")).unwrap()).unwrap();
+    index["manifests"].as_array().unwrap().len()
+}
+
+#[test]
+fn buildx_writes_and_reads_caches() {
+    let Some(mut place) = Place::with_buildx() else { return };
+    let (cache, image) = (at("app:cache"), at("app:image"));
+    place.builds(&format!(
+        "-t {image} --push --provenance=false --cache-to type=registry,ref={cache},mode=max \
+         --cache-to type=local,dest=cache,mode=max --cache-to type=inline"
+    ));
+    assert_eq!(layers(&place.get("app/manifests/cache")).len(), STEPS);
+    let id = place.inspect(&image, "{{.Id}}");
+    for source in [
+        format!("type=registry,ref={cache}"),
+        "type=local,src=cache".to_owned(),
+        format!("{image} --cache-to type=inline"),
+    ] {
+        place.empty();
+        let t = std::time::Instant::now();
+        let second = place.builds(&format!("-t app --provenance=false --cache-from {source}"));
+        eprintln!("TIME {source} {:?}", t.elapsed());
+        assert_eq!(remembered(&second), STEPS, "{source}: {second:?}");
+        assert_eq!(
+            place.inspect("app", "{{.RootFS.Layers}}").matches("sha256").count(),
+            STEPS
+        );
+        if source.ends_with("inline") {
+            assert_eq!(place.inspect("app", "{{.Id}}"), id);
+        }
+    }
+    eprintln!("TIME start");
+    let t = std::time::Instant::now();
+    let refused = place.build("--cache-to type=azblob,account_url=https://x,name=y,secret_access_key=opensesame");
+    has(&refused, "there is no cache of type azblob");
+    assert!(!refused.stderr.contains("opensesame"), "{refused:?}");
+    eprintln!("TIME to {:?}", t.elapsed());
+    let refused = place.build("--cache-from type=azblob,account_url=https://x,name=y");
+    has(&refused, "there is no cache of type azblob");
+    eprintln!("TIME from {:?}", t.elapsed());
+    let missing = place.builds(&format!("--cache-from type=registry,ref={}", at("none:1")));
+    eprintln!("TIME missing {:?}", t.elapsed());
+    has(&missing, "ERROR");
+}
+
+#[test]
+fn buildkit_and_ferry_pass_each_others_caches_over() {
+    let Some(engines) = Engines::start() else { return };
+    engines.sh(&format!(
+        "cp /run/ferry/runc /run/real/ferry; mkdir -p /data/registry /data/context; ip link set lo up
+         printf 'FROM busybox\\nRUN echo x > /x\\n' >/data/context/Dockerfile
+         exec setsid /run/real/ferry registry serve --root /data/registry --listen {} >/run/registry.log 2>&1 </dev/null &",
+        Registry::ADDRESS
+    ));
+    engines.start_docker(&["--feature containerd-snapshotter=true"]);
+    let (theirs, image, ours) = (at("x:theirs"), at("x:image"), at("x:ours"));
+    engines.sh(&format!(
+        "cd /data/context; docker build --provenance=false -t {image} --push --cache-to type=inline \
+         --cache-to type=registry,ref={theirs},mode=max ."
+    ));
+    let engine = TestDaemon::builder().beside(&engines).start();
+    engine.busybox();
+    let build = |options: &str| {
+        let run = engine.command(Program::Ferry).directory(engines.path("/data/context"));
+        run.args(["build"]).args(options.split(' ')).args(["."]).output()
+    };
+    let built = build(&format!("--cache-from {theirs} --cache-from {image} --cache-to {ours}"));
+    assert_eq!(built.code, 0, "{built:?}");
+    let said = built
+        .stderr
+        .matches("the cache is BuildKit's and has nothing for this builder")
+        .count();
+    assert_eq!(said, 2, "{built:?}");
+    let read = engines.run("sh").args([
+        "-ec",
+        &format!("cd /data/context; docker build --no-cache-filter none --cache-from type=registry,ref={ours} . 2>&1"),
+    ]);
+    let read = read.ok();
+    assert!(
+        read.contains("importing cache manifest from") && !read.contains("ERROR"),
+        "{read}"
+    );
+}
+
+#[test]
+fn what_depends_on_another_target_is_in_its_cache() {
+    let Some(mut place) = Place::with_buildx() else { return };
+    place.write(
+        "docker-bake.hcl",
+        &format!(
+            r#"
+target "base" {{
+  dockerfile-inline = "FROM busybox\nRUN echo base > /base\n"
+}}
+target "app" {{
+  contexts = {{ base = "target:base" }}
+  dockerfile-inline = "FROM base\nRUN cat /base > /app\n"
+  tags = ["app"]
+  cache-to = ["type=registry,ref={cache},mode=max"]
+  cache-from = ["type=registry,ref={cache}"]
+}}
+"#,
+            cache = at("app:bake")
+        ),
+    );
+    let bake = |place: &Place| {
+        let home = place.home.as_ref().unwrap().path();
+        let run = place.engine.command(Program::Docker).env("DOCKER_CONFIG", home);
+        let run = run.env("BUILDKIT_PROGRESS", "plain").directory(place.context.path());
+        let output = run.args(["buildx", "bake", "app"]).output();
+        assert_eq!(output.code, 0, "{output:?}");
+        remembered(&output)
+    };
+    // What the second stands on is there, as its base is; then also what each of them runs.
+    assert_eq!((bake(&place), bake(&place)), (1, 3));
+    place.empty();
+    // The first has no cache elsewhere.
+    assert_eq!(bake(&place), 2);
+    assert_eq!(place.inside("app", "cat /app"), "base");
+}
+
+/// To a client that is elsewhere: nothing of its directories comes along.
+#[test]
+fn a_directory_is_a_cache_over_tcp() {
+    let engine = TestDaemon::builder()
+        .arg("--host=tcp://127.0.0.1:2375")
+        .arg("--tls=false")
+        .start();
+    engine.busybox();
+    let context = tempfile::tempdir().unwrap();
+    std::fs::write(
+        context.path().join("Dockerfile"),
+        "FROM busybox\nRUN head -c 500000 /dev/urandom > /x\n",
+    )
+    .unwrap();
+    let ferry = ferry_testkit::tools::ferry();
+    let build = |options: &str| {
+        let line = format!("{} -H tcp://127.0.0.1:2375 build {options} .", ferry.display());
+        let words: Vec<&str> = line.split(' ').collect();
+        engine.in_namespace(&words).directory(context.path()).output()
+    };
+    let written = build("--cache-to type=local,dest=cache");
+    assert_eq!(written.code, 0, "{written:?}");
+    engine.ferry(["builder", "prune", "-af"]).ok();
+    let read = build("--cache-from type=local,src=cache --cache-to type=local,dest=cache,tag=again");
+    assert_eq!((read.code, remembered(&read)), (0, 1), "{read:?}");
+    assert_eq!(read_tags(&context.path().join("cache")), 2);
+}
