@@ -9,6 +9,7 @@ mod badinput;
 mod blockio;
 mod build;
 mod build_cache;
+mod build_gateway;
 mod build_history;
 mod build_layouts;
 mod build_sdks;

@@ -23,7 +23,7 @@ use jiff::Timestamp;
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Op, Step, StepId};
-use crate::progress::{Event, Events, Warning};
+use crate::progress::{Event, Events, SourceFile, Warning};
 use crate::request::{Layout, Location, Named, Request};
 use crate::session::Session;
 use crate::workspace::{Image, Workspace};
@@ -131,6 +131,10 @@ async fn plan_file<W: Workspace>(
         &loaded.bytes,
         &options(request, &host, &platform, loaded.ignore.as_ref(), &base),
     );
+    let source = SourceFile {
+        name: loaded.filename.clone(),
+        bytes: loaded.bytes.clone().into(),
+    };
     for warning in report.warnings {
         job.events.send(Event::Warning(Warning {
             vertex: loaded.vertex.clone(),
@@ -138,6 +142,7 @@ async fn plan_file<W: Workspace>(
             detail: vec![warning.rule.description().to_owned()],
             url: warning.rule.url(),
             ranges: vec![warning.range],
+            file: Some(source.clone()),
         }));
     }
     if let Some(error) = report.error {

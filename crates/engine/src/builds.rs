@@ -27,9 +27,11 @@ use std::sync::{Arc, OnceLock, PoisonError};
 use ferry_build::cache::{CacheDestination, INLINE_ARGUMENT, Place};
 use ferry_build::output::{Kept, Output, OutputKind, Prune};
 use ferry_build::progress::Events;
-use ferry_build::workspace::Tree;
+use ferry_build::workspace::{Image, Tree};
 use ferry_build::{Error, Job, Request, Session, Workspace as _};
+use ferry_image::{AnyReference, Platform};
 use ferry_kit::Id;
+use ferry_sys::Root;
 use jiff::Timestamp;
 
 use crate::container::Lines;
@@ -159,6 +161,30 @@ impl Builds {
                 .is_some_and(|value| is_true(value)),
             answers: BTreeMap::new(),
         }))
+    }
+
+    /// A result's files.
+    pub async fn view(&self, solved: &Solved) -> Result<Root, Error> {
+        self.shop().view(&solved.inner.tree).await
+    }
+
+    /// An image as a build would find it; without a platform, the engine's own.
+    pub async fn image(
+        &self,
+        name: &str,
+        platform: Option<Platform>,
+        pull: bool,
+        session: &Arc<dyn Session>,
+        events: &Events,
+    ) -> Result<Image, Error> {
+        let name = match name.parse() {
+            Ok(AnyReference::Name(reference)) => reference.tagged().to_string(),
+            Ok(AnyReference::Id(id)) => id.to_string(),
+            Err(error) => return Err(Error::invalid(format!("{name}: {error}"))),
+        };
+        let shop = self.shop();
+        let platform = platform.unwrap_or_else(|| shop.platform());
+        shop.find_image(&name, &platform, pull, session, events).await
     }
 
     /// Lets other builds name a result, as long as somebody holds it.

@@ -17,6 +17,7 @@ mod contexts;
 mod control;
 mod entry;
 mod failure;
+mod files;
 mod history;
 mod log;
 mod progress;

@@ -236,7 +236,7 @@ impl Grpc {
         Ok(solved)
     }
 
-    async fn session_of(&self, build: &Build) -> Result<Arc<dyn Session>, Status> {
+    pub async fn session_of(&self, build: &Build) -> Result<Arc<dyn Session>, Status> {
         if let Some(asked) = &build.asked {
             return Ok(Arc::clone(&asked.session));
         }

@@ -19,8 +19,14 @@ const GATEWAY: &str = "org.mobyproject.buildkit.worker.moby.host-gateway-ip";
 const PROTOCOL: &str = "v0.25.1";
 
 /// What a frontend may ask of the daemon.
-const FRONTEND: [&str; 11] = [
+const FRONTEND: [&str; 17] = [
     "solve.base",
+    "resolveimage",
+    "resolveimage.resolvemode",
+    "source.metaresolver",
+    "readfile",
+    "readdir",
+    "statfile",
     "return",
     "returnmap",
     "importcaches",
