@@ -67,11 +67,11 @@ fn builds_are_told_of_by_the_next_engine() {
     let inspected = place.docker(&format!("buildx history inspect {failed}")).ok();
     assert!(inspected.contains("exit code: 3"), "{inspected}");
     place.docker(&format!("buildx history rm {built}")).ok();
-    assert_eq!(place.history(), [failed.clone()]);
+    assert_eq!(place.history(), std::slice::from_ref(failed));
     assert_eq!(files(), 2);
     place.engine.kill9();
     place.engine.start_again();
-    assert_eq!(place.history(), [failed.clone()]);
+    assert_eq!(place.history(), std::slice::from_ref(failed));
     place.docker("buildx history rm --all").ok();
     assert_eq!((place.history().len(), files()), (0, 0));
 }

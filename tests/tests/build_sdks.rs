@@ -23,7 +23,7 @@ fn archive(files: &[(&str, &str)]) -> Vec<u8> {
 /// The status, and the lines of the answer.
 fn post(engine: &Engine, query: &str, body: &[u8]) -> (u16, Vec<Value>) {
     let path = format!("/v1.48/build{query}");
-    let answer = http::request(&engine.socket(), "POST", &path, "application/x-tar", body).unwrap();
+    let answer = http::request(engine.socket(), "POST", &path, "application/x-tar", body).unwrap();
     let lines = answer.body.split(|byte| *byte == b'\n');
     let lines = lines.filter(|line| !line.is_empty());
     (

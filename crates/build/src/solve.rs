@@ -31,7 +31,7 @@ use crate::error::{Error, Failed, Result};
 use crate::frontend::{Job, Opened, Plan};
 use crate::graph::{Graph, Op, Step, StepId};
 use crate::progress::{Event, Vertex};
-use crate::workspace::{Tree, Workspace};
+use crate::workspace::{Known, Tree, Workspace};
 
 /// The files of a build's target.
 #[derive(Debug)]
@@ -76,27 +76,6 @@ pub(crate) struct Probed<L> {
     pub aliases: Vec<String>,
     pub made_of: Vec<(String, String)>,
     pub files: Known<L>,
-}
-
-/// Where a step's files are.
-#[derive(Debug, Clone)]
-pub(crate) enum Known<L> {
-    Here(Tree<L>),
-    /// In a cache that was imported.
-    Elsewhere,
-    /// They are to be made.
-    No,
-}
-
-impl<L> Known<L> {
-    /// Of what is remembered.
-    fn of(tree: Option<Tree<L>>) -> Self {
-        tree.map_or(Self::Elsewhere, Self::Here)
-    }
-
-    fn is_known(&self) -> bool {
-        !matches!(self, Self::No)
-    }
 }
 
 /// A step's files.
@@ -222,13 +201,15 @@ impl<W: Workspace> Solver<'_, W> {
             Known::Elsewhere => self.obtain(id, probed).await,
             Known::No => None,
         };
-        match tree {
-            Some(tree) => {
+        let tree = match (tree, &step.op) {
+            (Some(tree), _) => {
                 self.tell_cached(id);
-                Ok(Output::Tree(tree))
+                tree
             }
-            None => self.make(id, probed).await.map(Output::Tree),
-        }
+            (None, Op::Http(_) | Op::Git(_)) => self.fetch_again(id).await?,
+            (None, _) => self.make(id, probed).await?,
+        };
+        Ok(Output::Tree(tree))
     }
 
     /// A step's files from a cache that was imported; `None` if they cannot be had after all.
@@ -236,7 +217,7 @@ impl<W: Workspace> Solver<'_, W> {
         let workspace = &self.job.workspace;
         let _turn = workspace.turn(&probed.key).await;
         // Another build may have brought it meanwhile.
-        if let Some(tree) = workspace.recall(&probed.key).and_then(|found| found.tree) {
+        if let Some(tree) = workspace.recall(&probed.key).and_then(|found| found.files.here()) {
             return Some(tree);
         }
         workspace

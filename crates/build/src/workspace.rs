@@ -188,10 +188,32 @@ pub struct Image {
 /// A result that was remembered.
 #[derive(Debug, Clone)]
 pub struct Recalled<L> {
-    /// `None`: a cache that was imported has them ([`Workspace::obtain`]).
-    pub tree: Option<Tree<L>>,
+    pub files: Known<L>,
     /// What steps on top of it know it by.
     pub identity: String,
+}
+
+/// Where a step's files are.
+#[derive(Debug, Clone)]
+pub enum Known<L> {
+    Here(Tree<L>),
+    /// In a cache that was imported ([`Workspace::obtain`]).
+    Elsewhere,
+    /// They are to be made.
+    No,
+}
+
+impl<L> Known<L> {
+    pub fn is_known(&self) -> bool {
+        !matches!(self, Self::No)
+    }
+
+    pub fn here(self) -> Option<Tree<L>> {
+        match self {
+            Self::Here(tree) => Some(tree),
+            Self::Elsewhere | Self::No => None,
+        }
+    }
 }
 
 /// What is to be remembered of a step.

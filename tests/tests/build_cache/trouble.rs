@@ -48,6 +48,35 @@ fn a_cache_that_is_broken_breaks_no_build() {
     place.is_clean();
 }
 
+#[test]
+fn what_a_url_has_is_fetched_again_if_the_cache_lost_it() {
+    let mut place = Place::new();
+    let url = format!("http://{}/v2/", ferry_testkit::Registry::ADDRESS);
+    let content = place.engine.in_namespace(&["curl", "-fsS", &url]).ok();
+    let sum = Run::new("sha256sum").input(content.clone()).ok();
+    let sum = sum.split(' ').next().unwrap();
+    place.write(
+        "Dockerfile",
+        &format!("FROM busybox\nADD --checksum=sha256:{sum} {url} /added\n"),
+    );
+    let cache = at("app:cache");
+    place.builds(&format!("--cache-to type=registry,ref={cache},mode=max"));
+    let manifest = place.get("app/manifests/cache");
+    place.empty();
+    assert_eq!(remembered(&place.builds(&format!("--cache-from {cache}"))), 2);
+    for layer in manifest["layers"].as_array().unwrap() {
+        place.lose(layer["digest"].as_str().unwrap());
+    }
+    place.empty();
+    let second = place.builds(&format!("-t app --cache-from {cache}"));
+    assert_eq!(
+        second.stderr.matches("is made again: the cache").count(),
+        2,
+        "{second:?}"
+    );
+    assert_eq!(place.inside("app", "cat /added"), content);
+}
+
 /// Writes a cache in a directory whose configuration is another one, with digests that are right.
 fn forge(dir: &Path, change: impl FnOnce(&mut Value)) {
     let blob = |digest: &Value| dir.join("blobs").join(digest.as_str().unwrap().replace(':', "/"));

@@ -4,10 +4,10 @@ use ferry_image::Digest;
 use serde::Serialize;
 
 use super::source::Owned;
-use super::{Known, Output, Probed, Solver};
+use super::{Output, Probed, Solver};
 use crate::error::Result;
 use crate::graph::{Action, Files, Graph, MountKind, Op, StepId};
-use crate::workspace::Workspace;
+use crate::workspace::{Known, Workspace};
 
 /// What no files at all are known by.
 pub const SCRATCH: &str = "scratch";
@@ -210,7 +210,7 @@ impl<W: Workspace> Solver<'_, W> {
         }
         let found = self.job.workspace.recall(&key);
         let (identity, files) = match found {
-            Some(found) => (found.identity, Known::of(found.tree)),
+            Some(found) => (found.identity, found.files),
             None => (key.clone(), Known::No),
         };
         Ok(Probed {

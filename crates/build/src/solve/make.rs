@@ -15,7 +15,7 @@ impl<W: Workspace> Solver<'_, W> {
         let turn = workspace.turn(&probed.key).await;
         // Another build may have made it meanwhile.
         if !step.no_cache
-            && let Some(tree) = workspace.recall(&probed.key).and_then(|found| found.tree)
+            && let Some(tree) = workspace.recall(&probed.key).and_then(|found| found.files.here())
         {
             self.tell_cached(id);
             return Ok(tree);

@@ -8,7 +8,7 @@ use ferry_build::frontend::Sent;
 use ferry_build::graph::{Git, Http};
 use ferry_build::progress::{Event, Events, Status};
 use ferry_build::request::Layout;
-use ferry_build::workspace::{self, Ended, Fetched, Image, Made, Recalled, Run, Tree};
+use ferry_build::workspace::{self, Ended, Fetched, Image, Known, Made, Recalled, Run, Tree};
 use ferry_build::{Error, Result, Session, Workspace};
 use ferry_distribution::Credentials;
 use ferry_image::{AnyReference, Digest, Platform};
@@ -319,13 +319,12 @@ impl Workspace for Workshop {
 
     fn recall(&self, key: &str) -> Option<Recalled<Layer>> {
         let Some((step, held)) = self.world.store.steps.recall(key) else {
-            let identity = self.imported.get()?.identity(key)?;
-            return Some(Recalled { tree: None, identity });
+            return self.imported.get()?.recall(key);
         };
         let times = step.times.iter().copied().chain(std::iter::repeat(None));
         let layers = held.into_iter().zip(times);
         Some(Recalled {
-            tree: Some(Tree {
+            files: Known::Here(Tree {
                 layers: layers.map(|(held, created)| Layer { held, created }).collect(),
             }),
             identity: match step.identity.as_str() {

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ferry_build::cache::CacheSource;
 use ferry_build::progress::{Event, SourceFile, Warning};
 use ferry_build::workspace::Image;
 use ferry_buildkit::Message as _;
@@ -46,17 +45,12 @@ impl LlbBridge for Grpc {
         if request.frontend.is_empty() {
             return Ok(Response::new(SolveResponse::default()));
         }
-        let imports = request.cache_imports.iter();
-        let imports: Result<Vec<_>, _> = imports
-            .map(|import| CacheSource::new(&import.r#type, import.attrs.clone()))
-            .collect();
-        let imports = imports.map_err(|error| failure::status(&error))?;
         let solving = self.solve_frontend(
             &build,
             &request.frontend,
             &request.frontend_opt,
             &request.frontend_inputs,
-            &imports,
+            &request.cache_imports,
         );
         let solved = solving.await?;
         Ok(Response::new(answer(&solved)))

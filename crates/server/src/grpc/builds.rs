@@ -6,10 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ferry_build::Session;
-use ferry_build::cache::CacheSource;
 use ferry_build::progress::{Event, Events};
 use ferry_buildkit::RpcStatus;
-use ferry_buildkit::control::{BuildHistoryRecord, Exporter, SolveRequest};
+use ferry_buildkit::control::{BuildHistoryRecord, CacheOptionsEntry, Exporter, SolveRequest};
 use ferry_buildkit::frontend::ReturnRequest;
 use ferry_engine::builds::Solved;
 use jiff::Timestamp;
@@ -42,7 +41,7 @@ pub struct Build {
     pub entitlements: Vec<String>,
     pub inputs: BTreeMap<String, ferry_buildkit::pb::Definition>,
     /// Caches that all of it may take from.
-    pub caches: Vec<CacheSource>,
+    pub caches: Vec<CacheOptionsEntry>,
     pub events: Events,
     /// The client has gone, or has given it up.
     pub canceled: CancellationToken,
@@ -130,13 +129,7 @@ impl Builds {
     }
 
     /// Begins one. The error: another one has this name.
-    pub fn begin(
-        &self,
-        request: &SolveRequest,
-        asked: Option<Asked>,
-        caches: Vec<CacheSource>,
-        frontend: &str,
-    ) -> std::io::Result<Running> {
+    pub fn begin(&self, request: &SolveRequest, asked: Option<Asked>, frontend: &str) -> std::io::Result<Running> {
         let (events, happening) = Events::new();
         let (returned, returning) = oneshot::channel();
         let record = BuildHistoryRecord {
@@ -155,7 +148,7 @@ impl Builds {
             asked,
             entitlements: request.entitlements.clone(),
             inputs: request.frontend_inputs.clone(),
-            caches,
+            caches: request.cache.iter().flat_map(|cache| cache.imports.clone()).collect(),
             events,
             canceled: CancellationToken::new(),
             results: Mutex::default(),
@@ -182,9 +175,10 @@ impl Builds {
         })
     }
 
-    /// One that is under way, or about to begin.
+    /// One that is under way, or about to begin. For one that has ended nobody waits.
     pub async fn running(&self, reference: &str) -> Option<Arc<Build>> {
-        self.wait(|| lock(&self.0.running).get(reference).cloned()).await
+        self.any(reference).await?;
+        lock(&self.0.running).get(reference).cloned()
     }
 
     /// One that is under way, about to begin, or remembered.

@@ -146,21 +146,14 @@ impl Grpc {
         request: &SolveRequest,
         asked: Option<Asked>,
     ) -> Result<BTreeMap<String, String>, Status> {
-        let outputs = outputs(request).map_err(|error| failure::status(&error))?;
-        let caches = destinations(request).map_err(|error| failure::status(&error))?;
-        let imports = request.cache.iter().flat_map(|cache| &cache.imports);
-        let imports: Result<Vec<_>> = imports
-            .map(|import| CacheSource::new(&import.r#type, import.attrs.clone()))
-            .collect();
-        let imports = imports.map_err(|error| failure::status(&error))?;
         let frontend = match request.frontend.as_str() {
             "" => "dockerfile.v0",
             other => other,
         };
-        let running = self.builds.begin(request, asked, imports, frontend);
+        let running = self.builds.begin(request, asked, frontend);
         let mut running =
             running.map_err(|error| Status::failed_precondition(format!("job {}: {error}", request.r#ref)))?;
-        let outcome = self.run(request, &mut running, &outputs, &caches).await;
+        let outcome = self.run(request, &mut running).await;
         let status = |status: &Status| RpcStatus {
             code: status.code().into(),
             message: status.message().to_owned(),
@@ -175,13 +168,9 @@ impl Grpc {
         self.builds.any(reference).await
     }
 
-    async fn run(
-        &self,
-        request: &SolveRequest,
-        running: &mut Running,
-        outputs: &[Output],
-        caches: &[CacheDestination],
-    ) -> Result<BTreeMap<String, String>, Status> {
+    async fn run(&self, request: &SolveRequest, running: &mut Running) -> Result<BTreeMap<String, String>, Status> {
+        let outputs = outputs(request).map_err(|error| failure::status(&error))?;
+        let caches = caches(request).map_err(|error| failure::status(&error))?;
         let build = Arc::clone(&running.build);
         let solved = match request.frontend.as_str() {
             "" => {
@@ -200,7 +189,7 @@ impl Grpc {
                 let exporting = self
                     .engine
                     .builds
-                    .export(&solved, outputs, caches, session, build.events.clone());
+                    .export(&solved, &outputs, &caches, session, build.events.clone());
                 exporting.await.map_err(|error| failure::status(&error))
             }
             _ => Ok(BTreeMap::new()),
@@ -214,16 +203,19 @@ impl Grpc {
         frontend: &str,
         attributes: &BTreeMap<String, String>,
         inputs: &BTreeMap<String, ferry_buildkit::pb::Definition>,
-        imports: &[CacheSource],
+        imports: &[ferry_buildkit::frontend::CacheOptionsEntry],
     ) -> Result<Solved, Status> {
         let request = match &build.asked {
             Some(asked) => Ok(asked.request.clone()),
             None => attributes::request(frontend, attributes, inputs, &build.entitlements),
         };
         let mut request = request.map_err(|error| failure::status(&error))?;
-        for cache in build.caches.iter().chain(imports) {
-            if !request.cache_from.contains(cache) {
-                request.cache_from.push(cache.clone());
+        let shared = build.caches.iter().map(|cache| (&cache.r#type, &cache.attrs));
+        for (kind, attributes) in shared.chain(imports.iter().map(|cache| (&cache.r#type, &cache.attrs))) {
+            let cache = CacheSource::new(kind, attributes.clone()).map_err(|error| failure::status(&error))?;
+            // The frontend's attributes name them as well.
+            if !request.cache_from.contains(&cache) {
+                request.cache_from.push(cache);
             }
         }
         let session = self.session_of(build).await?;
@@ -294,7 +286,7 @@ pub fn outputs(request: &SolveRequest) -> Result<Vec<Output>> {
 }
 
 /// Where else its steps are kept.
-fn destinations(request: &SolveRequest) -> Result<Vec<CacheDestination>> {
+fn caches(request: &SolveRequest) -> Result<Vec<CacheDestination>> {
     let exports = request.cache.iter().flat_map(|cache| &cache.exports);
     exports
         .map(|export| CacheDestination::new(&export.r#type, export.attrs.clone()))

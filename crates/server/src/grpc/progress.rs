@@ -84,7 +84,7 @@ pub fn response(events: impl IntoIterator<Item = Event>) -> StatusResponse {
 pub fn written(range: &pb::Range) -> Range {
     let number = |number: i32| u32::try_from(number).unwrap_or(0);
     let position = |position: &Option<pb::Position>| {
-        let position = position.clone().unwrap_or_default();
+        let position = (*position).unwrap_or_default();
         Position {
             line: number(position.line),
             column: number(position.character).saturating_add(1),

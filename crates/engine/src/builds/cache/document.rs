@@ -57,7 +57,7 @@ pub struct Record {
     pub made_of: Vec<(String, String)>,
     pub kind: String,
     pub description: String,
-    /// Places among the diff ids, lowest first.
+    /// Places among the diff ids, lowest first. None for a step that is there for its identity alone: others are made of it.
     pub layers: Vec<u32>,
     #[serde(default)]
     pub times: Vec<Option<Timestamp>>,
@@ -258,7 +258,8 @@ impl Record {
         if !KINDS.contains(&self.kind.as_str()) {
             return wrong("a kind that does not exist");
         }
-        if self.layers.is_empty() || self.layers.len() > LAYERS || self.times.len() > self.layers.len() {
+        let has_nothing = self.layers.is_empty() && self.identity.is_empty();
+        if has_nothing || self.layers.len() > LAYERS || self.times.len() > self.layers.len() {
             return wrong("no layers, or too many");
         }
         if self

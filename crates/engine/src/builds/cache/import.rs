@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ferry_build::cache::{CacheSource, Layout};
 use ferry_build::progress::{Event, Events, Warning};
 use ferry_build::session::ContentStore;
-use ferry_build::workspace::Tree;
+use ferry_build::workspace::{Known, Recalled, Tree};
 use ferry_build::{Error, Result, Session};
 use ferry_distribution::{Content, Descriptor};
 use ferry_image::{Digest, Platform, Reference};
@@ -65,12 +65,17 @@ impl Imported {
         Some((opened, opened.cache.records.get(at)?))
     }
 
-    /// What steps on top of a step know it by.
-    pub fn identity(&self, key: &str) -> Option<String> {
+    pub fn recall(&self, key: &str) -> Option<Recalled<Layer>> {
         let (_, record) = self.find(key)?;
-        Some(match record.identity.as_str() {
-            "" => record.key.clone(),
-            identity => identity.to_owned(),
+        Some(Recalled {
+            files: match record.layers.is_empty() {
+                true => Known::No,
+                false => Known::Elsewhere,
+            },
+            identity: match record.identity.as_str() {
+                "" => record.key.clone(),
+                identity => identity.to_owned(),
+            },
         })
     }
 }
@@ -255,7 +260,7 @@ pub(in crate::builds) async fn obtain(
     vertex: &str,
     events: &Events,
 ) -> Option<Tree<Layer>> {
-    let (opened, record) = imported.find(key)?;
+    let (opened, record) = imported.find(key).filter(|(_, record)| !record.layers.is_empty())?;
     match bring_step(shop, opened, record, (events, vertex)).await {
         Ok(tree) => Some(tree),
         Err(error) => {
@@ -279,7 +284,7 @@ pub(in crate::builds) async fn keep(shop: &Workshop, imported: &Imported, keys: 
         let Some((opened, record)) = imported.find(key) else {
             continue;
         };
-        if shop.world.store.steps.find(key).is_some() {
+        if record.layers.is_empty() || shop.world.store.steps.find(key).is_some() {
             continue;
         }
         let layers = opened.layers(record).into_iter().map(|(diff_id, _)| (diff_id, None));

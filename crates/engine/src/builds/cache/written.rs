@@ -47,7 +47,14 @@ impl Gathered {
         }
         let mut all = Self::of_build(shop, solved).await?;
         let top = |kept: &Kept| kept.layers.last().is_some_and(|layer| chains.contains(&layer.chain_id));
-        all.steps.retain(top);
+        for kept in &mut all.steps {
+            if !top(kept) {
+                kept.layers.clear();
+            }
+        }
+        // Steps that were made again by order are known by another identity than their keys say.
+        all.steps
+            .retain(|kept| !(kept.layers.is_empty() && kept.step.identity.is_empty()));
         Ok(all)
     }
 
