@@ -31,6 +31,7 @@ use crate::error::{Error, Failed, Result};
 use crate::frontend::{Job, Opened, Plan};
 use crate::graph::{Graph, Op, Step, StepId};
 use crate::progress::{Event, Vertex};
+use crate::session::BoxFuture;
 use crate::workspace::{Known, Tree, Workspace};
 
 /// The files of a build's target.
@@ -213,16 +214,18 @@ impl<W: Workspace> Solver<'_, W> {
     }
 
     /// A step's files from a cache that was imported; `None` if they cannot be had after all.
-    async fn obtain(&self, id: StepId, probed: &Probed<W::Layer>) -> Option<Tree<W::Layer>> {
-        let workspace = &self.job.workspace;
-        let _turn = workspace.turn(&probed.key).await;
-        // Another build may have brought it meanwhile.
-        if let Some(tree) = workspace.recall(&probed.key).and_then(|found| found.files.here()) {
-            return Some(tree);
-        }
-        workspace
-            .obtain(&probed.key, &self.vertices[id.0], &self.job.events)
-            .await
+    fn obtain<'s>(&'s self, id: StepId, probed: &'s Probed<W::Layer>) -> BoxFuture<'s, Option<Tree<W::Layer>>> {
+        Box::pin(async move {
+            let workspace = &self.job.workspace;
+            let _turn = workspace.turn(&probed.key).await;
+            // Another build may have brought it meanwhile.
+            if let Some(tree) = workspace.recall(&probed.key).and_then(|found| found.files.here()) {
+                return Some(tree);
+            }
+            workspace
+                .obtain(&probed.key, &self.vertices[id.0], &self.job.events)
+                .await
+        })
     }
 
     /// The keys of all steps that were looked at.

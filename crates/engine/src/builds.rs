@@ -27,6 +27,7 @@ use std::sync::{Arc, OnceLock, PoisonError};
 use ferry_build::cache::{CacheDestination, INLINE_ARGUMENT, Place};
 use ferry_build::output::{Kept, Output, OutputKind, Prune};
 use ferry_build::progress::Events;
+use ferry_build::session::BoxFuture;
 use ferry_build::workspace::{Image, Tree};
 use ferry_build::{Error, Job, Request, Session, Workspace as _};
 use ferry_image::{AnyReference, Platform};
@@ -254,21 +255,23 @@ impl Builds {
 }
 
 /// Looks at the caches a build may take from.
-async fn import(job: &Job<Workshop>) -> Result<(), Error> {
-    let (request, shop) = (&job.request, &job.workspace);
-    if request.cache_from.is_empty() {
-        return Ok(());
-    }
-    if request.cache_from.len() > cache::MOST {
-        let most = cache::MOST;
-        return Err(Error::invalid(format!(
-            "--cache-from: a build has at most {most} caches"
-        )));
-    }
-    let platform = request.platform.clone().unwrap_or_else(|| shop.platform());
-    let imported = cache::import(shop, &request.cache_from, &platform, &job.session, &job.events).await;
-    let _ = shop.imported.set(imported);
-    Ok(())
+fn import(job: &Job<Workshop>) -> BoxFuture<'_, Result<(), Error>> {
+    Box::pin(async move {
+        let (request, shop) = (&job.request, &job.workspace);
+        if request.cache_from.is_empty() {
+            return Ok(());
+        }
+        if request.cache_from.len() > cache::MOST {
+            let most = cache::MOST;
+            return Err(Error::invalid(format!(
+                "--cache-from: a build has at most {most} caches"
+            )));
+        }
+        let platform = request.platform.clone().unwrap_or_else(|| shop.platform());
+        let imported = cache::import(shop, &request.cache_from, &platform, &job.session, &job.events).await;
+        let _ = shop.imported.set(imported);
+        Ok(())
+    })
 }
 
 fn is_true(value: &str) -> bool {

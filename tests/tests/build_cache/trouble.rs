@@ -62,8 +62,6 @@ fn what_a_url_has_is_fetched_again_if_the_cache_lost_it() {
     let cache = at("app:cache");
     place.builds(&format!("--cache-to type=registry,ref={cache},mode=max"));
     let manifest = place.get("app/manifests/cache");
-    place.empty();
-    assert_eq!(remembered(&place.builds(&format!("--cache-from {cache}"))), 2);
     for layer in manifest["layers"].as_array().unwrap() {
         place.lose(layer["digest"].as_str().unwrap());
     }

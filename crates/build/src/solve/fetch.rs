@@ -3,6 +3,7 @@
 use super::{Probed, Solver, key};
 use crate::error::{Error, Result};
 use crate::graph::{Op, StepId};
+use crate::session::BoxFuture;
 use crate::workspace::{Known, Made, Tree, Workspace};
 
 impl<W: Workspace> Solver<'_, W> {
@@ -27,10 +28,12 @@ impl<W: Workspace> Solver<'_, W> {
     }
 
     /// The same where a cache that was said to have the files does not.
-    pub(super) async fn fetch_again(&self, id: StepId) -> Result<Tree<W::Layer>> {
-        let fetched = self.fetch_now(id).await?;
-        let gone = || Error::Internal(format!("{} has no files", self.step(id).name));
-        fetched.files.here().ok_or_else(gone)
+    pub(super) fn fetch_again(&self, id: StepId) -> BoxFuture<'_, Result<Tree<W::Layer>>> {
+        Box::pin(async move {
+            let fetched = self.fetch_now(id).await?;
+            let gone = || Error::Internal(format!("{} has no files", self.step(id).name));
+            fetched.files.here().ok_or_else(gone)
+        })
     }
 
     async fn fetch_now(&self, id: StepId) -> Result<Probed<W::Layer>> {

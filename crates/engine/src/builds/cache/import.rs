@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ferry_build::cache::{CacheSource, Layout};
 use ferry_build::progress::{Event, Events, Warning};
-use ferry_build::session::ContentStore;
+use ferry_build::session::{BoxFuture, ContentStore};
 use ferry_build::workspace::{Known, Recalled, Tree};
 use ferry_build::{Error, Result, Session};
 use ferry_distribution::{Content, Descriptor};
@@ -279,24 +279,26 @@ pub(in crate::builds) async fn obtain(
 
 /// Remembers steps that a build has known by their records alone, as far as their layers are here: those that what was brought in
 /// stands on.
-pub(in crate::builds) async fn keep(shop: &Workshop, imported: &Imported, keys: &[String]) {
-    for key in keys {
-        let Some((opened, record)) = imported.find(key) else {
-            continue;
-        };
-        if record.layers.is_empty() || shop.world.store.steps.find(key).is_some() {
-            continue;
+pub(in crate::builds) fn keep<'a>(shop: &'a Workshop, imported: &'a Imported, keys: &'a [String]) -> BoxFuture<'a, ()> {
+    Box::pin(async move {
+        for key in keys {
+            let Some((opened, record)) = imported.find(key) else {
+                continue;
+            };
+            if record.layers.is_empty() || shop.world.store.steps.find(key).is_some() {
+                continue;
+            }
+            let layers = opened.layers(record).into_iter().map(|(diff_id, _)| (diff_id, None));
+            let (steps, layers) = (shop.world.store.steps.clone(), layers.collect());
+            // One whose layers are elsewhere is none the worse.
+            let held = blocking("look for layers", move || steps.bring(layers)?.held()).await;
+            if let Ok(Ok(held)) = held
+                && let Err(error) = shop.world.store.steps.remember(record.step(), &held).await
+            {
+                tracing::warn!(%error, "cannot write down what a cache says of a step");
+            }
         }
-        let layers = opened.layers(record).into_iter().map(|(diff_id, _)| (diff_id, None));
-        let (steps, layers) = (shop.world.store.steps.clone(), layers.collect());
-        // One whose layers are elsewhere is none the worse.
-        let held = blocking("look for layers", move || steps.bring(layers)?.held()).await;
-        if let Ok(Ok(held)) = held
-            && let Err(error) = shop.world.store.steps.remember(record.step(), &held).await
-        {
-            tracing::warn!(%error, "cannot write down what a cache says of a step");
-        }
-    }
+    })
 }
 
 impl Opened {
