@@ -23,8 +23,8 @@ use jiff::Timestamp;
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Op, Step, StepId};
-use crate::progress::{Event, Events, Warning};
-use crate::request::{Location, Named, Request};
+use crate::progress::{Event, Events, SourceFile, Warning};
+use crate::request::{Layout, Location, Named, Request};
 use crate::session::Session;
 use crate::workspace::{Image, Workspace};
 use config::ImageConfig;
@@ -139,6 +139,10 @@ async fn plan_file<W: Workspace>(
         &loaded.bytes,
         &options(request, &host, &platform, loaded.ignore.as_ref(), &base),
     );
+    let source = SourceFile {
+        name: loaded.filename.clone(),
+        bytes: loaded.bytes.clone().into(),
+    };
     for warning in report.warnings {
         job.events.send(Event::Warning(Warning {
             vertex: loaded.vertex.clone(),
@@ -146,6 +150,7 @@ async fn plan_file<W: Workspace>(
             detail: vec![warning.rule.description().to_owned()],
             url: warning.rule.url(),
             ranges: vec![warning.range],
+            file: Some(source.clone()),
         }));
     }
     if let Some(error) = report.error {
@@ -254,16 +259,7 @@ impl<W: Workspace> Making<'_, W> {
 
     /// The named context that stands in the place of an image or a stage.
     fn named(&self, name: &str) -> Option<&Named> {
-        let contexts = &self.job.request.contexts;
-        let familiar = || Reference::parse_named(name).ok().map(|reference| reference.familiar());
-        let full = || {
-            let reference = Reference::parse_named(name).ok()?;
-            Some(reference.tagged().to_string())
-        };
-        contexts
-            .get(&name.to_lowercase())
-            .or_else(|| contexts.get(&familiar()?))
-            .or_else(|| contexts.get(&full()?))
+        named(&self.job.request, name)
     }
 
     /// The image that a name means, which may be another one's by `--build-context`.
@@ -327,7 +323,24 @@ impl<W: Workspace> Making<'_, W> {
     }
 }
 
+/// The named context that stands in the place of an image or a stage.
+fn named<'a>(request: &'a Request, name: &str) -> Option<&'a Named> {
+    let contexts = &request.contexts;
+    let familiar = || Reference::parse_named(name).ok().map(|reference| reference.familiar());
+    let full = || {
+        let reference = Reference::parse_named(name).ok()?;
+        Some(reference.tagged().to_string())
+    };
+    contexts
+        .get(&name.to_lowercase())
+        .or_else(|| contexts.get(&familiar()?))
+        .or_else(|| contexts.get(&full()?))
+}
+
 async fn find_image<W: Workspace>(job: &Job<W>, name: &str, platform: &Platform) -> Result<Image> {
+    if let Some(Named::Layout(layout)) = named(&job.request, name) {
+        return find_layout(job, name, layout, platform).await;
+    }
     let full = match name.parse::<AnyReference>() {
         Ok(AnyReference::Name(reference)) => reference.tagged().to_string(),
         Ok(AnyReference::Id(id)) => id.to_string(),
@@ -349,6 +362,23 @@ async fn find_image<W: Workspace>(job: &Job<W>, name: &str, platform: &Platform)
             }
             other => other,
         });
+    running.end(found)
+}
+
+async fn find_layout<W: Workspace>(job: &Job<W>, name: &str, layout: &Layout, platform: &Platform) -> Result<Image> {
+    let running = job
+        .events
+        .start(format!("[context {name}] OCI load from client"), Vec::new());
+    let told = (&job.events, running.id());
+    let found = job
+        .workspace
+        .find_layout(name, layout, platform, &job.session, told)
+        .await;
+    let found = found.map_err(|error| match error {
+        Error::NotFound(why) => Error::NotFound(format!("the OCI layout of {name}: {why}")),
+        Error::Invalid(why) => Error::Invalid(format!("the OCI layout of {name}: {why}")),
+        other => other,
+    });
     running.end(found)
 }
 

@@ -1,13 +1,12 @@
 //! What a build does, as a graph of steps. The kinds are those of BuildKit's LLB, so that one can be made of it.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use ferry_dockerfile::Range;
 use ferry_dockerfile::instruction::Sharing;
 use serde::Serialize;
 
-use crate::request::Limits;
+use crate::request::{Address, Limits};
 use crate::workspace::Image;
 
 /// Steps in an order in which each comes after its inputs.
@@ -94,7 +93,7 @@ pub struct Exec {
     /// `default`, `none`, `host` or a network's name.
     pub network: String,
     pub insecure: bool,
-    pub extra_hosts: Vec<(String, IpAddr)>,
+    pub extra_hosts: Vec<(String, Address)>,
     pub shm_size: i64,
     pub ulimits: Vec<(String, i64, i64)>,
     #[serde(skip)]

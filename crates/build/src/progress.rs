@@ -74,6 +74,16 @@ pub struct Warning {
     pub detail: Vec<String>,
     pub url: String,
     pub ranges: Vec<Range>,
+    /// What it is about. Ferry's own clients have it.
+    #[serde(skip)]
+    pub file: Option<SourceFile>,
+}
+
+/// A file that is not worth a copy for everybody who talks of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceFile {
+    pub name: String,
+    pub bytes: Bytes,
 }
 
 /// Why a step is done, to who asked for it ([`crate::Request::explain`]).

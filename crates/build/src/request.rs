@@ -2,9 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
 
-use ferry_image::Platform;
+use ferry_image::{Digest, Platform};
 
 use crate::cache::CacheSource;
 
@@ -62,8 +64,19 @@ pub enum Named {
     Files(Location),
     /// `docker-image://`
     Image(String),
+    /// `oci-layout://`
+    Layout(Layout),
     /// Another build's result, by the id its owner knows it by.
     Result(String),
+}
+
+/// An image in an OCI layout of the client's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layout {
+    /// Where it is kept, by the store's name in the session.
+    pub store: String,
+    /// Of its manifest, or of an index.
+    pub digest: Digest,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,7 +93,7 @@ pub enum NoCache {
 pub struct RunOptions {
     /// `default`, `none`, `host` or a network's name; empty for the default.
     pub network: String,
-    pub extra_hosts: Vec<(String, IpAddr)>,
+    pub extra_hosts: Vec<(String, Address)>,
     pub hostname: String,
     /// Bytes; 0 for the default.
     pub shm_size: i64,
@@ -88,6 +101,52 @@ pub struct RunOptions {
     pub ulimits: Vec<(String, i64, i64)>,
     pub cgroup_parent: String,
     pub limits: Limits,
+}
+
+/// What a name of `--add-host` stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum Address {
+    Ip(IpAddr),
+    /// The host, as the container's network knows it.
+    HostGateway,
+}
+
+const HOST_GATEWAY: &str = "host-gateway";
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(ip) => ip.fmt(f),
+            Self::HostGateway => f.write_str(HOST_GATEWAY),
+        }
+    }
+}
+
+impl FromStr for Address {
+    type Err = std::net::AddrParseError;
+
+    /// IPv6 addresses may stand in brackets.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            HOST_GATEWAY => Ok(Self::HostGateway),
+            text => text.trim_matches(['[', ']']).parse().map(Self::Ip),
+        }
+    }
+}
+
+impl From<Address> for String {
+    fn from(address: Address) -> Self {
+        address.to_string()
+    }
+}
+
+impl TryFrom<String> for Address {
+    type Error = std::net::AddrParseError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
 }
 
 /// As of `docker build`; 0 or empty for none.

@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::frontend::Sent;
 use crate::graph::{Exec, Git, Http};
 use crate::progress::Events;
+use crate::request::Layout;
 use crate::session::Session;
 
 /// Files as layers on top of each other, lowest first; none is an empty directory.
@@ -47,6 +48,16 @@ pub trait Workspace: Debug + Clone + Send + Sync + 'static {
         pull: bool,
         session: &Arc<dyn Session>,
         events: &Events,
+    ) -> impl Future<Output = Result<Image>> + Send;
+
+    /// An image in an OCI layout of the client's, which stands for `name`. How it comes is told of a step.
+    fn find_layout(
+        &self,
+        name: &str,
+        layout: &Layout,
+        platform: &Platform,
+        session: &Arc<dyn Session>,
+        told: (&Events, &str),
     ) -> impl Future<Output = Result<Image>> + Send;
 
     /// The files of an image that was found.

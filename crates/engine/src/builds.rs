@@ -4,6 +4,7 @@
 //! <data root>/builds/cache/       cache mounts ([`caches`])
 //!                   /index/       what is known of contexts' contents
 //!                   /contexts/    what clients sent of their contexts
+//!                   /history/     what happened in builds of BuildKit's clients
 //! ```
 //! All of that can go at any time without a build being wrong. Layers and what is remembered of steps are the store's.
 
@@ -14,6 +15,7 @@ mod collect;
 mod export;
 mod fetch;
 mod kept;
+mod layouts;
 mod process;
 mod repository;
 mod workshop;
@@ -27,9 +29,11 @@ use ferry_build::cache::{CacheDestination, INLINE_ARGUMENT, Place};
 use ferry_build::output::{Kept, Output, OutputKind, Prune};
 use ferry_build::progress::Events;
 use ferry_build::session::BoxFuture;
-use ferry_build::workspace::Tree;
+use ferry_build::workspace::{Image, Tree};
 use ferry_build::{Error, Job, Request, Session, Workspace as _};
+use ferry_image::{AnyReference, Platform};
 use ferry_kit::Id;
+use ferry_sys::Root;
 use jiff::Timestamp;
 
 use crate::container::Lines;
@@ -99,6 +103,7 @@ impl Builds {
             shared: Arc::clone(&self.shared),
             lines: Arc::new(Lines::new(&self.world)),
             imported: Arc::default(),
+            brought: Arc::default(),
         }
     }
 
@@ -178,6 +183,30 @@ impl Builds {
         )))
     }
 
+    /// A result's files.
+    pub async fn view(&self, solved: &Solved) -> Result<Root, Error> {
+        self.shop().view(&solved.inner.tree).await
+    }
+
+    /// An image as a build would find it; without a platform, the engine's own.
+    pub async fn image(
+        &self,
+        name: &str,
+        platform: Option<Platform>,
+        pull: bool,
+        session: &Arc<dyn Session>,
+        events: &Events,
+    ) -> Result<Image, Error> {
+        let name = match name.parse() {
+            Ok(AnyReference::Name(reference)) => reference.tagged().to_string(),
+            Ok(AnyReference::Id(id)) => id.to_string(),
+            Err(error) => return Err(Error::invalid(format!("{name}: {error}"))),
+        };
+        let shop = self.shop();
+        let platform = platform.unwrap_or_else(|| shop.platform());
+        shop.find_image(&name, &platform, pull, session, events).await
+    }
+
     /// Lets other builds name a result, as long as somebody holds it.
     fn keep(&self, inner: Inner) -> Solved {
         let inner = Arc::new(inner);
@@ -226,6 +255,11 @@ impl Builds {
     /// Where files lie that clients send of a context.
     pub fn contexts_dir(&self) -> Result<PathBuf, Error> {
         dir(&self.world, "contexts")
+    }
+
+    /// Where is written what happened in builds.
+    pub fn history_dir(&self) -> Result<PathBuf, Error> {
+        dir(&self.world, "history")
     }
 
     /// What is kept of builds, and matches ([`Prune::filters`]).

@@ -4,6 +4,7 @@ mod check;
 mod disk;
 mod info;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ferry_api::system::{Info, Version};
@@ -82,6 +83,11 @@ impl System {
     /// What the engine and its machine are called: an id that stays, and the name of the host.
     pub fn names(&self) -> (&str, &str) {
         (self.world.networks.engine_id(), &self.world.host.hostname)
+    }
+
+    /// What `host-gateway` was set to stand for.
+    pub fn host_gateway(&self) -> Option<IpAddr> {
+        self.world.config.host_gateways.first().copied()
     }
 
     pub fn version(&self) -> Version {

@@ -15,7 +15,9 @@ mod caller;
 mod content;
 mod contexts;
 mod control;
+mod entry;
 mod failure;
+mod files;
 mod history;
 mod log;
 mod progress;
@@ -24,6 +26,9 @@ mod sessions;
 mod streams;
 mod transfer;
 mod worker;
+
+pub use builds::Asked;
+pub use control::outputs;
 
 use std::sync::Arc;
 
@@ -69,22 +74,30 @@ pub struct Grpc {
 
 impl Grpc {
     pub fn new(engine: Engine, closing: CancellationToken) -> Self {
+        let history = engine.builds.history_dir();
+        let history = history
+            .inspect_err(|error| tracing::warn!(%error, "builds leave no history"))
+            .ok();
         Self {
             engine,
-            builds: builds::Builds::default(),
+            builds: builds::Builds::new(history),
             sessions: sessions::Sessions::default(),
             closing,
         }
     }
 
     fn worker(&self) -> WorkerRecord {
-        let bridge = self.engine.networks.inspect("bridge").ok();
-        let gateway = bridge.and_then(|bridge| Some(bridge.ipam.config?.into_iter().next()?.gateway));
+        let bridge = || {
+            let bridge = self.engine.networks.inspect("bridge").ok()?;
+            Some(bridge.ipam.config?.into_iter().next()?.gateway)
+        };
+        let gateway = self.engine.system.host_gateway().map(|address| address.to_string());
         let (id, hostname) = self.engine.system.names();
-        worker::record(id, hostname, gateway.filter(|gateway| !gateway.is_empty()))
+        let gateway = gateway.or_else(bridge).filter(|gateway| !gateway.is_empty());
+        worker::record(id, hostname, gateway)
     }
 
-    async fn open_session(&self, id: &str) -> ferry_build::Result<Arc<dyn Session>> {
+    pub async fn open_session(&self, id: &str) -> ferry_build::Result<Arc<dyn Session>> {
         Ok(Arc::new(session::GrpcSession {
             client: self.sessions.get(id).await?,
             contexts: self.engine.builds.contexts_dir()?,

@@ -60,4 +60,6 @@ struct App {
     /// Hijacked connections.
     tasks: TaskTracker,
     grpc: grpc::Grpc,
+    /// Builds that clients gave a name.
+    jobs: routes::Jobs,
 }

@@ -19,6 +19,8 @@ mod uploads;
 mod volumes;
 mod websocket;
 
+pub use build::Jobs;
+
 use axum::Router;
 use axum::routing::{any, delete, get, post};
 use ferry_engine::Engine;
@@ -37,6 +39,7 @@ pub fn router(engine: Engine, identity: Identity, closing: CancellationToken) ->
         engine,
         closing,
         tasks: TaskTracker::new(),
+        jobs: build::Jobs::default(),
     };
     let version = identity.version.clone();
     let routes = Router::new()
@@ -143,6 +146,7 @@ fn volumes() -> Router<App> {
 fn builds(grpc: &Grpc) -> Router<App> {
     Router::new()
         .route("/build", post(build::build))
+        .route("/build/cancel", post(build::cancel))
         .route("/build/prune", post(build::prune))
         .route(ferry_build::wire::PATH, post(build::talk))
         .route("/grpc", post(grpc::serve))
@@ -153,7 +157,6 @@ fn builds(grpc: &Grpc) -> Router<App> {
 /// What Docker has and Ferry does not have yet: each is named in its answer.
 fn missing() -> Router<App> {
     let routes = [
-        ("/build/cancel", post(missing_as("canceling a build by its id"))),
         ("/containers/{id}/checkpoints", any(experimental)),
         ("/containers/{id}/checkpoints/{checkpoint}", any(experimental)),
     ];

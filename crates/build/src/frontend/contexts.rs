@@ -248,7 +248,7 @@ impl<W: Workspace> Making<'_, W> {
                 self.sources.insert(key, step);
                 Ok(Some(step))
             }
-            Some(Named::Image(_)) | None => Ok(None),
+            Some(Named::Image(_) | Named::Layout(_)) | None => Ok(None),
         }
     }
 

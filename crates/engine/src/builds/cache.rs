@@ -16,5 +16,6 @@ mod export;
 mod import;
 mod written;
 
-pub(super) use export::{export, inline};
-pub(super) use import::{Imported, MOST, import, keep, obtain};
+pub(super) use export::{Handing, export, inline};
+pub(super) use import::{Imported, Kept, MOST, bring, import, keep, obtain, small};
+pub(super) use written::media_type;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use ferry_build::frontend::Sent;
 use ferry_build::graph::{Exec, Git, Http};
 use ferry_build::progress::{Event, Events, Status};
+use ferry_build::request::Layout;
 use ferry_build::workspace::{self, Earlier, Ended, Fetched, Image, Known, Made, Recalled, Run, Tree};
 use ferry_build::{Error, Result, Session, Workspace};
 use ferry_distribution::Credentials;
@@ -29,6 +30,8 @@ pub(super) struct Workshop {
     pub world: Arc<World>,
     pub shared: Arc<Shared>,
     pub lines: Arc<Lines>,
+    /// Layers of images that are not the engine's, by the image.
+    pub brought: Arc<Mutex<HashMap<Digest, Vec<Layer>>>>,
     /// Of this build alone.
     pub imported: Arc<OnceLock<super::cache::Imported>>,
 }
@@ -208,7 +211,23 @@ impl Workspace for Workshop {
         })
     }
 
+    async fn find_layout(
+        &self,
+        name: &str,
+        layout: &Layout,
+        platform: &Platform,
+        session: &Arc<dyn Session>,
+        told: (&Events, &str),
+    ) -> Result<Image> {
+        super::layouts::find(self, name, layout, platform, session, told).await
+    }
+
     fn image(&self, image: &Image) -> Result<Tree<Layer>> {
+        let brought = self.brought.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(layers) = brought.get(&image.id) {
+            return Ok(Tree { layers: layers.clone() });
+        }
+        drop(brought);
         let missing = || Error::NotFound(format!("the image {} was removed", image.name));
         let found = self.world.store.images.get(&image.id).ok_or_else(missing)?;
         let held = self.world.store.steps.image(&found).map_err(|_| missing())?;

@@ -4,10 +4,9 @@
 //! would change the result and is not there is refused by name.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use ferry_build::cache::CacheSource;
-use ferry_build::request::{Call, Entitlements, Location, Named, NoCache};
+use ferry_build::request::{Address, Call, Entitlements, Layout, Location, Named, NoCache};
 use ferry_build::{Error, Request, Result};
 use ferry_buildkit::Message as _;
 use ferry_buildkit::pb::{Definition, Op, op};
@@ -18,6 +17,9 @@ pub const RESULT: &str = "engine-ref://";
 const BUILT_IN: [&str; 2] = ["docker/dockerfile", "docker/dockerfile-upstream"];
 /// An archive that the client has on its standard input.
 const SESSION_URL: &str = "http://buildkit-session/";
+
+/// Before the name of an OCI layout, in the session.
+const LAYOUT: &str = "oci:";
 
 type Attributes = BTreeMap<String, String>;
 
@@ -168,9 +170,13 @@ fn named(name: &str, value: &str, inputs: &BTreeMap<String, Definition>) -> Resu
             Named::Result(id)
         }
         "oci-layout" => {
-            return Err(Error::invalid(format!(
-                "the context {name} is an OCI layout, which is not there yet: load it, and name the image by docker-image://"
-            )));
+            let wrong = || Error::invalid(format!("the context {name}: {value} names no manifest by its digest"));
+            let (store, digest) = rest.trim_start_matches('/').rsplit_once('@').ok_or_else(wrong)?;
+            let (store, _) = store.split_once(':').unwrap_or((store, ""));
+            Named::Layout(Layout {
+                store: format!("{LAYOUT}{store}"),
+                digest: digest.parse().map_err(|_| wrong())?,
+            })
         }
         _ => Named::Files(Location::Url(value.to_owned())),
     })
@@ -215,12 +221,11 @@ fn call(value: &str) -> Result<Call> {
 }
 
 /// `name=address,name=address`
-fn hosts(value: &str) -> Result<Vec<(String, IpAddr)>> {
+fn hosts(value: &str) -> Result<Vec<(String, Address)>> {
     let hosts = value.split(',').filter(|part| !part.is_empty()).map(|part| {
         let wrong = || Error::invalid(format!("failed to parse additional hosts: invalid host {part}"));
         let (name, address) = part.trim_matches('"').split_once('=').ok_or_else(wrong)?;
-        let address = address.trim_matches(['[', ']']).parse().map_err(|_| wrong())?;
-        Ok((name.to_owned(), address))
+        Ok((name.to_owned(), address.parse().map_err(|_| wrong())?))
     });
     hosts.collect()
 }
@@ -309,7 +314,11 @@ mod tests {
             ("context:Base", "docker-image://busybox"),
             ("context:src", "local:src"),
             ("context:far", "https://example.com/x.git"),
-            ("add-hosts", "a=1.2.3.4,b=::1"),
+            (
+                "context:kept",
+                &format!("oci-layout://store:latest@sha256:{}", "0".repeat(64)),
+            ),
+            ("add-hosts", "a=1.2.3.4,b=::1,c=host-gateway"),
             ("ulimit", "nofile=1:2,core=0"),
             ("shm-size", "64"),
             ("requestid", "frontend.lint"),
@@ -335,7 +344,9 @@ mod tests {
             Named::Files(Location::Directory("src".to_owned()))
         );
         assert!(matches!(&request.contexts["far"], Named::Files(Location::Url(url)) if url.starts_with("https")));
-        assert_eq!(request.run.extra_hosts.len(), 2);
+        assert!(matches!(&request.contexts["kept"], Named::Layout(layout) if layout.store == "oci:store"));
+        assert_eq!(request.run.extra_hosts.len(), 3);
+        assert_eq!(request.run.extra_hosts[2].1, Address::HostGateway);
         assert_eq!(request.run.ulimits[0], ("nofile".to_owned(), 1, 2));
         assert_eq!(request.run.ulimits[1], ("core".to_owned(), 0, 0));
     }
@@ -356,7 +367,7 @@ mod tests {
             ("platform", "linux/amd64,linux/arm64", "several platforms"),
             ("multi-platform", "true", "several platforms"),
             ("attest:sbom", "", "attestations (sbom)"),
-            ("context:x", "oci-layout://x", "OCI layout"),
+            ("context:x", "oci-layout://x:latest", "by its digest"),
             ("context:x", "input:x", "no result"),
             ("build-arg:BUILDKIT_SYNTAX", "me/mine", "me/mine"),
             ("requestid", "x", "unsupported subrequest x"),

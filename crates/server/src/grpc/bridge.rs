@@ -3,21 +3,25 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ferry_build::progress::{Event, Warning};
+use ferry_build::progress::{Event, SourceFile, Warning};
+use ferry_build::workspace::Image;
 use ferry_buildkit::Message as _;
 use ferry_buildkit::frontend::llb_bridge_server::LlbBridge;
 use ferry_buildkit::frontend::{
-    EvaluateRequest, EvaluateResponse, InputsRequest, InputsResponse, PingRequest, PongResponse, Ref, ReturnRequest,
-    ReturnResponse, SolveRequest, SolveResponse, WarnRequest, WarnResponse, result,
+    EvaluateRequest, EvaluateResponse, InputsRequest, InputsResponse, PingRequest, PongResponse, ReadDirRequest,
+    ReadDirResponse, ReadFileRequest, ReadFileResponse, Ref, ResolveImageConfigRequest, ResolveImageConfigResponse,
+    ResolveSourceImageResponse, ResolveSourceMetaRequest, ResolveSourceMetaResponse, ReturnRequest, ReturnResponse,
+    SolveRequest, SolveResponse, StatFileRequest, StatFileResponse, WarnRequest, WarnResponse, result,
 };
-use ferry_buildkit::pb::{Definition, Input, Op, OpMetadata, SourceOp, op};
+use ferry_buildkit::pb::{Definition, Input, Op, OpMetadata, Platform, SourceOp, op};
 use ferry_buildkit::session::metadata;
 use ferry_engine::builds::Solved;
+use ferry_sys::Root;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use super::builds::Build;
-use super::{Grpc, attributes, worker};
+use super::{Grpc, attributes, failure, files, progress, worker};
 
 type Result<T, E = Status> = std::result::Result<T, E>;
 
@@ -77,6 +81,76 @@ impl LlbBridge for Grpc {
         }
     }
 
+    async fn read_file(&self, request: Request<ReadFileRequest>) -> Result<Response<ReadFileResponse>> {
+        let tree = self.tree(request.metadata(), &request.get_ref().r#ref).await?;
+        let request = request.into_inner();
+        let data = blocking(move || files::read(&tree, &request.file_path, request.range)).await?;
+        Ok(Response::new(ReadFileResponse { data }))
+    }
+
+    async fn read_dir(&self, request: Request<ReadDirRequest>) -> Result<Response<ReadDirResponse>> {
+        let tree = self.tree(request.metadata(), &request.get_ref().r#ref).await?;
+        let request = request.into_inner();
+        if !request.include_pattern.is_empty() {
+            let pattern = request.include_pattern;
+            return Err(Status::unimplemented(format!(
+                "the pattern {pattern:?} is not there yet: list the directory, and choose yourself"
+            )));
+        }
+        let entries = blocking(move || files::list(&tree, &request.dir_path)).await?;
+        Ok(Response::new(ReadDirResponse { entries }))
+    }
+
+    async fn stat_file(&self, request: Request<StatFileRequest>) -> Result<Response<StatFileResponse>> {
+        let tree = self.tree(request.metadata(), &request.get_ref().r#ref).await?;
+        let request = request.into_inner();
+        let stat = blocking(move || files::stat(&tree, &request.path)).await?;
+        Ok(Response::new(StatFileResponse { stat: Some(stat) }))
+    }
+
+    async fn resolve_image_config(
+        &self,
+        request: Request<ResolveImageConfigRequest>,
+    ) -> Result<Response<ResolveImageConfigResponse>> {
+        let build = self.build_of(request.metadata()).await?;
+        let request = request.into_inner();
+        if request.resolver_type != 0 {
+            return Err(Status::unimplemented(
+                "an image in an OCI layout is found by the frontend dockerfile.v0 alone: name it by context:NAME",
+            ));
+        }
+        let mode = &request.resolve_mode;
+        let image = self.image(&build, &request.r#ref, request.platform, mode).await?;
+        Ok(Response::new(ResolveImageConfigResponse {
+            digest: digest(&image),
+            r#ref: image.name,
+            config: image.config.into(),
+        }))
+    }
+
+    async fn resolve_source_meta(
+        &self,
+        request: Request<ResolveSourceMetaRequest>,
+    ) -> Result<Response<ResolveSourceMetaResponse>> {
+        let build = self.build_of(request.metadata()).await?;
+        let request = request.into_inner();
+        let source = request.source.unwrap_or_default();
+        let name = source.identifier.strip_prefix("docker-image://").ok_or_else(|| {
+            let what = &source.identifier;
+            Status::unimplemented(format!("what {what:?} is cannot be told yet, only of docker-image://"))
+        })?;
+        let image = self
+            .image(&build, name, request.platform, &request.resolve_mode)
+            .await?;
+        Ok(Response::new(ResolveSourceMetaResponse {
+            image: Some(ResolveSourceImageResponse {
+                digest: digest(&image),
+                config: image.config.into(),
+            }),
+            source: Some(source),
+        }))
+    }
+
     async fn warn(&self, request: Request<WarnRequest>) -> Result<Response<WarnResponse>> {
         let build = self.build_of(request.metadata()).await?;
         let warn = request.into_inner();
@@ -86,7 +160,11 @@ impl LlbBridge for Grpc {
             short: text(&warn.short),
             detail: warn.detail.iter().map(|detail| text(detail)).collect(),
             url: warn.url,
-            ranges: Vec::new(),
+            ranges: warn.ranges.iter().map(progress::written).collect(),
+            file: warn.info.map(|info| SourceFile {
+                name: info.filename,
+                bytes: info.data,
+            }),
         }));
         Ok(Response::new(WarnResponse {}))
     }
@@ -101,6 +179,23 @@ impl Grpc {
         build.ok_or_else(|| Status::not_found(format!("no such job {name}")))
     }
 
+    /// A result's files.
+    async fn tree(&self, metadata: &MetadataMap, reference: &str) -> Result<Root> {
+        let build = self.build_of(metadata).await?;
+        let missing = || Status::not_found(format!("no such ref: {reference}"));
+        let solved = build.result(reference).ok_or_else(missing)?;
+        let tree = self.engine.builds.view(&solved).await;
+        tree.map_err(|error| failure::status(&error))
+    }
+
+    async fn image(&self, build: &Build, name: &str, platform: Option<Platform>, mode: &str) -> Result<Image> {
+        let session = self.session_of(build).await?;
+        let platform = platform.map(|asked| ferry_image::Platform::new(&asked.os, &asked.architecture, &asked.variant));
+        let (builds, must_ask) = (&self.engine.builds, mode == "pull");
+        let found = builds.image(name, platform, must_ask, &session, &build.events).await;
+        found.map_err(|error| failure::status(&error))
+    }
+
     /// A result of ours that a client hands back is what it was.
     fn solve_definition(&self, build: &Build, request: &SolveRequest) -> Result<Response<SolveResponse>> {
         let id = request.definition.as_ref().and_then(attributes::result);
@@ -110,6 +205,19 @@ impl Grpc {
                 "graphs of a client's own (LLB) are not there yet: build a Dockerfile (frontend dockerfile.v0)",
             )),
         }
+    }
+}
+
+async fn blocking<T: Send + 'static>(read: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let read = tokio::task::spawn_blocking(read).await;
+    read.map_err(|error| Status::internal(error.to_string()))?
+}
+
+/// Of its manifest, as far as one is known.
+fn digest(image: &Image) -> String {
+    match image.name.split_once('@') {
+        Some((_, digest)) => digest.to_owned(),
+        None => image.id.to_string(),
     }
 }
 

@@ -1,10 +1,11 @@
 //! Builds of clients: those under way, those that are remembered, and results that other builds can name.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::path::Path;
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ferry_build::Session;
 use ferry_build::progress::{Event, Events};
 use ferry_buildkit::RpcStatus;
 use ferry_buildkit::control::{BuildHistoryRecord, CacheOptionsEntry, Exporter, SolveRequest};
@@ -15,36 +16,39 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
+use super::entry::{Entry, History};
 use super::log::Log;
 use super::progress;
 
 /// How long a call waits for the build it belongs to.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How many builds are remembered.
-const REMEMBERED: usize = 100;
 /// How long a result can be named after its build has ended: another build of the same client may be about to.
 const GRACE: Duration = Duration::from_secs(30);
+
+/// What a client asked for otherwise than by attributes, and who it is if not a session.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    pub request: ferry_build::Request,
+    pub session: Arc<dyn Session>,
+}
 
 /// One build.
 #[derive(Debug)]
 pub struct Build {
-    pub reference: String,
+    pub entry: Arc<Entry>,
     pub session: String,
+    pub asked: Option<Asked>,
     pub entitlements: Vec<String>,
     pub inputs: BTreeMap<String, ferry_buildkit::pb::Definition>,
     /// Caches that all of it may take from.
     pub caches: Vec<CacheOptionsEntry>,
     pub events: Events,
-    pub log: Log,
     /// The client has gone, or has given it up.
     pub canceled: CancellationToken,
     /// Results, by their ids.
     results: Mutex<BTreeMap<String, Solved>>,
     /// Who waits for the frontend's result.
     returned: Mutex<Option<oneshot::Sender<ReturnRequest>>>,
-    /// It is a client's own question, and in no history.
-    is_internal: bool,
-    record: Mutex<BuildHistoryRecord>,
     /// Nothing happens any more but what is on its way to the log.
     over: CancellationToken,
 }
@@ -65,19 +69,10 @@ pub struct Builds(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     running: Mutex<HashMap<String, Arc<Build>>>,
-    /// The latest at the end.
-    ended: Mutex<VecDeque<Arc<Build>>>,
+    history: History,
+    /// Where logs are written.
+    dir: Option<PathBuf>,
     changed: watch::Sender<()>,
-}
-
-impl Default for Builds {
-    fn default() -> Self {
-        Self(Arc::new(Inner {
-            running: Mutex::default(),
-            ended: Mutex::default(),
-            changed: watch::Sender::new(()),
-        }))
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -99,26 +94,8 @@ impl Build {
         waiting.is_some_and(|waiting| waiting.send(result).is_ok())
     }
 
-    pub fn record(&self) -> BuildHistoryRecord {
-        lock(&self.record).clone()
-    }
-
-    /// What became of it.
-    pub fn note(&self, outcome: Result<BTreeMap<String, String>, RpcStatus>) {
-        let mut record = lock(&self.record);
-        record.completed_at = Some(progress::timestamp(Timestamp::now()));
-        match outcome {
-            Ok(told) => record.exporter_response = told,
-            Err(status) => record.error = Some(status),
-        }
-    }
-
-    pub fn pin(&self, pinned: bool) {
-        lock(&self.record).pinned = pinned;
-    }
-
     /// Writes what happens to the log, until the build is over.
-    async fn write(self: Arc<Self>, mut happening: mpsc::UnboundedReceiver<Event>) {
+    async fn write(&self, mut happening: mpsc::UnboundedReceiver<Event>) {
         let mut counts = progress::Counts::default();
         let mut events = Vec::new();
         loop {
@@ -133,48 +110,64 @@ impl Build {
             for event in &events {
                 counts.take(event);
             }
-            self.log.add(progress::response(events.drain(..)));
+            self.entry.log.add(progress::response(events.drain(..)));
         }
-        counts.note(&mut lock(&self.record));
-        self.log.end();
+        self.entry.count(&counts);
+        self.entry.log.end();
     }
 }
 
 impl Builds {
+    /// `dir`: where the history is; without one, nothing can be built.
+    pub fn new(dir: Option<PathBuf>) -> Self {
+        Self(Arc::new(Inner {
+            running: Mutex::default(),
+            history: History::open(dir.clone()),
+            dir,
+            changed: watch::Sender::new(()),
+        }))
+    }
+
     /// Begins one. The error: another one has this name.
-    pub fn begin(&self, request: &SolveRequest, dir: &Path, frontend: &str) -> std::io::Result<Running> {
+    pub fn begin(&self, request: &SolveRequest, asked: Option<Asked>, frontend: &str) -> std::io::Result<Running> {
         let (events, happening) = Events::new();
         let (returned, returning) = oneshot::channel();
+        let record = BuildHistoryRecord {
+            r#ref: request.r#ref.clone(),
+            frontend: frontend.to_owned(),
+            frontend_attrs: request.frontend_attrs.clone(),
+            exporters: exporters(request),
+            created_at: Some(progress::timestamp(Timestamp::now())),
+            ..BuildHistoryRecord::default()
+        };
+        let dir = self.0.dir.as_deref().ok_or(std::io::ErrorKind::NotFound)?;
+        let log = Log::new(dir)?;
         let build = Arc::new(Build {
-            reference: request.r#ref.clone(),
+            entry: Arc::new(Entry::new(record, log, request.internal)),
             session: request.session.clone(),
+            asked,
             entitlements: request.entitlements.clone(),
             inputs: request.frontend_inputs.clone(),
             caches: request.cache.iter().flat_map(|cache| cache.imports.clone()).collect(),
             events,
-            log: Log::new(dir)?,
             canceled: CancellationToken::new(),
             results: Mutex::default(),
             returned: Mutex::new(Some(returned)),
-            is_internal: request.internal,
-            record: Mutex::new(BuildHistoryRecord {
-                r#ref: request.r#ref.clone(),
-                frontend: frontend.to_owned(),
-                frontend_attrs: request.frontend_attrs.clone(),
-                exporters: exporters(request),
-                created_at: Some(progress::timestamp(Timestamp::now())),
-                ..BuildHistoryRecord::default()
-            }),
             over: CancellationToken::new(),
         });
         let mut running = lock(&self.0.running);
-        if running.contains_key(&build.reference) {
+        if running.contains_key(&build.entry.reference) {
             return Err(std::io::ErrorKind::AlreadyExists.into());
         }
-        running.insert(build.reference.clone(), Arc::clone(&build));
+        running.insert(build.entry.reference.clone(), Arc::clone(&build));
         drop(running);
         self.0.changed.send_replace(());
-        tokio::spawn(Arc::clone(&build).write(happening));
+        let (builds, writing) = (self.clone(), Arc::clone(&build));
+        tokio::spawn(async move {
+            writing.write(happening).await;
+            let storing = tokio::task::spawn_blocking(move || builds.0.history.store(&writing.entry));
+            let _ = storing.await;
+        });
         Ok(Running {
             builds: self.clone(),
             build,
@@ -189,24 +182,23 @@ impl Builds {
     }
 
     /// One that is under way, about to begin, or remembered.
-    pub async fn any(&self, reference: &str) -> Option<Arc<Build>> {
+    pub async fn any(&self, reference: &str) -> Option<Arc<Entry>> {
         self.wait(|| self.known(reference)).await
     }
 
-    fn known(&self, reference: &str) -> Option<Arc<Build>> {
-        let running = lock(&self.0.running).get(reference).cloned();
-        running.or_else(|| {
-            let ended = lock(&self.0.ended);
-            ended.iter().find(|build| build.reference == reference).cloned()
-        })
+    fn known(&self, reference: &str) -> Option<Arc<Entry>> {
+        let running = lock(&self.0.running)
+            .get(reference)
+            .map(|build| Arc::clone(&build.entry));
+        running.or_else(|| self.0.history.find(reference))
     }
 
-    async fn wait(&self, find: impl Fn() -> Option<Arc<Build>>) -> Option<Arc<Build>> {
+    async fn wait<T>(&self, find: impl Fn() -> Option<T>) -> Option<T> {
         let mut changed = self.0.changed.subscribe();
         let coming = async {
             loop {
                 match find() {
-                    Some(build) => return build,
+                    Some(found) => return found,
                     None => drop(changed.changed().await),
                 }
             }
@@ -216,18 +208,20 @@ impl Builds {
 
     /// The records of those under way and of those that have ended, the latest last.
     pub fn records(&self) -> (Vec<BuildHistoryRecord>, Vec<BuildHistoryRecord>) {
-        let record = |build: &Arc<Build>| (!build.is_internal).then(|| build.record());
-        let running = lock(&self.0.running).values().filter_map(record).collect();
-        let ended = lock(&self.0.ended).iter().filter_map(record).collect();
-        (running, ended)
+        let running = lock(&self.0.running);
+        let told = running.values().filter(|build| !build.entry.is_internal);
+        let running = told.map(|build| build.entry.record()).collect();
+        (running, self.0.history.records())
     }
 
     /// Whether there was such a one.
     pub fn forget(&self, reference: &str) -> bool {
-        let mut ended = lock(&self.0.ended);
-        let before = ended.len();
-        ended.retain(|build| build.reference != reference);
-        ended.len() < before
+        self.0.history.forget(reference)
+    }
+
+    /// The error: too many are kept.
+    pub fn pin(&self, reference: &str, pinned: bool) -> Result<(), String> {
+        self.0.history.pin(reference, pinned)
     }
 
     pub fn changes(&self) -> watch::Receiver<()> {
@@ -239,32 +233,26 @@ impl Drop for Running {
     fn drop(&mut self) {
         let build = Arc::clone(&self.build);
         build.canceled.cancel();
-        build.over.cancel();
-        if build.record().completed_at.is_none() {
-            build.note(Err(RpcStatus {
+        let entry = &build.entry;
+        if entry.record().completed_at.is_none() {
+            entry.note(Err(RpcStatus {
                 code: Code::Cancelled.into(),
                 message: "context canceled".to_owned(),
                 details: Vec::new(),
             }));
         }
         let inner = &self.builds.0;
-        lock(&inner.running).remove(&build.reference);
-        let mut ended = lock(&inner.ended);
+        lock(&inner.running).remove(&entry.reference);
         // Also one that is in no history is asked how it was, right behind.
-        ended.push_back(Arc::clone(&build));
-        while ended.len() > REMEMBERED
-            && let Some(oldest) = ended.iter().position(|build| !lock(&build.record).pinned)
-        {
-            ended.remove(oldest);
-        }
-        drop(ended);
+        inner.history.add(Arc::clone(entry));
+        build.over.cancel();
         inner.changed.send_replace(());
         let builds = self.builds.clone();
         tokio::spawn(async move {
             tokio::time::sleep(GRACE).await;
             lock(&build.results).clear();
-            if build.is_internal {
-                builds.forget(&build.reference);
+            if build.entry.is_internal {
+                builds.forget(&build.entry.reference);
             }
         });
     }

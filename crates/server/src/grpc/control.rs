@@ -20,7 +20,8 @@ use hyper_util::rt::TokioIo;
 use tonic::codegen::BoxStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::builds::{Build, Running, exporters};
+use super::builds::{Asked, Build, Running, exporters};
+use super::entry::Entry;
 use super::{Grpc, attributes, failure, history, progress, streams, worker};
 
 /// Of a session in a call.
@@ -42,7 +43,7 @@ impl Control for Grpc {
 
     async fn solve(&self, request: Request<SolveRequest>) -> Result<Response<SolveResponse>, Status> {
         let request = request.into_inner();
-        let told = self.build(&request).await?;
+        let told = self.build(&request, None).await?;
         Ok(Response::new(SolveResponse {
             exporter_response: told,
         }))
@@ -50,10 +51,10 @@ impl Control for Grpc {
 
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<BoxStream<StatusResponse>>, Status> {
         let reference = request.into_inner().r#ref;
-        let build = self.builds.any(&reference).await.ok_or_else(|| no_such(&reference))?;
-        let happening = futures_util::stream::unfold((build, 0), |(build, mut position)| async move {
-            let next = build.log.next(&mut position).await?;
-            Some((Ok(next), (build, position)))
+        let entry = self.builds.any(&reference).await.ok_or_else(|| no_such(&reference))?;
+        let happening = futures_util::stream::unfold((entry, 0), |(entry, mut position)| async move {
+            let next = entry.log.next(&mut position).await?;
+            Some((Ok(next), (entry, position)))
         });
         Ok(Response::new(Box::pin(happening)))
     }
@@ -140,17 +141,16 @@ fn no_such(reference: &str) -> Status {
 
 impl Grpc {
     /// A build from its begin to its end. Dropped, it is canceled.
-    async fn build(&self, request: &SolveRequest) -> Result<BTreeMap<String, String>, Status> {
+    pub async fn build(
+        &self,
+        request: &SolveRequest,
+        asked: Option<Asked>,
+    ) -> Result<BTreeMap<String, String>, Status> {
         let frontend = match request.frontend.as_str() {
             "" => "dockerfile.v0",
             other => other,
         };
-        let dir = self
-            .engine
-            .builds
-            .contexts_dir()
-            .map_err(|error| failure::status(&error))?;
-        let running = self.builds.begin(request, &dir, frontend);
+        let running = self.builds.begin(request, asked, frontend);
         let mut running =
             running.map_err(|error| Status::failed_precondition(format!("job {}: {error}", request.r#ref)))?;
         let outcome = self.run(request, &mut running).await;
@@ -159,8 +159,13 @@ impl Grpc {
             message: status.message().to_owned(),
             details: Vec::new(),
         };
-        running.build.note(outcome.as_ref().map_err(status).cloned());
+        running.build.entry.note(outcome.as_ref().map_err(status).cloned());
         outcome
+    }
+
+    /// One that has begun, or is about to.
+    pub async fn find(&self, reference: &str) -> Option<Arc<Entry>> {
+        self.builds.any(reference).await
     }
 
     async fn run(&self, request: &SolveRequest, running: &mut Running) -> Result<BTreeMap<String, String>, Status> {
@@ -200,7 +205,10 @@ impl Grpc {
         inputs: &BTreeMap<String, ferry_buildkit::pb::Definition>,
         imports: &[ferry_buildkit::frontend::CacheOptionsEntry],
     ) -> Result<Solved, Status> {
-        let request = attributes::request(frontend, attributes, inputs, &build.entitlements);
+        let request = match &build.asked {
+            Some(asked) => Ok(asked.request.clone()),
+            None => attributes::request(frontend, attributes, inputs, &build.entitlements),
+        };
         let mut request = request.map_err(|error| failure::status(&error))?;
         let shared = build.caches.iter().map(|cache| (&cache.r#type, &cache.attrs));
         for (kind, attributes) in shared.chain(imports.iter().map(|cache| (&cache.r#type, &cache.attrs))) {
@@ -220,7 +228,10 @@ impl Grpc {
         Ok(solved)
     }
 
-    async fn session_of(&self, build: &Build) -> Result<Arc<dyn Session>, Status> {
+    pub async fn session_of(&self, build: &Build) -> Result<Arc<dyn Session>, Status> {
+        if let Some(asked) = &build.asked {
+            return Ok(Arc::clone(&asked.session));
+        }
         let session = self.open_session(&build.session).await;
         session.map_err(|error| failure::status(&error))
     }
@@ -252,7 +263,7 @@ fn one<T>(mut all: impl Iterator<Item = T>) -> Option<T> {
 }
 
 /// What a build becomes; refuses what nobody here can do.
-fn outputs(request: &SolveRequest) -> Result<Vec<Output>> {
+pub fn outputs(request: &SolveRequest) -> Result<Vec<Output>> {
     if request
         .definition
         .as_ref()

@@ -1,4 +1,4 @@
-//! Builds that were, as long as this engine lives.
+//! Builds that are under way, and those that were, as clients are told of them.
 
 use std::collections::HashSet;
 
@@ -76,9 +76,11 @@ pub async fn update(builds: &Builds, request: &UpdateBuildHistoryRequest) -> Res
     if request.delete {
         return builds.forget(reference).then_some(()).ok_or_else(unknown);
     }
-    let build = builds.any(reference).await.ok_or_else(unknown)?;
-    if !request.finalize {
-        build.pin(request.pinned);
+    builds.any(reference).await.ok_or_else(unknown)?;
+    match request.finalize {
+        true => Ok(()),
+        false => builds
+            .pin(reference, request.pinned)
+            .map_err(Status::resource_exhausted),
     }
-    Ok(())
 }

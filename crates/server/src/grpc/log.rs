@@ -1,13 +1,14 @@
-//! What happened in a build, in a file without a name: read while it is written, and again later.
+//! What happened in a build, in a file: read while it is written, and again later.
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 
 use ferry_buildkit::Message;
 use ferry_buildkit::control::StatusResponse;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use tokio::sync::watch;
 
 /// Of one build. What processes print beyond it is not kept, and said so.
@@ -31,13 +32,41 @@ struct State {
 }
 
 impl Log {
-    /// In a directory of the engine's.
+    /// In a directory of the engine's, without a name.
     pub fn new(dir: &Path) -> io::Result<Self> {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         Ok(Self {
             file: rustix::fs::open(dir, flags, Mode::RUSR | Mode::WUSR)?.into(),
             state: watch::Sender::new(State::default()),
         })
+    }
+
+    /// One that has ended.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file = File::options().read(true).write(true).open(path)?;
+        let state = State {
+            length: file.metadata()?.len(),
+            ended: true,
+            ..State::default()
+        };
+        Ok(Self {
+            file,
+            state: watch::Sender::new(state),
+        })
+    }
+
+    /// Gives it a name, if it has none.
+    pub fn link(&self, path: &Path) -> io::Result<()> {
+        if self.file.metadata()?.nlink() > 0 {
+            return Ok(());
+        }
+        let own = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        Ok(rustix::fs::linkat(CWD, own, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
+    }
+
+    /// Bytes.
+    pub fn size(&self) -> u64 {
+        self.state.borrow().length
     }
 
     /// One writer at a time.

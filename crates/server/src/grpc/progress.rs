@@ -68,7 +68,11 @@ pub fn response(events: impl IntoIterator<Item = Event>) -> StatusResponse {
                 short: warning.short.into(),
                 detail: warning.detail.into_iter().map(Into::into).collect(),
                 url: warning.url,
-                info: None,
+                info: warning.file.map(|file| pb::SourceInfo {
+                    filename: file.name,
+                    data: file.bytes,
+                    language: "Dockerfile".to_owned(),
+                }),
                 ranges: warning.ranges.iter().map(range).collect(),
             }),
             // Only Ferry's own command line asks for it.
@@ -76,6 +80,22 @@ pub fn response(events: impl IntoIterator<Item = Event>) -> StatusResponse {
         }
     }
     response
+}
+
+/// A range as clients say it.
+pub fn written(range: &pb::Range) -> Range {
+    let number = |number: i32| u32::try_from(number).unwrap_or(0);
+    let position = |position: &Option<pb::Position>| {
+        let position = (*position).unwrap_or_default();
+        Position {
+            line: number(position.line),
+            column: number(position.character).saturating_add(1),
+        }
+    };
+    Range {
+        start: position(&range.start),
+        end: position(&range.end),
+    }
 }
 
 /// How many steps a build has had.

@@ -19,8 +19,14 @@ const GATEWAY: &str = "org.mobyproject.buildkit.worker.moby.host-gateway-ip";
 const PROTOCOL: &str = "v0.25.1";
 
 /// What a frontend may ask of the daemon.
-const FRONTEND: [&str; 11] = [
+const FRONTEND: [&str; 17] = [
     "solve.base",
+    "resolveimage",
+    "resolveimage.resolvemode",
+    "source.metaresolver",
+    "readfile",
+    "readdir",
+    "statfile",
     "return",
     "returnmap",
     "importcaches",
@@ -34,7 +40,7 @@ const FRONTEND: [&str; 11] = [
 ];
 
 /// What can be asked of a build. Attestations, and graphs of a client's own, are not there.
-const BUILD: [&str; 12] = [
+const BUILD: [&str; 13] = [
     "source.image",
     "source.image.resolvemode",
     "source.local",
@@ -42,6 +48,7 @@ const BUILD: [&str; 12] = [
     "source.local.sharedkeyhint",
     "source.git",
     "source.http",
+    "source.ocilayout",
     "platform",
     "constraints",
     "exporter.multiple",

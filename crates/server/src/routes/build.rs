@@ -1,46 +1,48 @@
-//! `POST /build`: the builder for clients that send their context as an archive and read Docker's lines.
+//! `POST /build`: for clients that send their context as an archive. They read Docker's lines, or BuildKit's messages in them
+//! ([`buildkit`]).
 
+mod buildkit;
 mod cache;
+mod jobs;
 mod layout;
+mod lines;
+mod sent;
 mod talk;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
 use ferry_api::container::Ulimit;
-use ferry_api::image::{Aux, Message, MessageError};
 use ferry_build::cache::CacheSource;
 use ferry_build::output::Output;
-use ferry_build::progress::{Event, Events, Status};
-use ferry_build::request::{Limits, Location, NoCache, RunOptions};
-use ferry_build::session::{BoxFuture, ContentStore, Directory, Stream, Wanted};
-use ferry_build::{Error, Request as BuildRequest, Session};
-use ferry_engine::images::Credentials;
+use ferry_build::progress::Events;
+use ferry_build::request::{Address, Limits, Location, NoCache, RunOptions};
+use ferry_build::{Error, Request as BuildRequest};
 use ferry_kit::Id;
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Request, StatusCode};
 use serde::de::DeserializeOwned;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::io::StreamReader;
+use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::failure::{Failure, Result};
 use crate::query::Query;
 use crate::{App, body};
+use jobs::Upload;
+use lines::Lines;
+use sent::Sent;
 
 pub use cache::{prune, usage};
+pub use jobs::Jobs;
 pub use talk::talk;
 
 /// How many lines may wait for a client that reads slowly.
 const LINES: usize = 64;
 /// The context's name in the session.
 const CONTEXT: &str = "the build context";
-const REGISTRY_CONFIG: &str = "x-registry-config";
 
 pub async fn build(
     State(app): State<App>,
@@ -48,49 +50,77 @@ pub async fn build(
     headers: HeaderMap,
     request: Request<Body>,
 ) -> Result<Response> {
-    let (build, names) = read(&query)?;
+    match query.text("version") {
+        "" | "1" => first(&app, &query, &headers, request.into_body()),
+        "2" => buildkit::build(&app, &query, &headers, request.into_body()).await,
+        other => Err(Failure::invalid(format!(
+            "invalid version {}",
+            ferry_kit::gofmt::quote(other)
+        ))),
+    }
+}
+
+/// `POST /build/cancel`
+pub async fn cancel(State(app): State<App>, query: Query) -> Result<StatusCode> {
+    let name = query.given("id");
+    app.jobs
+        .cancel(name.ok_or_else(|| Failure::invalid("build ID not provided"))?);
+    Ok(StatusCode::OK)
+}
+
+/// Docker's first builder.
+fn first(app: &App, query: &Query, headers: &HeaderMap, context: Body) -> Result<Response> {
+    if query
+        .given("outputs")
+        .is_some_and(|outputs| !matches!(outputs, "[]" | "null"))
+    {
+        return Err(Failure::missing(
+            "outputs of POST /build with version=1: give version=2",
+        ));
+    }
+    let (build, names) = read(query)?;
     let mut output = Output::default();
     output.attributes.insert("name".to_owned(), names.join(","));
     let quiet = query.flag("q");
-    let session: Arc<dyn Session> = Arc::new(Sent {
-        credentials: credentials(&headers)?,
-        body: Mutex::new(Some(request.into_body())),
-    });
-    let (sender, receiver) = tokio::sync::mpsc::channel::<Bytes>(LINES);
+    let session = Sent::session(headers, Upload::new(context), None)?;
     let builds = app.engine.builds.clone();
-    let task = tokio::spawn(async move {
+    let job = app.jobs.begin(query.text("buildid"));
+    Ok(answer(|sender| async move {
         let (events, mut happening) = Events::new();
         let building = async {
-            let solved = builds.solve(build, Arc::clone(&session), events.clone()).await?;
+            let solved = builds.solve(build, session.clone(), events.clone()).await?;
             let told = builds.export(&solved, &[output], &[], session, events).await?;
             Ok::<_, Error>(told)
         };
-        let mut lines = Lines {
-            sender,
-            quiet,
-            steps: BTreeMap::new(),
-            begun: 0,
-        };
+        let mut lines = Lines::new(sender, quiet);
         tokio::pin!(building);
         let outcome = loop {
             tokio::select! {
                 biased;
                 Some(event) = happening.recv() => lines.event(event).await,
                 outcome = &mut building => break outcome,
+                () = job.canceled() => break Err(Error::Canceled),
             }
         };
         while let Ok(event) = happening.try_recv() {
             lines.event(event).await;
         }
         lines.end(outcome, &names).await;
-    });
-    // A client that goes takes its build along.
-    let running = (receiver, AbortOnDropHandle::new(task));
-    let answer = futures_util::stream::unfold(running, |(mut receiver, task)| async move {
+    }))
+}
+
+/// Lines of a build, which a client that goes takes along.
+fn answer<F>(build: impl FnOnce(mpsc::Sender<Bytes>) -> F) -> Response
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (sender, receiver) = mpsc::channel(LINES);
+    let running = (receiver, AbortOnDropHandle::new(tokio::spawn(build(sender))));
+    let lines = futures_util::stream::unfold(running, |(mut receiver, task)| async move {
         let line = receiver.recv().await?;
         Some((Ok::<_, io::Error>(line), (receiver, task)))
     });
-    Ok(body::stream(Body::from_stream(answer)))
+    body::stream(Body::from_stream(lines))
 }
 
 /// The query's words as a request; those that mean nothing to this builder, or ask for what it does not do, aside.
@@ -100,26 +130,11 @@ fn read(query: &Query) -> Result<(BuildRequest, Vec<String>)> {
     if query.flag("squash") {
         return Err(Failure::missing("squash"));
     }
-    match query.given("version") {
-        None | Some("1") => {}
-        Some("2") => {
-            return Err(Failure::missing(
-                "POST /build with version=2: use /grpc, as buildx does",
-            ));
-        }
-        Some(other) => return Err(Failure::invalid(format!("invalid version {other:?}"))),
-    }
     if !query.all("securityopt").is_empty() {
         return Err(Failure::invalid("security options are not supported on linux"));
     }
     if let Some(isolation) = query.given("isolation").filter(|isolation| *isolation != "default") {
         return Err(Failure::invalid(format!("unsupported isolation: {isolation:?}")));
-    }
-    if query
-        .given("outputs")
-        .is_some_and(|outputs| !matches!(outputs, "[]" | "null"))
-    {
-        return Err(Failure::missing("outputs of POST /build"));
     }
     let given = |values: Option<BTreeMap<String, Option<String>>>| {
         let values = values.unwrap_or_default().into_iter();
@@ -199,7 +214,7 @@ fn json<T: DeserializeOwned>(query: &Query, name: &str, what: &str) -> Result<Op
 }
 
 /// `name:address`, as `docker build --add-host` sends them; some clients send a JSON list of them.
-fn hosts(given: &[String]) -> Result<Vec<(String, IpAddr)>> {
+fn hosts(given: &[String]) -> Result<Vec<(String, Address)>> {
     let mut hosts = Vec::new();
     for text in given {
         let several = match text.starts_with('[') {
@@ -209,190 +224,8 @@ fn hosts(given: &[String]) -> Result<Vec<(String, IpAddr)>> {
         for text in several.iter().filter(|text| !text.is_empty()) {
             let wrong = || Failure::invalid(format!("bad format for add-host: {text:?}"));
             let (name, address) = text.split_once([':', '=']).ok_or_else(wrong)?;
-            let address = address.trim_matches(['[', ']']);
             hosts.push((name.to_owned(), address.parse().map_err(|_| wrong())?));
         }
     }
     Ok(hosts)
-}
-
-fn credentials(headers: &HeaderMap) -> Result<BTreeMap<String, Credentials>> {
-    match headers.get(REGISTRY_CONFIG).and_then(|value| value.to_str().ok()) {
-        Some(text) => ferry_engine::images::registry_config(text).map_err(|error| Failure::invalid(error.to_string())),
-        None => Ok(BTreeMap::new()),
-    }
-}
-
-/// A client that has sent all it has with its request.
-#[derive(Debug)]
-struct Sent {
-    credentials: BTreeMap<String, Credentials>,
-    body: Mutex<Option<Body>>,
-}
-
-fn absent<T>(what: &str) -> ferry_build::Result<T> {
-    Err(Error::invalid(format!(
-        "{what} needs a session, which POST /build does not have: build with buildx, or with ferry build"
-    )))
-}
-
-impl Session for Sent {
-    fn directory<'a>(
-        &'a self,
-        name: &'a str,
-        _: &'a Wanted,
-        _: &'a (dyn Fn(Status) + Send + Sync),
-    ) -> BoxFuture<'a, ferry_build::Result<Directory>> {
-        Box::pin(async move { absent(&format!("the directory {name}")) })
-    }
-
-    fn upload<'a>(&'a self, _: &'a str) -> BoxFuture<'a, ferry_build::Result<Box<dyn AsyncRead + Send + Unpin>>> {
-        Box::pin(async move {
-            let body = self.body.lock().unwrap_or_else(PoisonError::into_inner).take();
-            let body = body.ok_or_else(|| Error::Internal("the context was read already".to_owned()))?;
-            let pieces = futures_util::TryStreamExt::map_err(body.into_data_stream(), io::Error::other);
-            let reader: Box<dyn AsyncRead + Send + Unpin> = Box::new(StreamReader::new(pieces));
-            Ok(reader)
-        })
-    }
-
-    fn secret<'a>(&'a self, _: &'a str) -> BoxFuture<'a, ferry_build::Result<Option<Bytes>>> {
-        Box::pin(async { Ok(None) })
-    }
-
-    fn ssh<'a>(&'a self, _: &'a str) -> BoxFuture<'a, ferry_build::Result<Option<Box<dyn Stream>>>> {
-        Box::pin(async { Ok(None) })
-    }
-
-    fn credentials<'a>(&'a self, host: &'a str) -> BoxFuture<'a, ferry_build::Result<Option<(String, String)>>> {
-        let given = match self.credentials.get(host) {
-            Some(Credentials::Basic { username, password }) => Some((username.clone(), password.clone())),
-            Some(Credentials::Identity { token, .. }) => Some((String::new(), token.clone())),
-            _ => None,
-        };
-        Box::pin(async move { Ok(given) })
-    }
-
-    fn receive_archive<'a>(
-        &'a self,
-        _: usize,
-        _: &'a [(String, String)],
-    ) -> BoxFuture<'a, ferry_build::Result<Box<dyn AsyncWrite + Send + Unpin>>> {
-        Box::pin(async { absent("an archive as output") })
-    }
-
-    fn receive_directory<'a>(&'a self, _: usize, _: ferry_sys::Root) -> BoxFuture<'a, ferry_build::Result<()>> {
-        Box::pin(async { absent("a directory as output") })
-    }
-
-    fn store<'a>(&'a self, _: &'a str) -> BoxFuture<'a, ferry_build::Result<Option<Arc<dyn ContentStore>>>> {
-        Box::pin(async { Ok(None) })
-    }
-
-    fn gone(&self) -> BoxFuture<'_, ()> {
-        // Its task ends with the connection.
-        Box::pin(std::future::pending())
-    }
-}
-
-/// What happens, in the words of Docker's first builder.
-struct Lines {
-    sender: tokio::sync::mpsc::Sender<Bytes>,
-    quiet: bool,
-    /// Steps of stages: whether they were told.
-    steps: BTreeMap<String, bool>,
-    begun: usize,
-}
-
-impl Lines {
-    async fn tell(&self, message: &Message) {
-        // A client that has gone misses it.
-        let _ = self.sender.send(body::line(message).into()).await;
-    }
-
-    async fn stream(&self, text: String) {
-        if !self.quiet {
-            self.tell(&Message {
-                stream: text,
-                ..Message::default()
-            })
-            .await;
-        }
-    }
-
-    async fn event(&mut self, event: Event) {
-        match event {
-            Event::Vertex(vertex) => {
-                if let (true, Some(error)) = (vertex.name.starts_with("importing cache"), &vertex.error) {
-                    return self.stream(format!("{}: {error}\n", vertex.name)).await;
-                }
-                let is_step = vertex.name.starts_with('[') && !vertex.name.starts_with("[internal]");
-                if !is_step {
-                    return;
-                }
-                let told = self.steps.entry(vertex.id.clone()).or_default();
-                if vertex.started.is_none() || *told {
-                    return;
-                }
-                *told = true;
-                self.begun += 1;
-                let (begun, all) = (self.begun, self.steps.len());
-                let what = vertex.name.split_once("] ").map_or(&*vertex.name, |(_, what)| what);
-                self.stream(format!("Step {begun}/{all} : {what}\n")).await;
-                if vertex.cached {
-                    self.stream(" ---> Using cache\n".to_owned()).await;
-                }
-            }
-            Event::Log(log) => {
-                self.stream(String::from_utf8_lossy(&log.data).into_owned()).await;
-            }
-            Event::Status(_) | Event::Warning(_) | Event::Explained(_) => {}
-        }
-    }
-
-    async fn end(&self, outcome: ferry_build::Result<BTreeMap<String, String>>, names: &[String]) {
-        let told = match outcome {
-            Ok(told) => told,
-            Err(error) => {
-                let code = match &error {
-                    Error::Step(failed) => failed.exit_code.map_or(0, i64::from),
-                    _ => 0,
-                };
-                let text = error.to_string();
-                return self
-                    .tell(&Message {
-                        error: Some(MessageError {
-                            code,
-                            message: text.clone(),
-                        }),
-                        error_message: text,
-                        ..Message::default()
-                    })
-                    .await;
-            }
-        };
-        let id = told.get("containerimage.config.digest").cloned().unwrap_or_default();
-        self.tell(&Message {
-            aux: Some(Aux::Built { id: id.clone() }),
-            ..Message::default()
-        })
-        .await;
-        let short: String = id.trim_start_matches("sha256:").chars().take(12).collect();
-        match self.quiet {
-            true => {
-                self.tell(&Message {
-                    stream: format!("{id}\n"),
-                    ..Message::default()
-                })
-                .await;
-            }
-            false => self.stream(format!("Successfully built {short}\n")).await,
-        }
-        for name in names {
-            if let Ok(reference) = ferry_image::Reference::parse_named(name) {
-                let name = reference.tagged().familiar();
-                self.stream(format!("Successfully tagged {name}\n")).await;
-            }
-        }
-    }
 }

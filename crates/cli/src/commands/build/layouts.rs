@@ -17,6 +17,9 @@ use crate::commands::Call;
 use crate::failure::{Failure, Result, io_text};
 use crate::options::mounts;
 
+/// What a layout is called that a result becomes.
+const EXPORT: &str = "export";
+const LATEST: &str = "latest";
 const INDEX: &str = "index.json";
 const TAG: &str = "org.opencontainers.image.ref.name";
 /// The most bytes of an index.
@@ -61,6 +64,47 @@ impl Caches {
         Ok(caches)
     }
 
+    /// A layout that a context names: `PATH[:TAG][@DIGEST]`.
+    pub fn context(&mut self, call: &Call<'_>, text: &str) -> Result<(String, Digest)> {
+        let wrong = |why: String| Failure::new(format!("oci-layout reference {text:?} could not be resolved: {why}"));
+        let (place, digest) = text
+            .split_once('@')
+            .map_or((text, None), |(place, digest)| (place, Some(digest)));
+        let (path, tag) = place.split_once(':').unwrap_or((place, ""));
+        let path = super::request::clean(&call.env.directory.join(path));
+        let digest = match digest {
+            Some(digest) => digest
+                .parse()
+                .map_err(|error: ferry_image::Error| wrong(error.to_string()))?,
+            None => match tag {
+                "" => tagged(&path, LATEST).or_else(|why| only(&path).ok_or(why)),
+                tag => tagged(&path, tag),
+            }
+            .map_err(wrong)?,
+        };
+        let name = format!("oci:{}", path.display());
+        let known = self.layouts.entry(name.clone());
+        known.or_insert(Directory {
+            path,
+            is_destination: false,
+        });
+        Ok((name, digest))
+    }
+
+    /// A layout that a result becomes.
+    pub fn result(&mut self, path: &Path) -> Result<()> {
+        let directory = Directory {
+            path: path.to_owned(),
+            is_destination: true,
+        };
+        match self.layouts.insert(EXPORT.to_owned(), directory) {
+            None => Ok(()),
+            Some(_) => Err(Failure::new(
+                "more than one --output with tar=false is not there yet: copy the directory",
+            )),
+        }
+    }
+
     /// A source. One that is not there is no reason to fail.
     fn take(&mut self, call: &mut Call<'_>, mut layout: Layout) -> Result<()> {
         let given = layout.path.clone();
@@ -98,6 +142,14 @@ fn tagged(directory: &Path, tag: &str) -> Result<Digest, String> {
     let found = entries(&index).find(|entry| is_tagged(entry, tag));
     let digest = found.and_then(|entry| entry["digest"].as_str()?.parse().ok());
     digest.ok_or_else(|| format!("its index names nothing {tag}"))
+}
+
+/// Of an index that names one manifest.
+fn only(directory: &Path) -> Option<Digest> {
+    let index = read_index(directory).ok()?;
+    let mut all = entries(&index);
+    let first = all.next()?["digest"].as_str()?.parse().ok();
+    first.filter(|_| all.next().is_none())
 }
 
 fn read_index(directory: &Path) -> io::Result<Value> {

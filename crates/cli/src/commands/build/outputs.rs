@@ -15,6 +15,15 @@ pub struct Place {
     pub path: Option<PathBuf>,
 }
 
+impl Place {
+    /// An OCI layout as a directory.
+    pub fn is_layout(&self) -> bool {
+        let is_image = matches!(self.output.kind, OutputKind::Oci | OutputKind::Docker);
+        let tar = self.output.attributes.get("tar");
+        is_image && tar.is_some_and(|tar| matches!(tar.as_str(), "false" | "0"))
+    }
+}
+
 pub fn read(call: &Call<'_>) -> Result<Vec<Place>> {
     let tags = call.matches.list("tag");
     for tag in &tags {
@@ -115,5 +124,9 @@ fn one(call: &Call<'_>, text: &str) -> Result<Place> {
         (_, None) => None,
         (_, Some(path)) => Some(directory(path)),
     };
-    Ok(Place { output, path })
+    let place = Place { output, path };
+    match place.is_layout() && place.path.is_none() {
+        true => Err(Failure::new("dest is required for tar=false")),
+        false => Ok(place),
+    }
 }

@@ -1,11 +1,12 @@
 //! The command line's words as a request.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use ferry_build::request::{Call as Asked, Entitlements, Limits, Location, Named, NoCache, Request, RunOptions};
+use ferry_build::request::{
+    Address, Call as Asked, Entitlements, Layout, Limits, Location, Named, NoCache, Request, RunOptions,
+};
 use ferry_kit::Id;
 use rustix::fs::{Mode, OFlags};
 
@@ -68,6 +69,11 @@ impl Wanted {
             caches: Caches::read(call)?,
         };
         wanted.contexts(call)?;
+        for output in &wanted.outputs {
+            if let Some(path) = output.path.as_deref().filter(|_| output.is_layout()) {
+                wanted.caches.result(path)?;
+            }
+        }
         for (name, layout) in wanted.caches.layouts.clone() {
             // One that is yet to be made is not handed over: the engine asks for it.
             if layout.path.is_dir() {
@@ -176,10 +182,12 @@ impl Wanted {
             let name = name.to_lowercase();
             let named = if let Some(image) = value.strip_prefix("docker-image://") {
                 Named::Image(image.to_owned())
-            } else if value.starts_with("oci-layout://") || value.starts_with("target:") {
-                let kind = value.split(':').next().unwrap_or_default();
+            } else if let Some(layout) = value.strip_prefix("oci-layout://") {
+                let (store, digest) = self.caches.context(call, layout)?;
+                Named::Layout(Layout { store, digest })
+            } else if value.starts_with("target:") {
                 return Err(Failure::new(format!(
-                    "--build-context {text}: {kind} is not there yet: load the image, and name it with docker-image://"
+                    "--build-context {text}: target: is of bake files: build that target, and name its image with docker-image://"
                 )));
             } else if is_url(value) {
                 Named::Files(Location::Url(value.to_owned()))
@@ -317,18 +325,12 @@ fn build_args(call: &mut Call<'_>) -> Result<BTreeMap<String, String>> {
     Ok(args)
 }
 
-fn hosts(list: &[String]) -> Result<Vec<(String, IpAddr)>> {
+fn hosts(list: &[String]) -> Result<Vec<(String, Address)>> {
     let mut hosts = Vec::new();
     for text in list.iter().flat_map(|text| text.split(',')) {
-        let wrong = || Failure::new(format!("invalid host {text}: give host:ip"));
+        let wrong = || Failure::new(format!("invalid host {text}: give host:ip, or host:host-gateway"));
         let (name, address) = text.split_once([':', '=']).ok_or_else(wrong)?;
-        if address == "host-gateway" {
-            return Err(Failure::new(
-                "--add-host with host-gateway is not there yet in builds: give the address of the bridge",
-            ));
-        }
-        let address = address.trim_matches(['[', ']']).parse().map_err(|_| wrong())?;
-        hosts.push((name.to_owned(), address));
+        hosts.push((name.to_owned(), address.parse().map_err(|_| wrong())?));
     }
     Ok(hosts)
 }

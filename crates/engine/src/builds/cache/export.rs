@@ -180,9 +180,16 @@ impl Exporting<'_> {
                 self.upload(repository, reference, layers, known, packing).await
             }
             Target::Client { store, .. } => {
+                let handing = Handing {
+                    shop: self.shop,
+                    events: self.events,
+                    vertex: self.vertex,
+                    store,
+                    packing,
+                };
                 let mut sent = Vec::new();
                 for (layer, known) in layers.into_iter().zip(known) {
-                    sent.push(self.hand_over(store, layer, known, packing).await?);
+                    sent.push(handing.layer(layer, known).await?);
                 }
                 Ok(sent)
             }
@@ -235,15 +242,21 @@ impl Exporting<'_> {
         }
         Ok(sent.into_values().collect())
     }
+}
 
+/// Layers go to a directory of the client's.
+pub(in crate::builds) struct Handing<'a> {
+    pub shop: &'a Workshop,
+    pub events: &'a Events,
+    pub vertex: &'a str,
+    pub store: &'a Arc<dyn ContentStore>,
+    pub packing: Packing,
+}
+
+impl Handing<'_> {
     /// To the client, which may have it.
-    async fn hand_over(
-        &self,
-        store: &Arc<dyn ContentStore>,
-        layer: Layer,
-        known: Option<Travelling>,
-        packing: Packing,
-    ) -> Result<Travelling> {
+    pub async fn layer(&self, layer: Layer, known: Option<Travelling>) -> Result<Travelling> {
+        let (store, packing) = (self.store, self.packing);
         if let Some(known) = known
             && store.size(&known.digest).await? == Some(known.size)
         {

@@ -190,7 +190,7 @@ fn split(mut manifests: Vec<Descriptor>) -> Option<(Descriptor, Vec<Descriptor>)
 }
 
 /// A content that is no larger than that, verified.
-async fn small(store: &dyn ContentStore, digest: &Digest, most: u64) -> Result<Vec<u8>> {
+pub(in crate::builds) async fn small(store: &dyn ContentStore, digest: &Digest, most: u64) -> Result<Vec<u8>> {
     let size = store.size(digest).await?;
     let size = size.ok_or_else(|| Error::NotFound(format!("{digest}: not found")))?;
     if size > most {
@@ -212,7 +212,13 @@ async fn small(store: &dyn ContentStore, digest: &Digest, most: u64) -> Result<V
 
 /// Blobs of a directory of the client's.
 #[derive(Debug)]
-struct Kept(Arc<dyn ContentStore>);
+pub(in crate::builds) struct Kept(Arc<dyn ContentStore>);
+
+impl Kept {
+    pub fn new(store: Arc<dyn ContentStore>) -> Self {
+        Self(store)
+    }
+}
 
 impl Blobs for Kept {
     fn reader(&self, blob: &Descriptor, offset: u64, runtime: &Handle) -> Box<dyn Read + Send> {
@@ -255,7 +261,7 @@ pub(in crate::builds) async fn obtain(
     events: &Events,
 ) -> Option<Tree<Layer>> {
     let (opened, record) = imported.find(key).filter(|(_, record)| !record.layers.is_empty())?;
-    match bring(shop, opened, record, vertex, events).await {
+    match bring_step(shop, opened, record, (events, vertex)).await {
         Ok(tree) => Some(tree),
         Err(error) => {
             events.send(Event::Warning(Warning {
@@ -307,37 +313,8 @@ impl Opened {
     }
 }
 
-async fn bring(
-    shop: &Workshop,
-    opened: &Opened,
-    record: &Record,
-    vertex: &str,
-    events: &Events,
-) -> Result<Tree<Layer>> {
-    let layers = opened.layers(record);
-    let remote = |blob: &Descriptor| Remote {
-        digest: blob.digest.clone(),
-        size: blob.size,
-        media_type: blob.media_type.clone(),
-    };
-    let asked = layers
-        .iter()
-        .map(|(diff_id, blob)| (diff_id.clone(), blob.as_ref().map(remote)));
-    let (steps, asked) = (shop.world.store.steps.clone(), asked.collect());
-    let wrong = |error: crate::Error| Error::Internal(error.message);
-    let begun = blocking("begin to bring layers in", move || steps.bring(asked)).await;
-    let pull = begun.map_err(wrong)?.map_err(failed("bring the layers in"))?;
-    let (reporter, telling) = reporting(events, vertex);
-    let layer = |at: usize| layers.get(at)?.1.clone();
-    let images = Images::new(Arc::clone(&shop.world));
-    let brought = images.layers(&opened.blobs, &reporter, pull, layer).await;
-    drop(reporter);
-    let _ = telling.await;
-    let pull = brought.map_err(wrong)?;
-    let held: Vec<Held> = blocking("note the layers", move || pull.held())
-        .await
-        .map_err(wrong)?
-        .map_err(failed("note the layers"))?;
+async fn bring_step(shop: &Workshop, opened: &Opened, record: &Record, about: (&Events, &str)) -> Result<Tree<Layer>> {
+    let held = bring(shop, &opened.blobs, opened.layers(record), about).await?;
     let remembered = shop.world.store.steps.remember(record.step(), &held).await;
     remembered.map_err(failed("write down what a step made"))?;
     let times = record.times.iter().copied().chain(std::iter::repeat(None));
@@ -345,4 +322,38 @@ async fn bring(
     Ok(Tree {
         layers: layers.map(|(held, created)| Layer { held, created }).collect(),
     })
+}
+
+/// Brings layers in, lowest first, by their diff ids; one without a blob has to be there.
+pub(in crate::builds) async fn bring(
+    shop: &Workshop,
+    blobs: &Arc<dyn Blobs>,
+    layers: Vec<(Digest, Option<Descriptor>)>,
+    (events, vertex): (&Events, &str),
+) -> Result<Vec<Held>> {
+    let remote = |blob: &Descriptor| Remote {
+        digest: blob.digest.clone(),
+        size: blob.size,
+        media_type: blob.media_type.clone(),
+    };
+    let asked = layers.iter();
+    let asked = asked
+        .map(|(diff_id, blob)| (diff_id.clone(), blob.as_ref().map(remote)))
+        .collect();
+    let steps = shop.world.store.steps.clone();
+    let wrong = |error: crate::Error| Error::Internal(error.message);
+    let begun = blocking("begin to bring layers in", move || steps.bring(asked)).await;
+    let pull = begun.map_err(wrong)?.map_err(failed("bring the layers in"))?;
+    let (reporter, telling) = reporting(events, vertex);
+    let layer = |at: usize| layers.get(at).and_then(|(_, blob)| blob.clone());
+    let images = Images::new(Arc::clone(&shop.world));
+    let brought = images.layers(blobs, &reporter, pull, layer).await;
+    drop(reporter);
+    let _ = telling.await;
+    // What came was wrong, or did not come.
+    let pull = brought.map_err(|error| Error::invalid(error.message))?;
+    blocking("note the layers", move || pull.held())
+        .await
+        .map_err(wrong)?
+        .map_err(failed("note the layers"))
 }

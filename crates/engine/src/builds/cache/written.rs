@@ -179,7 +179,7 @@ fn records(gathered: &Gathered) -> (Vec<Digest>, Vec<Record>) {
     (diff_ids, records)
 }
 
-fn media_type(found: &str, is_oci: bool) -> &'static str {
+pub fn media_type(found: &str, is_oci: bool) -> &'static str {
     let compression = match Kind::of(found) {
         Kind::Layer { compression, .. } => compression,
         _ => Compression::Gzip,
