@@ -475,3 +475,20 @@ fn a_build_with_an_epoch_is_the_same_bit_for_bit() {
     build("old", " --no-cache");
     assert_eq!(place.inside("old", "stat -c %Y /src/a"), "5");
 }
+
+#[test]
+fn a_step_that_fails_fails_once() {
+    let place = Place::new();
+    let stages = (0..6).map(|number| format!("FROM busybox AS s{number}\nCOPY --from=bad /it /it\n"));
+    let copies = (0..6).map(|number| format!("COPY --from=s{number} /it /{number}\n"));
+    let file: String = ["FROM busybox AS bad\nRUN echo tried; exit 3\n".to_owned()]
+        .into_iter()
+        .chain(stages)
+        .chain(["FROM scratch\n".to_owned()])
+        .chain(copies)
+        .collect();
+    place.write("Dockerfile", &file);
+    let why = place.ferry("build --progress plain .").fails(1);
+    assert_eq!(why.lines().filter(|line| line.ends_with(" tried")).count(), 2, "{why}");
+    assert!(why.ends_with("exit code: 3"), "{why}");
+}

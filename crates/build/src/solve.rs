@@ -132,15 +132,14 @@ pub async fn solve<W: Workspace>(job: &Job<W>, plan: &Plan) -> Result<Solution<W
     solver.behind.close();
     solver.behind.wait().await;
     let failed = solver.failed.lock().unwrap_or_else(PoisonError::into_inner).take();
-    match (solved, failed) {
-        (Ok(_), Some(error)) => Err(error),
-        (Err(Error::Step(mut failed)), _) => {
+    match failed.map_or(solved, Err) {
+        Err(Error::Step(mut failed)) => {
             failed.filename.clone_from(&plan.filename);
             failed.file.clone_from(&plan.source);
             failed.excerpt = excerpt(&plan.filename, &plan.source, &failed.ranges);
             Err(Error::Step(failed))
         }
-        (solved, _) => solved,
+        solved => solved,
     }
 }
 
@@ -201,7 +200,7 @@ impl<W: Workspace> Solver<W> {
     }
 
     fn probing(self: Arc<Self>, id: StepId) -> BoxFuture<'static, Result<Probed<W::Layer>>> {
-        Box::pin(async move { self.probe_now(id).await })
+        Box::pin(async move { self.once(self.probe_now(id)).await })
     }
 
     /// A step's files, which are made if they have to be.
@@ -211,7 +210,23 @@ impl<W: Workspace> Solver<W> {
     }
 
     fn making(self: Arc<Self>, id: StepId) -> BoxFuture<'static, Result<Output<W::Layer>>> {
-        Box::pin(async move { self.output_now(id).await })
+        Box::pin(async move { self.once(self.output_now(id)).await })
+    }
+
+    /// What fails, fails once: those that waited for it would do it again.
+    async fn once<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let failed = || self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if failed().is_some() {
+            return Err(Error::Canceled);
+        }
+        match work.await {
+            Err(Error::Canceled) => Err(Error::Canceled),
+            Err(error) => {
+                failed().get_or_insert(error);
+                Err(Error::Canceled)
+            }
+            done => done,
+        }
     }
 
     async fn output_now(self: &Arc<Self>, id: StepId) -> Result<Output<W::Layer>> {
