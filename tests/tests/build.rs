@@ -492,3 +492,18 @@ fn a_step_that_fails_fails_once() {
     assert_eq!(why.lines().filter(|line| line.ends_with(" tried")).count(), 2, "{why}");
     assert!(why.ends_with("exit code: 3"), "{why}");
 }
+
+#[test]
+fn stages_are_made_beside_each_other() {
+    let place = Place::new();
+    let stages = (0..6).map(|number| format!("FROM busybox AS s{number}\nRUN sleep 1; echo {number} > /it\n"));
+    let copies = (0..6).map(|number| format!("COPY --from=s{number} /it /{number}\n"));
+    let last = ["FROM busybox\n".to_owned()].into_iter().chain(copies);
+    place.write("Dockerfile", &stages.chain(last).collect::<String>());
+    let started = std::time::Instant::now();
+    place.ferry("build --network none -t app .").ok();
+    let time = started.elapsed();
+    assert!(time < std::time::Duration::from_secs(4), "{time:?}");
+    assert_eq!(place.inside("app", "cat /0 /5"), "0\n5");
+    assert_eq!(Place::remembered(&place.ferry("build --network none -t app .")), 12);
+}

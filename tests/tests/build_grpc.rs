@@ -515,7 +515,7 @@ fn attributes_that_cannot_be_are_refused_by_name() {
             ("context", "git://127.0.0.1/r#--upload-pack=x", "--upload-pack"),
             ("context", "input:nothing", "context"),
             ("context:busybox", "input:nothing", "nothing"),
-            ("context:busybox", "oci-layout://x@sha256:y", "OCI layout"),
+            ("context:busybox", "oci-layout://x@sha256:y", "names no manifest"),
             ("context:busybox", "file:///etc", "file:///etc"),
             ("contextsubdir", "../..", "contextsubdir"),
             ("attest:sbom", "", "sbom"),

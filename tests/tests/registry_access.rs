@@ -89,11 +89,13 @@ fn authorities_and_client_certificates_are_those_of_certs_d() {
     let docker = format!("/etc/docker/certs.d/{SECURE}");
     give(&docker, "servers.crt", "ca.crt");
     let required = daemon.cli(["push", APP]).fails(1);
-    // The first, or the second where the connection ended before the server's reason was read.
-    assert!(
-        required.contains("tls: certificate required") || required.contains("may require a client certificate"),
-        "{required}"
-    );
+    // The first, or another one where the connection ended before the server's reason was read.
+    let said = [
+        "tls: certificate required",
+        "may require a client certificate",
+        "closed because of a broken pipe",
+    ];
+    assert!(said.iter().any(|said| required.contains(said)), "{required}");
     let ferry = format!("/etc/ferry/certs.d/{SECURE}");
     for (file, name) in [
         ("servers.crt", "ca.crt"),

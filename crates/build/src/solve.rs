@@ -26,6 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ferry_dockerfile::Range;
 use jiff::Timestamp;
 use tokio::sync::{OnceCell, Semaphore};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::error::{Error, Failed, Result};
@@ -59,6 +60,8 @@ pub(crate) struct Solver<W: Workspace> {
     epoch: Option<Timestamp>,
     /// What is written down behind.
     behind: TaskTracker,
+    /// Something is not remembered: the rest of the build need not hope that nothing has to be made.
+    missed: CancellationToken,
     /// Steps whose end was told.
     told: Mutex<Vec<bool>>,
     failed: Arc<Mutex<Option<Error>>>,
@@ -111,6 +114,7 @@ pub async fn solve<W: Workspace>(job: &Job<W>, plan: &Plan) -> Result<Solution<W
         contexts: Mutex::new(plan.contexts.clone()),
         epoch: plan.epoch,
         behind: TaskTracker::new(),
+        missed: CancellationToken::new(),
         told: Mutex::new(vec![false; plan.graph.steps.len()]),
         failed: Arc::default(),
         permits: Semaphore::new(AT_ONCE),

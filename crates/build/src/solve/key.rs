@@ -4,12 +4,14 @@ use std::collections::HashSet;
 use std::sync::{Arc, PoisonError};
 
 use ferry_image::Digest;
+use futures_util::future::try_join_all;
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
 use super::source::{Chosen, Owned};
 use super::{Output, Probed, Solver};
 use crate::aside::blocking;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::graph::{Files, Graph, MountKind, Op, StepId};
 use crate::workspace::{Known, Workspace};
 
@@ -86,12 +88,10 @@ impl<W: Workspace> Solver<W> {
             }),
             Op::Http(_) | Op::Git(_) => self.fetch(id).await,
             Op::Exec(exec) => {
-                let mut inputs = Vec::new();
+                let inputs = self.identities(id, exec.has_root.then_some(0)).await?;
                 let mut made_of = vec![("instruction".to_owned(), key("exec", exec, &[]))];
-                for (place, input) in step.inputs.iter().enumerate() {
-                    let identity = self.probe(*input).await?.identity.clone();
+                for (place, (input, identity)) in step.inputs.iter().zip(&inputs).enumerate() {
                     made_of.push((self.role(place, exec.has_root, *input), identity.clone()));
-                    inputs.push(identity);
                 }
                 // What a process was told in secret, or by a proxy, does not count.
                 let key = match self.epoch {
@@ -103,16 +103,53 @@ impl<W: Workspace> Solver<W> {
             }
             Op::Files(files) => self.probe_files(id, files).await,
             Op::Merge => {
-                let mut inputs = Vec::new();
-                for input in &step.inputs {
-                    inputs.push(self.probe(*input).await?.identity.clone());
-                }
+                let inputs = self.identities(id, None).await?;
                 let made_of = inputs
                     .iter()
                     .map(|input| ("layers".to_owned(), input.clone()))
                     .collect();
                 self.recalled(id, key("merge", &(), &inputs), made_of)
             }
+        }
+    }
+
+    /// What a step's inputs are known by. What is below it, the input in the place `base`, may have to be made before that is
+    /// known. In a build in which something is not remembered, the others are made meanwhile: stages beside each other.
+    async fn identities(self: &Arc<Self>, id: StepId, base: Option<usize>) -> Result<Vec<String>> {
+        let inputs = &self.step(id).inputs;
+        let known = CancellationToken::new();
+        let probing = async {
+            let probes = inputs.iter().map(|input| self.probe(*input));
+            let probed = try_join_all(probes).await?;
+            known.cancel();
+            Ok(probed.into_iter().map(|probed| probed.identity.clone()).collect())
+        };
+        let others = inputs
+            .iter()
+            .enumerate()
+            .filter(|(place, _)| base.is_some_and(|base| base != *place));
+        let others: Vec<StepId> = others
+            .map(|(_, input)| *input)
+            .filter(|input| !self.is_context(*input))
+            .collect();
+        let making = async {
+            tokio::select! {
+                biased;
+                () = known.cancelled() => {}
+                () = self.missed.cancelled() => {
+                    try_join_all(others.iter().map(|input| self.make_early(*input))).await?;
+                }
+            }
+            Ok::<_, Error>(())
+        };
+        let (identities, ()) = futures_util::future::try_join(probing, making).await?;
+        Ok(identities)
+    }
+
+    async fn make_early(self: &Arc<Self>, id: StepId) -> Result<()> {
+        match self.probe(id).await?.files {
+            Known::No => self.output(id).await.map(drop),
+            Known::Here(_) | Known::Elsewhere => Ok(()),
         }
     }
 
@@ -127,12 +164,10 @@ impl<W: Workspace> Solver<W> {
     /// Files by where they come from if that says all, and else by what they are.
     async fn probe_files(self: &Arc<Self>, id: StepId, what: &Files) -> Result<Probed<W::Layer>> {
         let step = self.step(id);
-        let mut inputs = Vec::new();
+        let mut inputs = self.identities(id, what.base).await?;
         let mut made_of = vec![("instruction".to_owned(), key("files", what, &[]))];
-        for (place, input) in step.inputs.iter().enumerate() {
-            let identity = self.probe(*input).await?.identity.clone();
+        for (place, (input, identity)) in step.inputs.iter().zip(&inputs).enumerate() {
             made_of.push((self.role(place, what.base.is_some(), *input), identity.clone()));
-            inputs.push(identity);
         }
         let copied: Vec<usize> = what.copies().map(|copy| copy.input).collect();
         let from_context = copied.iter().any(|place| self.is_context(step.inputs[*place]));
@@ -145,6 +180,9 @@ impl<W: Workspace> Solver<W> {
             if found.files.is_known() {
                 return Ok(found);
             }
+        }
+        if !from_context {
+            self.missed.cancel();
         }
         let (contents, chosen) = self.contents(id, what).await?;
         for place in copied {
