@@ -100,7 +100,7 @@ fn page(engines: &[Engine], peer_root: &Path, quick: bool, heading: &str) -> Res
     let bench = Bench {
         builders: &builders,
         contexts: &contexts,
-        rounds: if quick { 2 } else { 11 },
+        rounds: if quick { 5 } else { 11 },
     };
     let rows = bench.all()?;
     let mut page = table::page_beside(&bench.own(&rows)?, heading, "BuildKit (Docker Engine 28.5.2)");
