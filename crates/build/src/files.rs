@@ -119,6 +119,7 @@ impl<'a> Selection<'a> {
         let copies = each.collect::<Result<_>>()?;
         Ok(Selection { files, copies })
     }
+
     /// What the step's result depends on besides what is below it: the actions, and of every file what will be written,
     /// without times. Contents that `index` does not know are read, and remembered there.
     pub fn digest(&mut self, mut index: Option<&mut Index>) -> Result<Digest> {

@@ -8,7 +8,11 @@
 //!
 //! A key is made of what a step does and of what its inputs are known by. A step that takes files by their contents (`COPY`) has
 //! two: a quick one of where they come from, if that says all, and the true one of what they are. What is not asked for is not
-//! made: a build whose last step is remembered opens no file.
+//! made: a build whose last step is remembered opens no file. As soon as one is not remembered, the stages that others copy from
+//! are made beside each other.
+//!
+//! Each step's work is a task of its own: the stack of a thread has no room for a Dockerfile of a few hundred steps that ask each
+//! other.
 
 mod context;
 mod explain;
