@@ -17,6 +17,7 @@ use ferry_sys::Root;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
+use crate::ahead::{self, Content, Loaded};
 use crate::apply::{WARNINGS, Warning};
 use crate::diff::Shift;
 use crate::reader::{Entry, Kind, Time};
@@ -41,6 +42,8 @@ pub(crate) struct Walk<W: Write> {
     pub cross_mounts: bool,
     pub form: Form,
     pub warnings: Vec<Warning>,
+    /// Bytes of what was written, as [`tree::size`] counts them.
+    pub size: u64,
     /// Files with several links that were written, and under which name.
     linked: HashMap<Inode, PathBuf>,
     buffer: Vec<u8>,
@@ -82,7 +85,7 @@ pub fn create<W: Write>(root: &Root, path: &Path, stream: W, options: &CreateOpt
     } else {
         let (parent, last) = root.parent(path).map_err(failed)?;
         let last = CString::new(last.into_vec()).map_err(|_| failed(Errno::INVAL.into()))?;
-        walk.leaf(parent.as_fd(), &last, &stat, name)?;
+        walk.leaf(parent.as_fd(), &last, &stat, name, None)?;
     }
     walk.writer.finish().map_err(sink)
 }
@@ -94,6 +97,7 @@ impl<W: Write> Walk<W> {
             cross_mounts: false,
             form,
             warnings: Vec::new(),
+            size: 0,
             linked: HashMap::new(),
             buffer: vec![0; 256 << 10],
             recorder: None,
@@ -119,7 +123,7 @@ impl<W: Write> Walk<W> {
             };
             if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
                 let dir = rustix::io::dup(&*dir).map_err(|source| failed(&child_path, source.into()))?;
-                self.leaf(dir.as_fd(), &child, &stat, child_path)?;
+                self.leaf(dir.as_fd(), &child, &stat, child_path, None)?;
                 continue;
             }
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -193,8 +197,15 @@ impl<W: Write> Walk<W> {
         self.writer.header(&mark).map_err(sink)
     }
 
-    /// Writes anything but a directory.
-    pub fn leaf(&mut self, dir: BorrowedFd<'_>, name: &CStr, stat: &Stat, path: PathBuf) -> Result<()> {
+    /// Writes anything but a directory; a file that is there already need not be opened.
+    pub fn leaf(
+        &mut self,
+        dir: BorrowedFd<'_>,
+        name: &CStr,
+        stat: &Stat,
+        path: PathBuf,
+        loaded: Option<Loaded>,
+    ) -> Result<()> {
         let Some(kind) = tree::kind(stat) else {
             self.warn(&path, "sockets are left out");
             return Ok(());
@@ -204,8 +215,13 @@ impl<W: Write> Walk<W> {
             true => self.linked.get(&inode).map(|first| first.as_os_str().to_owned()),
             false => None,
         };
-        if stat.st_nlink > 1 && first.is_none() {
-            self.linked.insert(inode, path.clone());
+        if first.is_none() {
+            self.size = self
+                .size
+                .saturating_add(u64::try_from(stat.st_size).unwrap_or_default());
+            if stat.st_nlink > 1 {
+                self.linked.insert(inode, path.clone());
+            }
         }
         if self.form.layer && tree::is_whiteout(stat) {
             let mut hidden = OsString::from(".wh.");
@@ -224,7 +240,9 @@ impl<W: Write> Walk<W> {
                 link,
                 ..self.form.entry(path, Kind::HardLink, stat, Vec::new())
             };
-            if self.form.layer {
+            if let Some(Loaded { xattrs, .. }) = loaded {
+                entry.xattrs = self.travelling(xattrs, &entry.path);
+            } else if self.form.layer {
                 // Go's headers of hard links have the attributes as well.
                 let fd = match rustix::fs::openat(
                     dir,
@@ -239,15 +257,17 @@ impl<W: Write> Walk<W> {
             }
             return self.writer.header(&entry).map_err(sink);
         }
-        let nofollow = OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let flags = if kind == Kind::File {
-            OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY
-        } else {
-            OFlags::PATH
-        };
+        if kind == Kind::File {
+            let loaded = match loaded {
+                None => ahead::load(dir, name, stat, &path)?,
+                loaded => loaded,
+            };
+            return loaded.map_or(Ok(()), |loaded| self.file(loaded, path));
+        }
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let wrong = |source| failed(&path, source);
-        let fd = match rustix::fs::openat(dir, name, flags | nofollow, Mode::empty()) {
-            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Ok(()),
+        let fd = match rustix::fs::openat(dir, name, flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(()),
             fd => fd.map_err(|source| wrong(source.into()))?,
         };
         let now = rustix::fs::fstat(&fd).map_err(|source| wrong(source.into()))?;
@@ -266,18 +286,31 @@ impl<W: Write> Walk<W> {
                 })
                 .map_err(sink);
         }
-        let entry = self.form.entry(path.clone(), kind, &now, xattrs);
+        let entry = self.form.entry(path, kind, &now, xattrs);
+        self.writer.header(&entry).map_err(sink)
+    }
+
+    fn file(&mut self, loaded: Loaded, path: PathBuf) -> Result<()> {
+        let xattrs = self.travelling(loaded.xattrs, &path);
+        let entry = self.form.entry(path, Kind::File, &loaded.stat, xattrs);
         self.writer.header(&entry).map_err(sink)?;
-        if kind == Kind::File {
-            self.content(&path, File::from(fd), entry.size)
-        } else {
-            Ok(())
+        if let Some(recorder) = &self.recorder {
+            recorder.content(&entry.path, 0, entry.size).map_err(sink)?;
         }
+        match loaded.content {
+            Content::Here(bytes) => self.writer.data(&bytes).map_err(sink)?,
+            Content::Open(file) => self.content(&entry.path, file, entry.size)?,
+        }
+        self.writer.pad(entry.size).map_err(sink)
     }
 
     /// The attributes that travel.
     fn attributes(&mut self, fd: BorrowedFd<'_>, path: &Path) -> Result<Vec<(OsString, Vec<u8>)>> {
-        let mut xattrs = tree::xattrs(fd).map_err(|source| failed(path, source))?;
+        let xattrs = tree::xattrs(fd).map_err(|source| failed(path, source))?;
+        Ok(self.travelling(xattrs, path))
+    }
+
+    fn travelling(&mut self, mut xattrs: Vec<(OsString, Vec<u8>)>, path: &Path) -> Vec<(OsString, Vec<u8>)> {
         if self.form.layer {
             // A label of this machine's policy.
             xattrs.retain(|(name, _)| name != "security.selinux");
@@ -293,7 +326,7 @@ impl<W: Write> Walk<W> {
                 shift.capability(value);
             }
         }
-        Ok(xattrs)
+        xattrs
     }
 
     fn warn(&mut self, path: &Path, what: &str) {
@@ -306,9 +339,6 @@ impl<W: Write> Walk<W> {
     }
 
     fn content(&mut self, path: &Path, mut file: File, size: u64) -> Result<()> {
-        if let Some(recorder) = &self.recorder {
-            recorder.content(path, 0, size).map_err(sink)?;
-        }
         let mut left = size;
         while left > 0 {
             let most = usize::try_from(left).unwrap_or(usize::MAX).min(self.buffer.len());
@@ -324,7 +354,7 @@ impl<W: Write> Walk<W> {
             self.writer.data(&self.buffer[..count]).map_err(sink)?;
             left -= count as u64;
         }
-        self.writer.pad(size).map_err(sink)
+        Ok(())
     }
 }
 

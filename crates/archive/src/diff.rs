@@ -4,17 +4,18 @@
 //! names in the order of their bytes, times in whole seconds, `.wh.` for what was deleted, `.wh..wh..opq` for a directory
 //! that hides what is below. Beyond Docker, every extended attribute travels, not only capabilities.
 
+use std::ffi::{CString, OsStr};
 use std::io::Write;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-
-use std::ffi::{CString, OsStr};
+use std::thread;
 
 use ferry_sys::Root;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use crate::ahead::Ahead;
 use crate::apply::Warning;
 use crate::create::{Form, MAX_DEPTH, Walk, failed, sink};
 use crate::{Error, Recorder, Result, tree};
@@ -38,6 +39,8 @@ pub struct Written<W> {
     pub stream: W,
     /// The first hundred things that were left out.
     pub warnings: Vec<Warning>,
+    /// Bytes of all files as [`tree::size`] counts them.
+    pub size: u64,
 }
 
 /// The ids of a user namespace: `count` of them from `start` on are those from 0 on inside.
@@ -85,24 +88,50 @@ pub fn diff<W: Write>(upper: &Root, stream: W, options: &DiffOptions<'_>) -> Res
         layer: true,
     };
     let mut walk = Walk::new(stream, form).recorded_by(options.recorder.clone());
+    thread::scope(|scope| written(upper, &mut walk, options, &mut Ahead::new(scope)))?;
+    Ok(Written {
+        warnings: std::mem::take(&mut walk.warnings),
+        size: walk.size,
+        stream: walk.writer.finish().map_err(sink)?,
+    })
+}
+
+fn written<W: Write>(
+    upper: &Root,
+    walk: &mut Walk<W>,
+    options: &DiffOptions<'_>,
+    ahead: &mut Ahead<'_, '_>,
+) -> Result<()> {
     let top = upper
         .resolve("", OFlags::RDONLY | OFlags::DIRECTORY)
         .map_err(|source| failed(Path::new("."), source))?;
     let mut stack = vec![list(top, PathBuf::new())?];
     while let Some((dir, path, left)) = stack.last_mut() {
-        let Some(name) = left.pop() else {
+        if ahead.is_idle() {
+            let files = left.iter().rev().take_while(|(_, is_file)| *is_file);
+            let files = files.map(|(name, _)| name);
+            if Ahead::wants(files.clone().count()) {
+                let begun = ahead.begin(dir.as_fd(), path, files.cloned().collect());
+                begun.map_err(|source| failed(path, source))?;
+            }
+        }
+        let Some((name, _)) = left.pop() else {
             stack.pop();
             continue;
         };
         let child = path.join(OsStr::from_bytes(name.to_bytes()));
-        let Some(stat) = look(dir.as_fd(), &name, &child)? else {
+        let found = match ahead.next() {
+            Some(found) => found?,
+            None => look(dir.as_fd(), &name, &child)?.map(|stat| (stat, None)),
+        };
+        let Some((stat, loaded)) = found else {
             continue;
         };
         if options.vanishes(dir.as_fd(), &name, &stat, &child)? {
             continue;
         }
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-            walk.leaf(dir.as_fd(), &name, &stat, child)?;
+            walk.leaf(dir.as_fd(), &name, &stat, child, loaded)?;
             continue;
         }
         let Some(fd) = open(dir.as_fd(), &name, &child)? else {
@@ -114,9 +143,7 @@ pub fn diff<W: Write>(upper: &Root, stream: W, options: &DiffOptions<'_>) -> Res
         walk.directory(fd.as_fd(), &child)?;
         stack.push(list(fd, child)?);
     }
-    let warnings = std::mem::take(&mut walk.warnings);
-    let stream = walk.writer.finish().map_err(sink)?;
-    Ok(Written { stream, warnings })
+    Ok(())
 }
 
 /// Takes away what the engine made in `upper` only to mount something on, and directories that were made or copied up only
@@ -203,11 +230,13 @@ pub(crate) fn open(dir: BorrowedFd<'_>, name: &CString, path: &Path) -> Result<O
     }
 }
 
-/// A directory with the names in it, last one first.
-fn list(dir: OwnedFd, path: PathBuf) -> Result<(OwnedFd, PathBuf, Vec<CString>)> {
-    let mut names = tree::names(dir.as_fd()).map_err(|source| failed(&path, source))?;
+/// A directory with the names in it, last one first, and whether they are said to be of files.
+fn list(dir: OwnedFd, path: PathBuf) -> Result<(OwnedFd, PathBuf, Vec<(CString, bool)>)> {
+    let mut names = tree::kinds(dir.as_fd()).map_err(|source| failed(&path, source))?;
     names.reverse();
-    Ok((dir, path, names))
+    let names = names.into_iter();
+    let names = names.map(|(name, kind)| (name, kind == FileType::RegularFile));
+    Ok((dir, path, names.collect()))
 }
 
 impl DiffOptions<'_> {

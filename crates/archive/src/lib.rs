@@ -11,6 +11,7 @@
 //! files, and whose idea of which header a PAX record belongs to was the subject of two advisories. Where readers
 //! disagree about an archive, Go's `archive/tar` (what Docker reads with) is followed, or the archive is refused.
 
+mod ahead;
 pub mod apply;
 pub mod changed;
 pub mod create;

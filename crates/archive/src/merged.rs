@@ -58,7 +58,7 @@ pub fn merged<W: Write>(layers: &[Root], shift: Option<Shift>, stream: W) -> Res
         }
         walk.form = form(*layer);
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-            walk.leaf(dir.as_fd(), &name, &stat, path)?;
+            walk.leaf(dir.as_fd(), &name, &stat, path, None)?;
             continue;
         }
         let dirs = directories(&current.dirs[at..], &name, &path)?;
@@ -75,9 +75,11 @@ pub fn merged<W: Write>(layers: &[Root], shift: Option<Shift>, stream: W) -> Res
         }
         stack.push(level(dirs, path)?);
     }
-    let warnings = std::mem::take(&mut walk.warnings);
-    let stream = walk.writer.finish().map_err(sink)?;
-    Ok(Written { stream, warnings })
+    Ok(Written {
+        warnings: std::mem::take(&mut walk.warnings),
+        size: walk.size,
+        stream: walk.writer.finish().map_err(sink)?,
+    })
 }
 
 fn level(dirs: Vec<(usize, OwnedFd)>, path: PathBuf) -> Result<Level> {

@@ -94,6 +94,10 @@ pub fn set_mode(fd: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
 
 /// All attributes but overlayfs's own; empty where the file system has none.
 pub fn xattrs(fd: BorrowedFd<'_>) -> io::Result<Vec<(OsString, Vec<u8>)>> {
+    // Most files have none, and the kernel says so at once.
+    if let Ok(0) | Err(Errno::NOTSUP) = rustix::fs::flistxattr(fd, &mut [0; 256][..]) {
+        return Ok(Vec::new());
+    }
     let path = path_of(fd);
     let mut names = vec![0; 64 << 10];
     let length = match rustix::fs::listxattr(&path, &mut names[..]) {
@@ -119,14 +123,21 @@ pub fn xattrs(fd: BorrowedFd<'_>) -> io::Result<Vec<(OsString, Vec<u8>)>> {
 
 /// The entries of a directory without `.` and `..`, in the order of their bytes.
 pub fn names(dir: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
+    let names = kinds(dir)?.into_iter().map(|(name, _)| name);
+    Ok(names.collect())
+}
+
+/// The same, with what the file system says that they are: where it says something, and for the moment.
+pub fn kinds(dir: BorrowedFd<'_>) -> io::Result<Vec<(CString, FileType)>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(dir)? {
-        let name = entry?.file_name().to_owned();
+        let entry = entry?;
+        let name = entry.file_name();
         if !matches!(name.to_bytes(), b"." | b"..") {
-            names.push(name);
+            names.push((name.to_owned(), entry.file_type()));
         }
     }
-    names.sort_unstable();
+    names.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
     Ok(names)
 }
 

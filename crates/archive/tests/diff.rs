@@ -1,11 +1,12 @@
 //! A container's changes as the tar that Docker makes of them, and merged layers.
 #![allow(clippy::unwrap_used, reason = "a test that fails panics")]
 
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use ferry_archive::{ApplyOptions, Change, DiffOptions, Entry, Kind, Shift, apply, changed, diff, merged};
+use ferry_archive::{ApplyOptions, Change, DiffOptions, Entry, Kind, Shift, apply, changed, diff, merged, tree};
 use ferry_sys::Root;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps};
 
@@ -57,6 +58,7 @@ fn a_diff_is_dockers_byte_for_byte() {
     let first = written.stream.iter().zip(golden).position(|(a, b)| a != b);
     assert_eq!(first, None, "the first byte that differs");
     assert_eq!(written.stream.len(), golden.len());
+    assert_eq!(written.size, tree::size(root.as_fd()).unwrap());
 }
 
 #[test]
@@ -78,6 +80,7 @@ fn what_a_diff_says_is_what_overlayfs_would_show() {
     let root = Root::open(&top).unwrap();
     let written = diff(&root, Vec::new(), &DiffOptions::default()).unwrap();
     assert_eq!(written.warnings.len(), 1, "{:?}", written.warnings);
+    assert_eq!(written.size, tree::size(root.as_fd()).unwrap());
     let expected = [
         "d/",
         "d/f",
@@ -300,4 +303,39 @@ fn changes_are_what_differs_from_the_layers_below() {
         "C t",
     ];
     assert_eq!(lines, expected);
+}
+
+#[test]
+fn files_that_are_read_ahead_come_out_as_others_do() {
+    let bench = Bench::new();
+    let top = bench.path();
+    // More than a thread takes at a time, with directories, links and large files among them; and the same by single files.
+    shell(
+        &top,
+        "mkdir many; i=100; while [ $i -lt 400 ]; do head -c $i /dev/zero | tr '\\0' $((i % 10)) > many/f$i; i=$((i+1)); done
+         mkdir many/f250d; echo in > many/f250d/in; ln -s x many/f260s; ln many/f100 many/f350h; mknod many/f300w c 0 0
+         head -c 300000 /dev/urandom > many/f200large; head -c 65536 /dev/urandom > many/f201small; : > many/f202empty
+         mkfifo many/f270p",
+    );
+    rustix::fs::setxattr(top.join("many/f150"), "user.k", b"v", rustix::fs::XattrFlags::empty()).unwrap();
+    let root = Root::open(&top).unwrap();
+    let written = diff(&root, Vec::new(), &DiffOptions::default()).unwrap();
+    let mut names = listing(&written.stream);
+    let mut sorted = names.clone();
+    sorted.sort_by_key(|name| name.trim_end_matches('/').replace(".wh.", "").replace('/', "\u{1}"));
+    assert_eq!(names, sorted);
+    assert_eq!(names.len(), 300 + 10, "{names:?}");
+    assert_eq!(written.size, tree::size(root.as_fd()).unwrap());
+    let other = Bench::new();
+    let to = Root::open(&other.path()).unwrap();
+    apply(&written.stream[..], &to, &ApplyOptions::default()).unwrap();
+    names.retain(|name| !name.ends_with('/') && !name.contains(".wh.") && !name.ends_with('p'));
+    for name in names {
+        let read = |bench: &Bench| std::fs::read(bench.path().join(&name)).ok();
+        assert_eq!(read(&bench), read(&other), "{name}");
+    }
+    let found = tree::xattrs(std::fs::File::open(other.path().join("many/f150")).unwrap().as_fd()).unwrap();
+    assert_eq!(found, [("user.k".into(), b"v".to_vec())]);
+    let links = |bench: &Bench| std::fs::metadata(bench.path().join("many/f350h")).unwrap().nlink();
+    assert_eq!((links(&bench), links(&other)), (2, 2));
 }

@@ -13,9 +13,9 @@ use ferry_image::{Digest, Hasher};
 
 use crate::db::{Batch, Durability};
 use crate::error::Context as _;
+use crate::hashing::Hashing;
 use crate::images::{self, Image, Images, Index};
 use crate::layers::{self, Layer};
-use crate::remake::Hashing;
 use crate::settling::Unsynced;
 use crate::store::Shared;
 use crate::{Error, Result};

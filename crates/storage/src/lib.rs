@@ -23,6 +23,7 @@ mod check;
 mod commit;
 pub mod db;
 mod error;
+mod hashing;
 mod images;
 mod import;
 mod ingest;

@@ -15,11 +15,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::db::{Batch, Document, Durability};
 use crate::error::Context as _;
+use crate::hashing::Hashing;
 use crate::images::Images;
 use crate::layers::{Layer, Pin};
 use crate::layout::Staging;
 use crate::pull::Remote;
-use crate::remake::Hashing;
 use crate::{Error, Result};
 
 /// As much work as pays: the next levels take twice the time for one hundredth of the size.

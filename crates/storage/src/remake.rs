@@ -4,10 +4,10 @@ use std::fs::File;
 use std::io::{self, Write};
 
 use ferry_archive::{decompress, rebuild};
-use ferry_image::{Digest, Hasher};
 use ferry_sys::Root;
 
 use crate::error::Context as _;
+use crate::hashing::Hashing;
 use crate::layers::Layer;
 use crate::store::Shared;
 use crate::{Error, Result};
@@ -70,41 +70,5 @@ fn copy(from: &mut impl io::Read, to: &mut impl Write) -> io::Result<()> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
-    }
-}
-
-/// Hashes and counts what is written.
-pub struct Hashing<W> {
-    inner: W,
-    hash: Hasher,
-    size: u64,
-}
-
-impl<W: Write> Hashing<W> {
-    pub fn new(inner: W) -> Self {
-        Self {
-            inner,
-            hash: Hasher::default(),
-            size: 0,
-        }
-    }
-
-    /// Digest and number of the bytes.
-    pub fn finish(mut self) -> io::Result<(Digest, u64)> {
-        self.inner.flush()?;
-        Ok((self.hash.finish(), self.size))
-    }
-}
-
-impl<W: Write> Write for Hashing<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.inner.write_all(bytes)?;
-        self.hash.update(bytes);
-        self.size += bytes.len() as u64;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
     }
 }

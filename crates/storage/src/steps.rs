@@ -25,16 +25,13 @@ use tokio::sync::{RwLock, watch};
 
 use crate::db::{Batch, Document, Durability};
 use crate::error::Context as _;
+use crate::hashing::Aside;
 use crate::images::{Image, NewBlob, NewImage, blocking, parse_config};
 use crate::layers::{self, Layer, Pin};
 use crate::layout::Staging;
-use crate::remake::Hashing;
 use crate::settling;
 use crate::store::Shared;
 use crate::{Error, Result};
-
-/// Bytes that are given to the hash at once.
-const PIECE: usize = 256 << 10;
 
 #[derive(Clone, Debug)]
 pub struct Steps {
@@ -631,20 +628,18 @@ fn hash(draft: &Draft) -> Result<Hashed> {
         recorder: Some(recorder.clone()),
         ..DiffOptions::default()
     };
-    let stream = std::io::BufWriter::with_capacity(PIECE, Hashing::new(std::io::sink()));
     let wrong = |source| Error::archive("the step's files", &upper, source);
-    let written = diff(&root, recorder.record(stream), &options).map_err(wrong)?;
+    let written = diff(&root, recorder.record(Aside::default()), &options).map_err(wrong)?;
     for warning in &written.warnings {
         tracing::warn!(path = %warning.path.display(), "{}", warning.what);
     }
-    let buffered = written.stream.into_inner();
-    let stream = buffered.into_inner().map_err(std::io::IntoInnerError::into_error);
-    let (diff_id, tar_size) = stream.and_then(Hashing::finish).at("hash", &upper)?;
+    let size = written.size;
+    let (diff_id, tar_size) = written.stream.into_inner().finish().at("hash", &upper)?;
     recorder.finish().at("write the recipe in", beside)?;
     Ok(Hashed {
         diff_id,
         tar_size,
-        size: tree::size(root.as_fd()).at("measure", &upper)?,
+        size,
     })
 }
 

@@ -63,6 +63,7 @@ const CHUNK: usize = 32 * 1024;
 /// Runs a shim on the connection that is its standard input, to its end.
 pub fn run() -> io::Result<()> {
     let proof = SingleThreaded::check()?;
+    rustix::process::chdir("/")?;
     let daemon = rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3)?;
     // Its only descriptor: a shim that gives up on the daemon closes the connection. The output is /dev/null.
     rustix::stdio::dup2_stdin(io::stdout())?;

@@ -261,8 +261,10 @@ impl Supervisor {
 
     fn spawn(&self) -> Result<Shim, Error> {
         let (ours, theirs) = packet::pair()?;
+        // Nothing that keeps the standard library from posix_spawn(3): to fork is to copy the daemon's page tables, and to have
+        // it copy every page that it writes until the shim's execve. Its working directory, the shim leaves by itself.
         let mut command = tokio::process::Command::new(exe::path_of(&self.exe));
-        command.arg0("ferry").arg("shim").env_clear().current_dir("/");
+        command.arg0("ferry").arg("shim").env_clear();
         command
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())

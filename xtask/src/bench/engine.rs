@@ -272,6 +272,24 @@ impl Engine {
         })
     }
 
+    /// Waits until it is at rest and the disks are written: what it does behind an answer is no part of what is measured next.
+    pub fn settle(&self) -> Result<()> {
+        let end = Instant::now() + Duration::from_secs(60);
+        let ticks = || self.processes.iter().filter_map(|pid| cpu_ticks(*pid)).sum::<u64>();
+        let mut before = ticks();
+        loop {
+            thread::sleep(Duration::from_millis(300));
+            let now = ticks();
+            if now <= before + 1 {
+                return shell::run(&mut Command::new("sync"));
+            }
+            before = now;
+            if Instant::now() > end {
+                bail!("{} does not come to rest", self.name);
+            }
+        }
+    }
+
     pub fn containers(&self) -> Result<Vec<String>> {
         Ok(self
             .output(&["ps", "-aq"])?
@@ -324,6 +342,14 @@ impl Engine {
             }
         }
     }
+}
+
+/// Processor time of a process and of those it has waited for, in ticks (proc_pid_stat(5)).
+pub fn cpu_ticks(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold anything. After it: state, then ten fields, then utime stime cutime cstime.
+    let fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11).take(4);
+    Some(fields.filter_map(|field| field.parse::<u64>().ok()).sum())
 }
 
 /// Whether `/_ping` is answered with 200.

@@ -80,11 +80,16 @@ fn hash(dir: BorrowedFd<'_>, place: &Path, plain: bool, buffer: &mut [u8]) -> Re
     for _ in 0..READINGS {
         let (mut file, before) = open(dir, place)?;
         let mut hasher = Sha256::new();
-        loop {
+        let mut left = before.size;
+        // One that has grown has another stamp.
+        while left > 0 {
             go_on().map_err(|error| failed("read", place, error))?;
             match file.read(buffer).map_err(|error| failed("read", place, error))? {
                 0 => break,
-                count => hasher.update(&buffer[..count]),
+                count => {
+                    hasher.update(&buffer[..count]);
+                    left = left.saturating_sub(count as u64);
+                }
             }
         }
         let unread = |error| failed("read the attributes of", place, error);

@@ -113,10 +113,10 @@ pub(super) fn document(
     }
     let (parent, name) = split(&target);
     let dir = place.open(parent)?;
-    let mut file = create(dir.as_fd(), name, &target)?;
+    let mode = attributes.mode(0o644, false);
+    let mut file = create(dir.as_fd(), name, &target, mode)?;
     file.write_all(content)
         .map_err(|error| failed("write", &target, error))?;
-    let mode = attributes.mode(0o644, false);
     finish(&file, &target, attributes.owner.unwrap_or_default(), mode)?;
     if let Some(secs) = place.options.epoch {
         let time = timestamps(Time { secs, nanos: 0 });
@@ -342,16 +342,22 @@ impl Tree<'_> {
         }
         let from = self.part.place(&entry.path);
         let (source, stamp) = content::open(dirs.from.as_fd(), &from)?;
-        let to = create(dirs.to.as_fd(), name, path)?;
+        let to = create(dirs.to.as_fd(), name, path, mode)?;
         copy_content(&source, &to, stamp.size).map_err(|error| failed("write", path, error))?;
         let after = rustix::fs::fstat(&source).map_err(|error| failed("look at", &from, error))?;
         if stamp != entry.stamp || Stamp::of(&after) != stamp {
             return Err(content::changed(&from));
         }
         finish(&to, path, (uid, gid), mode)?;
-        let unread = |error| failed("read the attributes of", &from, error);
-        let found = xattrs(source.as_fd(), self.source.plain_owner).map_err(unread)?;
-        set_xattrs(to.as_fd(), path, &found)?;
+        match entry.content {
+            // They were read with it, and no time has changed since.
+            Some(_) => set_xattrs(to.as_fd(), path, &entry.xattrs)?,
+            None => {
+                let unread = |error| failed("read the attributes of", &from, error);
+                let found = xattrs(source.as_fd(), self.source.plain_owner).map_err(unread)?;
+                set_xattrs(to.as_fd(), path, &found)?;
+            }
+        }
         rustix::fs::futimens(&to, &timestamps(time)).map_err(|error| failed("set the times of", path, error))?;
         Ok((record, false))
     }

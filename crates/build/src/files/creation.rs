@@ -41,17 +41,25 @@ pub(super) fn make_room(dir: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Resul
     }
 }
 
-pub(super) fn create(dir: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<File> {
+/// `mode` is at most what it will have; [`finish`] gives it the rest.
+pub(super) fn create(dir: BorrowedFd<'_>, name: &OsStr, path: &Path, mode: u32) -> Result<File> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let make = |dir: BorrowedFd<'_>| rustix::fs::openat(dir, name, flags, Mode::from(0o600));
+    let make = |dir: BorrowedFd<'_>| rustix::fs::openat(dir, name, flags, Mode::from(mode & 0o777));
     exclusive(dir, name, path, make).map(File::from)
 }
 
-/// Owner, then mode: a new owner takes set-uid bits away.
+/// Owner, then mode: a new owner takes set-uid bits away. To look is a tenth of the work of a change.
 pub(super) fn finish(file: &File, path: &Path, owner: (u32, u32), mode: u32) -> Result<()> {
     let unwritten = |error: Errno| failed("change the owner or mode of", path, error);
-    rustix::fs::fchown(file, Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1))).map_err(unwritten)?;
-    rustix::fs::fchmod(file, Mode::from(mode)).map_err(unwritten)
+    let stat = rustix::fs::fstat(file).map_err(unwritten)?;
+    let is_new_owner = (stat.st_uid, stat.st_gid) != owner;
+    if is_new_owner {
+        rustix::fs::fchown(file, Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1))).map_err(unwritten)?;
+    }
+    if is_new_owner || stat.st_mode & 0o7777 != mode {
+        rustix::fs::fchmod(file, Mode::from(mode)).map_err(unwritten)?;
+    }
+    Ok(())
 }
 
 /// The kernel copies what it can, from `from`'s position.

@@ -1,7 +1,7 @@
 //! One file, directory, link or device of a source.
 
 use std::ffi::OsString;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 
@@ -94,12 +94,7 @@ impl Entry {
 
 /// The attributes of an open file; of a context's, without capabilities.
 pub(super) fn xattrs(fd: BorrowedFd<'_>, plain: bool) -> std::io::Result<Xattrs> {
-    // Most files have none, and the kernel says so at once.
-    match rustix::fs::flistxattr(fd, &mut [0; 256][..]) {
-        Ok(0) | Err(Errno::NOTSUP) => return Ok(Vec::new()),
-        _ => {}
-    }
-    let mut found = tree::xattrs(fd.as_fd())?;
+    let mut found = tree::xattrs(fd)?;
     found.retain(|(name, _)| !(plain && name == "security.capability"));
     found.sort();
     Ok(found)

@@ -124,7 +124,7 @@ impl Archive<'_, '_> {
         };
         match entry.kind {
             Kind::File => {
-                let file = create(dir.as_fd(), name, &path)?;
+                let file = create(dir.as_fd(), name, &path, entry.mode)?;
                 write(entry, reader, &file, &path)?;
                 finish(&file, &path, owner, entry.mode)?;
                 set_xattrs(file.as_fd(), &path, &entry.xattrs)?;
@@ -224,9 +224,10 @@ impl Archive<'_, '_> {
         let from = from.map_err(|error| failed("open", parent, error))?;
         let (file, stamp) = content::open(from.as_fd(), path)?;
         let dir = self.place.open(parent)?;
-        let to = create(dir.as_fd(), name, path)?;
+        let mode = stat.st_mode & 0o7777;
+        let to = create(dir.as_fd(), name, path, mode)?;
         copy_content(&file, &to, stamp.size).map_err(|error| failed("write", path, error))?;
-        finish(&to, path, (stat.st_uid, stat.st_gid), stat.st_mode & 0o7777)?;
+        finish(&to, path, (stat.st_uid, stat.st_gid), mode)?;
         let found = xattrs(file.as_fd(), false).map_err(|error| failed("read the attributes of", path, error))?;
         set_xattrs(to.as_fd(), path, &found)?;
         let time = timestamps(self.place.clamp(stamp.modified()));

@@ -86,9 +86,11 @@ impl Contexts {
         self.context("stages", &dockerfile)
     }
 
+    /// Other files each time, in a directory of another name.
     fn files(&self, name: &str, count: usize, size: usize) -> Result<PathBuf> {
-        let dir = self.context(name, "FROM scratch\nCOPY files /files\n")?;
-        let mut random = Random(count as u64);
+        let number = self.number();
+        let dir = self.context(&format!("{name}-{number}"), "FROM scratch\nCOPY files /files\n")?;
+        let mut random = Random((count + number) as u64);
         let mut content = vec![0; size];
         for number in 0..count {
             let below = dir.join(format!("files/{}", number / 100));

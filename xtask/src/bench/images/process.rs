@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::super::engine::parent;
+use super::super::engine::{cpu_ticks, parent};
 
 /// `USER_HZ`, the unit of times in `/proc/PID/stat`: the same on every Linux Ferry is built for.
 const TICKS: f64 = 100.0;
@@ -32,13 +32,10 @@ impl Daemon {
 
     /// Processor seconds of it, of those that live below it, and of all that any of them has waited for.
     pub fn cpu(&self) -> f64 {
-        let times = |pid: u32| {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-            // The name in parentheses may hold anything. After it: state, then ten fields, then utime stime cutime cstime.
-            let fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11).take(4);
-            Some(fields.filter_map(|field| field.parse::<f64>().ok()).sum::<f64>())
-        };
-        self.family().into_iter().filter_map(times).sum::<f64>() / TICKS
+        let ticks = self.family().into_iter().filter_map(cpu_ticks).sum::<u64>();
+        #[allow(clippy::cast_precision_loss, reason = "centuries fit")]
+        let ticks = ticks as f64;
+        ticks / TICKS
     }
 
     /// The next peak is that of what comes.
