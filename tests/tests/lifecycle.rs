@@ -261,8 +261,9 @@ fn top_lists_processes_as_ps_does() {
             "sleep 1001 & sleep 1002",
         ])
         .ok();
-    wait_until("both sleep", || {
-        engine.cli(["top", "c1"]).stdout.matches("sleep 100").count() == 2
+    wait_until("both sleep, one of them in the shell's place", || {
+        let table = engine.cli(["top", "c1"]).stdout;
+        table.matches("sleep 100").count() == 2 && !table.contains("sh -c")
     });
     let table = engine.cli(["top", "c1"]).ok();
     let titles: Vec<&str> = table.lines().next().unwrap().split_whitespace().collect();
