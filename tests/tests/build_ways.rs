@@ -152,3 +152,19 @@ fn a_prune_of_everything_takes_what_builds_left() {
     place.engine.busybox();
     place.ferry("build -t app .").ok();
 }
+
+/// As one directory, for who copies from them or mounts them: on kernels before 6.7 that is a mount of its own kind.
+#[test]
+fn files_below_may_be_many_layers() {
+    const LAYERS: usize = 60;
+    let place = Place::new();
+    let mut file = "FROM busybox AS many\n".to_owned();
+    for number in 0..LAYERS {
+        file += &format!("COPY <<EOF /many/{number}\n{number}\nEOF\n");
+    }
+    file += "RUN rm /many/7\nFROM busybox\nCOPY --from=many /many /copied\nRUN --mount=from=many,source=/many,target=/mounted \
+             ls /mounted | wc -l > /seen && diff -r /mounted /copied >> /seen && cat /mounted/59 >> /seen\n";
+    place.write("Dockerfile", &file);
+    place.ferry("build --network none -t app .").ok();
+    assert_eq!(place.inside("app", "cat /seen"), "59\n59");
+}
