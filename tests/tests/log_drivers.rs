@@ -254,7 +254,7 @@ fn syslog_goes_over_tls_to_whom_the_certificate_is_for() {
         ),
         (
             "other.example",
-            with(&[ca.clone()]),
+            with(std::slice::from_ref(&ca)),
             "x509: certificate is valid for logs.example, not other.example",
         ),
         (
