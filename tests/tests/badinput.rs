@@ -311,6 +311,38 @@ fn bodies_that_are_no_json_or_hold_nonsense_are_400() {
 }
 
 #[test]
+fn bodies_are_read_as_go_reads_them() {
+    let engine = Engine::start();
+    engine.busybox();
+    let send = |path: &str, body: &str| {
+        let answer =
+            ferry_testkit::http::request(engine.socket(), "POST", path, "application/json", body.as_bytes()).unwrap();
+        (
+            answer.status,
+            serde_json::from_slice::<Value>(&answer.body).unwrap_or_default(),
+        )
+    };
+    let create = format!(
+        r#"{{"image":"nobody","IMAGE":"{BUSYBOX}","cmd":["true"],"labels":{{"A":"1","a":"2"}},
+            "hostconfig":{{"memory":9000000,"Memory":8000000,"restartpolicy":{{"NAME":"no"}}}}}}"#
+    );
+    let (status, _) = send("/v1.51/containers/create?name=c1", &create);
+    assert_eq!(status, 201);
+    let (_, found) = engine.api("GET", "/v1.51/containers/c1/json", None);
+    assert_eq!(found["HostConfig"]["Memory"], 8_000_000);
+    assert_eq!(found["Config"]["Labels"], json!({ "A": "1", "a": "2" }));
+    let (status, made) = send(
+        "/v1.51/volumes/create",
+        r#"{"name":"v1","NAME":"v2","Labels":{"a":"1"},"labels":{"b":"2"}}"#,
+    );
+    assert_eq!((status, &made["Name"]), (201, &json!("v2")));
+    assert_eq!(made["Labels"], json!({ "a": "1", "b": "2" }));
+    assert_eq!(send("/v1.51/containers/create", r#"{"image":5}"#).0, 400);
+    engine.cli(["rm", "c1"]).ok();
+    engine.cli(["volume", "rm", "v2"]).ok();
+}
+
+#[test]
 fn odd_bytes_on_the_socket_do_no_harm() {
     use std::io::{Read, Write};
     let daemon = TestDaemon::start();

@@ -118,6 +118,32 @@ fn a_tmpfs_of_a_running_container_can_be_copied() {
 }
 
 #[test]
+fn of_dev_the_shared_memory_of_a_running_container_can_be_copied() {
+    // As with any tmpfs, Docker copies into and out of the directory below it.
+    let daemon = TestDaemon::start();
+    let dir = scratch();
+    std::fs::write(dir.path().join("f"), "x").unwrap();
+    for (name, options) in [("c1", &[][..]), ("c2", &["--userns=auto"]), ("c3", &["--read-only"])] {
+        daemon.sleeper(name, options);
+        daemon
+            .cli(["exec", name, "sh", "-c", "mkdir /dev/shm/d; echo in > /dev/shm/d/a"])
+            .ok();
+        daemon
+            .cli(["cp", &format!("{name}:/dev/shm/d/a"), &at(&dir, name)])
+            .ok();
+        daemon.cli(["cp", &at(&dir, "f"), &format!("{name}:/dev/shm/b")]).ok();
+        assert_eq!(read(&dir, name), "in\n");
+        assert_eq!(daemon.cli(["exec", name, "cat", "/dev/shm/b"]).ok(), "x");
+        // Nothing else of it, nor of the kernel's file systems.
+        for path in ["/dev/null", "/dev/pts", "/proc/version", "/sys/kernel"] {
+            daemon.cli(["cp", &format!("{name}:{path}"), &at(&dir, "no")]).fails(1);
+        }
+        let refused = daemon.cli(["cp", &at(&dir, "f"), &format!("{name}:/dev/x")]).fails(1);
+        assert!(refused.contains("read-only"), "{refused}");
+    }
+}
+
+#[test]
 fn what_lands_where_depends_on_what_is_there() {
     let engine = Engine::start();
     let dir = scratch();

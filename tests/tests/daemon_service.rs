@@ -1,10 +1,12 @@
 //! The daemon below a service manager: sockets that it passes, what it is told, and the settings that are read again.
 
-use std::os::unix::net::UnixDatagram;
+use std::io::Write as _;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use ferry_testkit::images::BUSYBOX;
 use ferry_testkit::{TestDaemon, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -198,4 +200,58 @@ fn a_reload_takes_what_it_can_and_names_the_rest() {
     assert_eq!(info("{{.Labels}}"), "[c=d]");
     assert_eq!(engine.field(&sleeper, "/State/Running"), "true");
     engine.finish();
+}
+
+/// Whatever its clients are waiting for, they see an end, and the engine is gone at once.
+#[test]
+fn an_engine_ends_at_once_whoever_is_connected() {
+    const TCP: &str = "tcp://127.0.0.1:2375";
+    let mut daemon = TestDaemon::builder()
+        .arg(&format!("--host={TCP}"))
+        .arg("--tls=false")
+        .start();
+    daemon.sleeper("c1", &["-i"]);
+    daemon.in_namespace(&["ip", "link", "set", "lo", "up"]).output();
+    let lines: [&[&str]; 7] = [
+        &["events"],
+        &["logs", "-f", "c1"],
+        &["attach", "c1"],
+        &["exec", "-i", "c1", "cat"],
+        &["stats", "c1"],
+        &["wait", "c1"],
+        &["run", "--rm", "-i", BUSYBOX, "cat"],
+    ];
+    let raw: [&[u8]; 3] = [
+        b"",
+        b"GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n",
+        b"POST /v1.51/containers/create HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{",
+    ];
+    let mut took = Vec::new();
+    let mut stop = |daemon: &mut TestDaemon, who: String| {
+        std::thread::sleep(Duration::from_millis(400));
+        let begin = Instant::now();
+        daemon.stop();
+        took.push((begin.elapsed(), who));
+        daemon.start_again();
+    };
+    stop(&mut daemon, "nobody".to_owned());
+    let ferry = ferry_testkit::tools::ferry();
+    for host in [daemon.host(), TCP.to_owned()] {
+        for line in lines {
+            let line = format!("sleep 1 | {} -H {host} {}", ferry.display(), line.join(" "));
+            let client = daemon.in_namespace(&["sh", "-c", &line]).spawn();
+            stop(&mut daemon, line);
+            drop(client);
+        }
+    }
+    for text in raw {
+        let mut client = UnixStream::connect(daemon.socket()).unwrap();
+        client.write_all(text).unwrap();
+        stop(&mut daemon, String::from_utf8_lossy(text).into_owned());
+    }
+    let slow: Vec<_> = took
+        .iter()
+        .filter(|(took, _)| *took > Duration::from_millis(300))
+        .collect();
+    assert!(slow.is_empty(), "{slow:#?}");
 }

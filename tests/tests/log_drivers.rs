@@ -163,6 +163,118 @@ fn a_syslog_server_may_have_a_name() {
     assert!(failed.stderr.contains(why), "{}", failed.stderr);
 }
 
+/// In `$DIR`: an authority, a server's certificate of it for the name logs.example, and a client's.
+const CERTIFICATES: &str = r#"
+    cp /etc/hosts hosts; echo 127.0.0.1 logs.example other.example >> hosts; mount --bind hosts /etc/hosts
+    new() { name=$1; shift; openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=$name -keyout $name.key "$@" 2>/dev/null; }
+    new ca -x509 -days 2 -out ca.pem
+    new other -x509 -days 2 -out other.pem
+    echo subjectAltName=DNS:logs.example >names
+    for name in server client; do
+        new $name -out $name.csr
+        openssl x509 -req -in $name.csr -CA ca.pem -CAkey ca.key -days 2 -extfile names -out $name.pem 2>/dev/null
+    done
+"#;
+
+/// Prints what one client with a certificate says until it closes, properly.
+const SYSLOG_OVER_TLS: &str = r#"
+import os, socket, ssl, sys
+os.chdir(sys.argv[1])
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain("server.pem", "server.key")
+context.load_verify_locations("ca.pem")
+context.verify_mode = ssl.CERT_REQUIRED
+with socket.create_server(("127.0.0.1", 6514)) as listener:
+    client = context.wrap_socket(listener.accept()[0], server_side=True, suppress_ragged_eofs=False)
+    while piece := client.recv(65536):
+        sys.stdout.buffer.write(piece)
+"#;
+
+#[test]
+fn syslog_goes_over_tls_to_whom_the_certificate_is_for() {
+    let daemon = TestDaemon::builder()
+        .set_up(&format!("cd $DIR; {CERTIFICATES}"))
+        .start();
+    daemon.busybox();
+    let file = |name: &str| daemon.dir().join(name).display().to_string();
+    let serve = || {
+        let server = daemon.in_namespace(&["python3", "-c", SYSLOG_OVER_TLS, &daemon.dir().display().to_string()]);
+        let server = server.spawn();
+        ferry_testkit::wait_until("the server listens", || {
+            let sockets = daemon.in_namespace(&["cat", "/proc/net/tcp", "/proc/net/tcp6"]).ok();
+            sockets
+                .lines()
+                .any(|line| line.contains(":1972 ") && line.contains(" 0A "))
+        });
+        server
+    };
+    let to = |name: &str, more: &[String]| {
+        let mut line = vec!["run".to_owned(), "--rm".to_owned(), "--log-driver=syslog".to_owned()];
+        line.push(format!("--log-opt=syslog-address=tcp+tls://{name}:6514"));
+        line.extend(more.iter().map(|option| format!("--log-opt=syslog-{option}")));
+        line.extend([BUSYBOX, "sh", "-c", "echo hello; seq 1 3000; printf end"].map(str::to_owned));
+        daemon.cli(&line)
+    };
+    let identity = [
+        format!("tls-cert={}", file("client.pem")),
+        format!("tls-key={}", file("client.key")),
+    ];
+    let with = |more: &[String]| [&identity[..], more].concat();
+    let ca = format!("tls-ca-cert={}", file("ca.pem"));
+
+    let server = serve();
+    to("logs.example", &with(&[ca.clone(), "format=rfc5424".to_owned()])).ok();
+    let said = server.finish().ok();
+    let (length, first) = said.split_once(' ').unwrap();
+    assert!(first.starts_with("<30>1 "), "{first:.200}");
+    let first = &first[..length.parse().unwrap()];
+    assert!(first.ends_with(" - hello\n"), "{first:?}");
+    assert_eq!(said.lines().count(), 3002, "{said:.500}");
+    assert!(said.trim_end().ends_with(" - end"), "{said:.500}");
+
+    let server = serve();
+    to("logs.example", &with(&["tls-skip-verify=true".to_owned()])).ok();
+    let said = server.finish().ok();
+    assert!(
+        said.starts_with("<30>") && said.lines().next().unwrap().ends_with("]: hello"),
+        "{said:.200}"
+    );
+
+    let driver = "failed to initialize logging driver: ";
+    for (name, options, why) in [
+        (
+            "logs.example",
+            with(&[]),
+            "x509: certificate signed by unknown authority",
+        ),
+        (
+            "logs.example",
+            with(&[format!("tls-ca-cert={}", file("other.pem"))]),
+            "x509: certificate signed by unknown authority",
+        ),
+        (
+            "other.example",
+            with(std::slice::from_ref(&ca)),
+            "x509: certificate is valid for logs.example, not other.example",
+        ),
+        (
+            "logs.example",
+            with(&["tls-ca-cert=/nope".to_owned()]),
+            "/nope: No such file",
+        ),
+    ] {
+        let server = serve();
+        let failed = to(name, &options);
+        assert_eq!(failed.code, 125, "{failed:?}");
+        assert!(
+            failed.stderr.contains(driver) && failed.stderr.contains(why),
+            "{why}: {}",
+            failed.stderr
+        );
+        drop(server);
+    }
+}
+
 #[test]
 fn no_line_of_a_short_life_is_lost() {
     let daemon = TestDaemon::start();

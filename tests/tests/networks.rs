@@ -50,6 +50,50 @@ fn containers_of_a_network_know_each_other_by_name_and_alias() {
     );
 }
 
+/// Neither a link without a carrier yet nor an address that is being looked at swallows what a container says first.
+#[test]
+fn the_first_packet_through_a_new_network_arrives() {
+    let engine = TestDaemon::start();
+    engine.busybox();
+    let mut lost = Vec::new();
+    for round in 0..12 {
+        let (v4, v6) = (format!("10.77.{round}"), format!("fd77:{round}:"));
+        let subnets = [format!("--subnet={v4}.0/24"), format!("--subnet={v6}:/64")];
+        let network = format!("n{round}");
+        engine
+            .cli(["network", "create", "--ipv6", &subnets[0], &subnets[1], &network])
+            .ok();
+        // Its reply goes over the bridge itself, the peer's over two ports.
+        let peer = format!("{v4}.77");
+        let to = [format!("{v4}.1"), format!("{v6}:1"), peer.clone(), format!("{v6}:77")];
+        let to = &to[round % 4];
+        if round % 4 > 1 {
+            let peer6 = format!("{v6}:77");
+            engine.sleeper("peer", &["--network", &network, "--ip", &peer, "--ip6", &peer6]);
+        }
+        let line = [
+            "run",
+            "--rm",
+            "--network",
+            &network,
+            BUSYBOX,
+            "ping",
+            "-c",
+            "1",
+            "-W",
+            "1",
+            to,
+        ];
+        let said = engine.cli(line);
+        if said.code != 0 {
+            lost.push(format!("{said:?}"));
+        }
+        engine.cli(["rm", "-f", "peer"]);
+        engine.cli(["network", "rm", &network]).ok();
+    }
+    assert!(lost.is_empty(), "{lost:?}");
+}
+
 #[test]
 fn names_resolve_as_soon_as_the_start_returns_and_while_the_daemon_is_dead() {
     let mut daemon = TestDaemon::start();

@@ -33,6 +33,9 @@ const PRINTED: [(&[&str], &str); 4] = [
     (&["man"], "usr/share/man/man1/ferry.1"),
 ];
 
+/// What Debian keeps compressed (policy 12.1 and 12.7).
+const COMPRESSED: [&str; 2] = ["usr/share/man/man1/ferry.1", "usr/share/doc/ferry/changelog"];
+
 /// Makes the package of a binary, the shipped one if none is given, and says where it is.
 pub fn run(workspace: &Workspace, binary: Option<&str>) -> Result<()> {
     let binary = match binary {
@@ -62,6 +65,11 @@ fn build(workspace: &Workspace, binary: &Path) -> Result<PathBuf> {
             Some(text) => put(&root.join(to), &text, 0o644)?,
             None => println!("not there, left out: ferry {}", arguments.join(" ")),
         }
+    }
+    let changes = read(&workspace.root.join("CHANGELOG.md"))?;
+    put(&root.join("usr/share/doc/ferry/changelog"), &changes, 0o644)?;
+    for path in COMPRESSED.map(|path| root.join(path)).iter().filter(|path| path.exists()) {
+        shell::run(Command::new("gzip").arg("-9n").arg(path))?;
     }
     let (version, architecture) = (version(workspace)?, architecture(&workspace.triple)?);
     let control = String::from_utf8(read(&packaging.join("debian/control"))?)?;

@@ -15,8 +15,6 @@ wire! {
         pub attach_stdin: bool,
         pub attach_stderr: bool,
         pub attach_stdout: bool,
-        /// docker-py spells it with a small letter, which is the same to Go.
-        #[serde(alias = "detachKeys")]
         pub detach_keys: String,
         pub env: Option<Vec<String>>,
         pub working_dir: String,

@@ -1,13 +1,19 @@
-//! JSON text exactly as Go's encoder writes it.
+//! JSON text exactly as Go's encoder writes it, and read as its decoder does ([`keys`]).
 //!
 //! `encoding/json` always escapes U+2028 and U+2029 and, unless told otherwise, `<`, `>` and `&`. Docker's plain
 //! answers tell it
 //! otherwise; its streams (`/events`, progress messages, `/containers/{id}/wait`) do not. Each value ends in a newline.
 
+mod keys;
+mod tree;
+
 use std::io::{self, Write};
 
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
+
+pub use keys::{AnyCase, from_slice, is_duplicate};
+pub use tree::Tree;
 
 /// The body of a plain answer.
 pub fn body<T: Serialize>(value: &T) -> serde_json::Result<Vec<u8>> {

@@ -9,7 +9,7 @@
 //! * `Option<Vec<_>>` and `Option<BTreeMap<_, _>>` are Go's slices and maps: `None` is `null`, `Some(empty)` is `[]`
 //!   or `{}`, and a client can tell them apart. A plain `Vec` or map is left out of the JSON when it is empty.
 //! * Every field accepts `null` and absence alike, and keys nobody knows are ignored. Go also matches keys without
-//!   regard to case; no client relies on that, so these types do not.
+//!   regard to case, and so does [`json::from_slice`], by which requests are read.
 //! * Names out of an open set (states, mount types, event actions) are strings, so that what a newer peer says can
 //!   be read and what an older one asks for can be refused with the engine's own words. Constants stand beside them.
 //! * Sizes are bytes and durations nanoseconds unless a field says otherwise.

@@ -2,36 +2,89 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::marker::PhantomData;
 use std::ops::Deref;
 
-use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserialize, DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use crate::json::Tree;
 
 /// Declares structs whose every field takes `null` and absence for its default value, as Go's zero values do.
 /// `flatten name: Type` embeds another struct's keys at that place.
 macro_rules! wire {
-    ($(
-        $(#[$meta:meta])*
-        pub struct $name:ident {
-            $( $(#[$attr:meta])* pub $field:ident: $type:ty, )*
-            $( flatten $inner:ident: $embedded:ty, $( $(#[$more:meta])* pub $after:ident: $other:ty, )* )?
-        }
-    )+) => {$(
+    ($( $(#[$meta:meta])* pub struct $name:ident { $($fields:tt)* } )+) => {$(
+        crate::wire::shape! { [$(#[$meta])*] $name { $($fields)* } }
+        crate::wire::plain!($name);
+    )+};
+}
+pub(crate) use wire;
+
+macro_rules! shape {
+    ([$(#[$meta:meta])*] $name:ident { $( $(#[$attr:meta])* pub $field:ident: $type:ty, )* }) => {
         #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
         $(#[$meta])*
         #[serde(default)]
         pub struct $name {
             $( $(#[$attr])* #[serde(deserialize_with = "crate::wire::or_default")] pub $field: $type, )*
-            $(
-                #[serde(flatten)]
-                pub $inner: $embedded,
-                $( $(#[$more])* #[serde(deserialize_with = "crate::wire::or_default")] pub $after: $other, )*
-            )?
         }
-        crate::wire::plain!($name);
-    )+};
+    };
+    ([$(#[$meta:meta])*] $name:ident {
+        $( $(#[$attr:meta])* pub $field:ident: $type:ty, )*
+        flatten $inner:ident: $embedded:ty,
+        $( $(#[$more:meta])* pub $after:ident: $other:ty, )*
+    }) => {
+        #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+        $(#[$meta])*
+        pub struct $name {
+            $( $(#[$attr])* pub $field: $type, )*
+            #[serde(flatten)]
+            pub $inner: $embedded,
+            $( $(#[$more])* pub $after: $other, )*
+        }
+
+        const _: () = {
+            #[derive(Default, serde::Deserialize)]
+            $(#[$meta])*
+            #[serde(default)]
+            struct Own {
+                $( $(#[$attr])* #[serde(deserialize_with = "crate::wire::or_default")] $field: $type, )*
+                $( $(#[$more])* #[serde(deserialize_with = "crate::wire::or_default")] $after: $other, )*
+            }
+
+            impl<'de> serde::Deserialize<'de> for $name {
+                fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                    let (own, $inner): (Own, _) = crate::wire::both(stringify!($name), deserializer)?;
+                    Ok(Self { $( $field: own.$field, )* $inner, $( $after: own.$after, )* })
+                }
+            }
+        };
+    };
 }
-pub(crate) use wire;
+pub(crate) use shape;
+
+/// Two structs whose keys are in one object. Serde's `flatten` would not let a deserializer know the names of the fields.
+pub(crate) fn both<'de, A, B, D>(name: &'static str, deserializer: D) -> Result<(A, B), D::Error>
+where
+    A: DeserializeOwned,
+    B: DeserializeOwned,
+    D: Deserializer<'de>,
+{
+    struct Both<A, B>(&'static str, PhantomData<(A, B)>);
+    impl<'de, A: DeserializeOwned, B: DeserializeOwned> Visitor<'de> for Both<A, B> {
+        type Value = (A, B);
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "struct {}", self.0)
+        }
+        fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<(A, B), M::Error> {
+            let tree = Tree::deserialize(MapAccessDeserializer::new(map))?;
+            let both = A::deserialize(&tree).and_then(|a| Ok((a, B::deserialize(&tree)?)));
+            both.map_err(de::Error::custom)
+        }
+    }
+    deserializer.deserialize_map(Both(name, PhantomData))
+}
 
 /// How a field's type reads `null`: as its zero value, at every depth. Lists and maps take it for an element, too.
 pub(crate) trait Wire: Sized {

@@ -1,8 +1,8 @@
 //! Go's `text/template` over JSON values, with the functions docker/cli adds: what `--format` needs.
 //!
 //! Supported: text with trim markers and comments, field chains, variables, pipelines, parentheses, literals, `if`,
-//! `with`, `range` with `else`, `break`, `continue`, the built-in functions (not `call`) and docker's.
-//! Not supported: `define`, `template`, `block`. Errors are worded as Go words them.
+//! `with`, `range` with `else`, `break`, `continue`, `define`, `template`, `block`, the built-in functions (not `call`) and
+//! docker's. Errors are worded as Go words them.
 //!
 //! JSON knows neither structs from maps nor nil slices from nil pointers; [`Options`] says what a caller knows.
 
@@ -17,17 +17,19 @@ mod lex;
 mod parse;
 mod print;
 
-use parse::Node;
+use parse::Templates;
 
 /// The deepest nesting of parentheses and blocks.
 const DEPTH: usize = 100;
+/// Calls of templates in each other, as in Go.
+const CALLS: usize = 100_000;
 /// No template makes more output than this, in bytes.
 const OUTPUT: usize = 256 << 20;
 
 #[derive(Debug, Clone)]
 pub struct Template {
     source: String,
-    nodes: Vec<Node>,
+    templates: Templates,
 }
 
 /// What a field that is not there means.
@@ -75,10 +77,10 @@ impl std::fmt::Debug for Options<'_> {
 
 impl Template {
     pub fn parse(source: &str) -> Result<Self> {
-        let nodes = parse::parse(source).map_err(Error::TemplateSyntax)?;
+        let templates = parse::parse(source).map_err(Error::TemplateSyntax)?;
         Ok(Self {
             source: source.to_owned(),
-            nodes,
+            templates,
         })
     }
 
@@ -87,7 +89,7 @@ impl Template {
     }
 
     pub fn execute_with(&self, value: &Value, options: &Options<'_>) -> Result<String> {
-        exec::execute(&self.source, &self.nodes, value, options).map_err(Error::TemplateExecution)
+        exec::execute(&self.source, &self.templates, value, options).map_err(Error::TemplateExecution)
     }
 }
 

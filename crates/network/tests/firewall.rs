@@ -5,7 +5,7 @@ mod world;
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use ferry_network::{Attach, Config, Record};
+use ferry_network::{Attach, Config, Draft, Record};
 use world::{FAR, NEAR, World, connect, listen, output_in, outside, sysctl};
 
 fn bridge(config: Config) -> world::Default {
@@ -177,6 +177,33 @@ fn bridges_do_not_reach_each_other() {
         );
         let (_server, _) = listen(&b, there[0].ip.unwrap(), 80);
         assert!(connect(&a, there[0].ip.unwrap(), 80).is_err());
+    });
+}
+
+/// The first network with IPv6 changes settings of the host; the first after that was gone found them changed.
+#[test]
+fn the_rules_know_every_network_also_when_others_came_and_went() {
+    World::run(|world| {
+        let fabric = world::fabric();
+        let v4 = world::network(&fabric, world::draft("fb-v4"));
+        let (stays, _) = world::join(&fabric, &v4);
+        for name in ["fb-one", "fb-two", "fb-three"] {
+            let draft = Draft {
+                v6: true,
+                ..world::draft(name)
+            };
+            let id = world::network(&fabric, draft);
+            let (netns, endpoint) = world::join(&fabric, &id);
+            let known = world.output("nft", &["list", "set", "inet", "ferry", "bridges"]);
+            assert!(known.contains(name) && known.contains("fb-v4"), "{name}: {known}");
+            let (_server, _) = listen(&netns, endpoint.ip.unwrap(), 80);
+            let (other, second) = world::join(&fabric, &id);
+            connect(&other, endpoint.ip.unwrap(), 80).unwrap();
+            assert!(connect(&stays, endpoint.ip.unwrap(), 80).is_err(), "{name}");
+            fabric.detach(&endpoint).unwrap();
+            fabric.detach(&second).unwrap();
+            fabric.remove(&id).unwrap();
+        }
     });
 }
 

@@ -6,7 +6,6 @@
 //! has which one it does not know. `linux.resources` and `linux.seccomp` are the oci-spec crate's, which `cgroup` and
 //! `seccomp` take.
 
-mod keys;
 mod locate;
 
 use std::collections::BTreeMap;
@@ -14,16 +13,20 @@ use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use ferry_api::json::{self, AnyCase, Tree};
 use ferry_runtime::hooks::Hook;
 use oci_spec::runtime::{LinuxResources, LinuxSeccomp};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{During as _, Error, Result};
-use keys::{AnyCase, Tree};
 
 /// The largest config.json or process.json that is read (rule D5).
 const LIMIT: u64 = 16 << 20;
+
+/// Its limit is Go's uint64 and the oci-spec crate's i64. The kernel counts pages, of which both maxima are more than there
+/// can be, and takes either for no limit.
+const HUGE: &str = "LinuxHugepageLimit";
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -302,18 +305,23 @@ fn read(path: &Path, regular: bool) -> std::io::Result<Vec<u8>> {
 /// Parses JSON as Go does: keys in any case, the last of two equal ones. An error names the field.
 pub(crate) fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T> {
     match deserialize(text) {
-        Err(error) if error.is_data() && error.to_string().starts_with("duplicate field") => {
-            let Tree(value) = serde_json::from_slice(text).map_err(|error| located(text, &error))?;
-            let text = value.to_string();
-            deserialize(text.as_bytes()).map_err(|error| located(text.as_bytes(), &error))
-        }
+        Err(error) if json::is_duplicate(&error) => once_each(text).map_err(|error| located(text, &error))?,
         done => done.map_err(|error| located(text, &error)),
     }
 }
 
+/// The outer error is of the text, the inner one names the field.
+fn once_each<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<Result<T>> {
+    let tree: Tree = serde_json::from_slice(text)?;
+    T::deserialize(&tree).map(Ok).or_else(|_| {
+        let text = serde_json::to_vec(&tree)?;
+        Ok(deserialize(&text).map_err(|error| located(&text, &error)))
+    })
+}
+
 fn deserialize<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<T> {
     let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let value = T::deserialize(AnyCase::new(&mut deserializer))?;
+    let value = T::deserialize(AnyCase::new(&mut deserializer).unsigned_in(HUGE))?;
     deserializer.end().map(|()| value)
 }
 
@@ -395,8 +403,8 @@ mod tests {
         assert_eq!(pids.map(|pids| pids.limit()), Some(2));
         let wrong = parse::<Config>(br#"{"hostname":"a","hostname":"b","process":{"args":5}}"#).unwrap_err();
         assert!(wrong.to_string().starts_with("process.args: "), "{wrong}");
-        // Which of two spellings is the last is not known.
-        parse::<Config>(br#"{"hostname":"a","HostName":"b"}"#).unwrap_err();
+        let config: Config = parse(br#"{"hostname":"a","HostName":"b","HOSTname":"c","hostname":"d"}"#).unwrap();
+        assert_eq!(config.hostname.as_deref(), Some("d"));
     }
 
     #[test]

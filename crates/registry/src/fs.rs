@@ -29,7 +29,8 @@
 //! **Collecting** goes on beside all that: see [`gc`].
 //!
 //! Names, links and small content that were read are kept in bounded caches. The process that has the lock is the only one
-//! that writes, so nothing else has to be asked.
+//! that writes, so nothing else has to be asked. What somebody takes from the disk behind its back is noticed when a manifest that
+//! names it is pushed, and else when the caches have let go of it.
 
 mod blobs;
 mod copies;

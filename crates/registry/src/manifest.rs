@@ -62,7 +62,7 @@ pub struct Manifest {
     pub content: Bytes,
     /// Configuration and layers, without those that clients do not push (foreign layers).
     pub blobs: Vec<Descriptor>,
-    /// The manifests of an index.
+    /// The manifests of an index; in BuildKit's caches blobs.
     pub manifests: Vec<Descriptor>,
     pub subject: Option<Digest>,
     /// As the referrers of the subject show it.
@@ -116,6 +116,11 @@ impl Reference {
 }
 
 impl Manifest {
+    /// Whatever has to be in the repository with it.
+    pub fn parts(&self) -> impl Iterator<Item = &Descriptor> {
+        self.blobs.iter().chain(&self.manifests)
+    }
+
     /// `content_type` is the request's, `expected` the digest it is pushed by.
     pub fn parse(content: Bytes, content_type: Option<&str>, expected: Option<&Digest>) -> Result<Self, Error> {
         if content.len() > SIZE_MAX {

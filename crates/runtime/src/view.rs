@@ -1,14 +1,17 @@
 //! A container's files, for a process of Ferry's own that copies them in or out (rule D3).
 //!
 //! The process moves into the view for good: the root it ends up in is the container's, with what the user mounted there
-//! and without /proc, /sys and /dev. Nothing of the host can be reached by a path from there, whatever the container does
+//! and without /proc, /sys and /dev, of which only /dev/shm is the user's. Nothing of the host can be reached by a path from there, whatever the container does
 //! to its files meanwhile, and of the host's privileges only those over files are left.
 
+use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
 use ferry_sys::handle::Proc;
+use ferry_sys::mount::{self, Attributes};
 use ferry_sys::{Mount, Root, SingleThreaded};
+use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, UnmountFlags};
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets, LinkNameSpaceType, ThreadNameSpaceType};
@@ -62,9 +65,12 @@ pub fn enter(proof: &SingleThreaded, view: View<'_>) -> Result<Root, Failure> {
             ferry_sys::ns::unshare_mounts(proof).during(|| "copy the container's mounts")?;
             let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
             rustix::mount::mount_change("/", private).during(|| "make the mounts private")?;
-            for kernel in ["/proc", "/sys", "/dev"] {
-                // Not a mount, a link, or locked by a user namespace: then it is as harmless as any other directory.
-                let _ = rustix::mount::unmount(kernel, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
+            let shared = shared_memory();
+            // Not a mount, a link, or locked by a user namespace: then it is as harmless as any other directory.
+            let gone = |path| rustix::mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok();
+            let [_, _, dev] = ["/proc", "/sys", "/dev"].map(gone);
+            if let (Some(shared), true) = (shared, dev) {
+                show(&shared).during(|| "show /dev/shm")?;
             }
         }
         View::Stopped {
@@ -109,6 +115,37 @@ pub fn enter(proof: &SingleThreaded, view: View<'_>) -> Result<Root, Failure> {
     proc.enter().during(|| "enter the private procfs")?;
     confine()?;
     Ok(root)
+}
+
+/// What is mounted at /dev/shm, which is the container's own.
+fn shared_memory() -> Option<Mount> {
+    let root = Root::open(Path::new("/")).ok()?;
+    let directory = |path| root.resolve_no_links(path, OFlags::PATH | OFlags::DIRECTORY).ok();
+    let (dev, shm) = (directory("dev")?, directory("dev/shm")?);
+    let device = |directory: &OwnedFd| rustix::fs::fstat(directory).ok().map(|found| found.st_dev);
+    if device(&dev)? == device(&shm)? {
+        return None;
+    }
+    Mount::clone_of(shm.as_fd(), Path::new(""), false).ok()
+}
+
+/// Below a /dev with nothing else, which nothing else gets into.
+fn show(shared: &Mount) -> io::Result<()> {
+    let root = Root::open(Path::new("/"))?;
+    let target = root.resolve_no_links("dev", OFlags::PATH | OFlags::DIRECTORY)?;
+    let dev = Mount::new(
+        "tmpfs",
+        &[("mode", "755")],
+        mount::NOSUID | mount::NODEV | mount::NOEXEC,
+    )?;
+    rustix::fs::mkdirat(dev.as_fd(), "shm", Mode::from_raw_mode(0o755))?;
+    dev.attach(target.as_fd())?;
+    let target = rustix::fs::openat(dev.as_fd(), "shm", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    shared.attach(target.as_fd())?;
+    dev.set(Attributes {
+        set: mount::RDONLY,
+        ..Attributes::default()
+    })
 }
 
 /// As root of a user namespace that has just been joined.

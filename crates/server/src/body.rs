@@ -96,17 +96,13 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err(Failure::invalid("invalid JSON: got EOF while reading request body"));
     }
-    let mut values = serde_json::Deserializer::from_slice(bytes).into_iter::<T>();
-    let value = match values.next() {
-        Some(Ok(value)) => value,
-        Some(Err(error)) if error.is_eof() => return Err(Failure::invalid("invalid JSON: unexpected EOF")),
-        Some(Err(error)) => return Err(Failure::invalid(format!("invalid JSON: {error}"))),
-        None => return Err(Failure::invalid("invalid JSON: got EOF while reading request body")),
-    };
-    match bytes[values.byte_offset()..].iter().all(u8::is_ascii_whitespace) {
-        true => Ok(value),
-        false => Err(Failure::invalid("unexpected content after JSON")),
-    }
+    json::from_slice(bytes).map_err(|error| match error {
+        error if error.is_eof() => Failure::invalid("invalid JSON: unexpected EOF"),
+        error if error.is_syntax() && error.to_string().starts_with("trailing characters") => {
+            Failure::invalid("unexpected content after JSON")
+        }
+        error => Failure::invalid(format!("invalid JSON: {error}")),
+    })
 }
 
 /// A request's body for code that blocks: reading waits, off the runtime's workers, for what the client sends.

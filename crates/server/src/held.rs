@@ -21,7 +21,9 @@ use hyper::service::Service;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
+use crate::cut::Cut;
 use crate::serve::Connected;
 
 /// Any connection.
@@ -137,9 +139,11 @@ pub struct Told<S> {
     pub service: S,
     pub connected: Connected,
     pub takeover: Takeover,
+    /// What is still to come of a request is not waited for then.
+    pub closing: CancellationToken,
 }
 
-impl<S: Service<http::Request<Incoming>>> Service<http::Request<Incoming>> for Told<S> {
+impl<S: Service<http::Request<Cut<Incoming>>>> Service<http::Request<Incoming>> for Told<S> {
     type Response = S::Response;
     type Error = S::Error;
     type Future = S::Future;
@@ -147,7 +151,7 @@ impl<S: Service<http::Request<Incoming>>> Service<http::Request<Incoming>> for T
     fn call(&self, mut request: http::Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(self.takeover.clone());
         request.extensions_mut().insert(self.connected.clone());
-        self.service.call(request)
+        self.service.call(request.map(|body| Cut::new(body, &self.closing)))
     }
 }
 

@@ -13,6 +13,7 @@
 //!   it, and with it what only that client wanted.
 
 mod body;
+mod cut;
 mod failure;
 mod gate;
 mod grpc;

@@ -97,7 +97,8 @@ impl Drop for Guard {
     }
 }
 
-/// Serves until `shutdown`; then takes no more connections, lets answers under way end, and cuts those that do not.
+/// Serves until `shutdown`; then takes no more connections, waits for no request that is not whole, lets answers under way end,
+/// and cuts those that do not.
 pub async fn serve(listeners: Vec<Listener>, router: Router, shutdown: CancellationToken, activity: Activity) {
     let tasks = TaskTracker::new();
     let mut accepting = JoinSet::new();
@@ -217,6 +218,7 @@ async fn connection(stream: Stream, router: Router, shutdown: CancellationToken,
         service: TowerToHyperService::new(router),
         connected,
         takeover: takeover.clone(),
+        closing: shutdown.clone(),
     };
     let mut connection = std::pin::pin!(builder.serve_connection_with_upgrades(TokioIo::new(held), service));
     let ended = tokio::select! {

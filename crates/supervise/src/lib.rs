@@ -30,7 +30,7 @@ pub use exit::Exit;
 pub use files::{FileStat, Files, FilesError, FilesRequest, FilesView, Operation};
 pub use health::{Health, HealthCheck, HealthStatus, Probe, ProbeResult};
 pub use launch::{IdMap, Launch, Network, Relay, RelayProtocol, Resolver, Rootfs, Runtime, Stdin};
-pub use logging::{LogFile, Logging, Syslog, SyslogAddress, SyslogLayout};
+pub use logging::{LogFile, Logging, Syslog, SyslogAddress, SyslogLayout, SyslogTls};
 pub use supervisor::{Shim, Supervisor};
 pub use task::{Attach, Event, Exec, Task};
 pub use wire::State;

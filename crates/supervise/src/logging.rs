@@ -68,6 +68,9 @@ fn suffixed(path: &Path, suffix: &str) -> PathBuf {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Syslog {
     pub address: SyslogAddress,
+    /// Of [`SyslogAddress::Tcp`].
+    #[serde(default)]
+    pub tls: Option<SyslogTls>,
     /// 0 to 23.
     pub facility: u8,
     pub layout: SyslogLayout,
@@ -77,6 +80,18 @@ pub struct Syslog {
     pub buffer: usize,
     /// When they do, the container waits; otherwise lines are lost.
     pub wait: bool,
+}
+
+/// Files are read when the container starts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyslogTls {
+    /// What the server's certificate is for.
+    pub host: String,
+    /// Authorities besides the machine's.
+    pub ca: Option<PathBuf>,
+    /// The client's certificate and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    pub skip_verify: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -354,7 +354,7 @@ impl Shim {
             }
             for waits in streams.log.iter().flat_map(Log::waits) {
                 match waits {
-                    Some(server) => add(Source::Log, server, PollFlags::OUT),
+                    Some((server, flags)) => add(Source::Log, server, flags),
                     None => again = true,
                 }
             }

@@ -4,6 +4,7 @@
 //! ```text
 //! Files ─▶ Acceptor   the API over tcp, the registry; with client certificates or without
 //! Material ─▶ Connector   the command line
+//! ClientFiles ─▶ Connector ─▶ Session   logs for a syslog server, without tokio
 //! Verifier              whom a client believes; the registry client makes a configuration of its own with them
 //! ```
 //! No file is believed for its size, and nothing here reads the environment.
@@ -12,13 +13,15 @@ mod acceptor;
 mod connector;
 mod files;
 mod plain;
+mod session;
 mod verifier;
 mod words;
 
 pub use acceptor::{Acceptor, Files};
-pub use connector::{Connector, Material};
+pub use connector::{ClientFiles, Connector, Material};
 pub use files::{Error, certificates, certificates_in, key, key_in, system_roots};
 pub use plain::refuse_plain;
+pub use session::Session;
 pub use tokio_rustls::{client::TlsStream as ClientStream, server::TlsStream as ServerStream};
 pub use verifier::Verifier;
 pub use words::{alert, explain, of_io};

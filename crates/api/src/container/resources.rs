@@ -26,11 +26,9 @@ wire! {
         pub cpu_period: i64,
         /// Microseconds of each period.
         pub cpu_quota: i64,
-        /// Microseconds. docker-py spells it otherwise, which is the same to Go.
-        #[serde(alias = "CPURealtimePeriod")]
+        /// Microseconds.
         pub cpu_realtime_period: i64,
         /// Microseconds.
-        #[serde(alias = "CPURealtimeRuntime")]
         pub cpu_realtime_runtime: i64,
         /// `0-3,5`.
         pub cpuset_cpus: String,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use ferry_kit::template::{Missing, Options, Template};
 use ferry_supervise::log::Format;
-use ferry_supervise::{LogFile, Logging, Syslog, SyslogAddress, SyslogLayout};
+use ferry_supervise::{LogFile, Logging, Syslog, SyslogAddress, SyslogLayout, SyslogTls};
 
 use crate::container::Record;
 use crate::error::{Error, Kind, Result, StartFailure};
@@ -81,6 +81,7 @@ enum Name {
 
 struct Server {
     address: Address,
+    tls: Option<SyslogTls>,
     facility: u8,
     layout: SyslogLayout,
 }
@@ -130,6 +131,7 @@ fn settle(record: &Record, world: &World) -> Result<Settled> {
         let size = options.get("max-buffer-size").map_or(Ok(BUFFER), |text| buffer(text))?;
         let syslog = Syslog {
             address: SyslogAddress::Local,
+            tls: server.tls,
             facility: server.facility,
             layout: server.layout,
             tag: tag(record, options.get("tag").map_or("{{.ID}}", String::as_str), world)?,
@@ -404,14 +406,12 @@ impl Server {
             "syslog-address",
             "syslog-facility",
             "syslog-format",
+            "syslog-tls-ca-cert",
+            "syslog-tls-cert",
+            "syslog-tls-key",
+            "syslog-tls-skip-verify",
             "tag",
         ];
-        let tls = options.keys().find(|key| key.starts_with("syslog-tls-"));
-        if let Some(key) = tls {
-            return Err(Error::unsupported(format!(
-                "{key}: syslog over TLS is not there yet: use tcp:// to a relay on this host"
-            )));
-        }
         refuse_unknown(options, &own, |key| {
             format!("unknown log opt '{key}' for syslog log driver")
         })?;
@@ -430,12 +430,41 @@ impl Server {
                 .or_else(|| text.parse().ok().filter(|number| *number <= 23))
                 .ok_or_else(|| Error::invalid("invalid syslog facility"))?,
         };
+        let text = options.get("syslog-address").map_or("", String::as_str);
+        let tls = match text.strip_prefix("tcp+tls://") {
+            Some(server) => Some(tls(options, server)?),
+            None => None,
+        };
         Ok(Self {
-            address: address(options.get("syslog-address").map_or("", String::as_str))?,
+            address: address(text)?,
+            tls,
             facility,
             layout,
         })
     }
+}
+
+fn tls(options: &Given, server: &str) -> Result<SyslogTls> {
+    let path = |key: &str| options.get(key).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let identity = match (path("syslog-tls-cert"), path("syslog-tls-key")) {
+        (None, None) => None,
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        _ => {
+            return Err(Error::invalid(
+                "syslog-tls-cert and syslog-tls-key go together: give both",
+            ));
+        }
+    };
+    let (host, _) = host_and_port(server);
+    Ok(SyslogTls {
+        host: if host.is_empty() { "localhost" } else { host }.to_owned(),
+        ca: path("syslog-tls-ca-cert"),
+        identity,
+        // Docker takes any value for yes.
+        skip_verify: options
+            .get("syslog-tls-skip-verify")
+            .is_some_and(|text| boolean(text) != Some(false)),
+    })
 }
 
 impl Address {
@@ -474,10 +503,7 @@ fn address(text: &str) -> Result<Address> {
         "unix" => path().map(|path| Address::Known(SyslogAddress::Unix(path))),
         "unixgram" => path().map(|path| Address::Known(SyslogAddress::UnixDatagram(path))),
         "udp" => Ok(server(false, rest)),
-        "tcp" => Ok(server(true, rest)),
-        "tcp+tls" => Err(Error::unsupported(
-            "syslog-address tcp+tls: syslog over TLS is not there yet: use tcp:// to a relay on this host",
-        )),
+        "tcp" | "tcp+tls" => Ok(server(true, rest)),
         _ => Err(Error::invalid(format!("unsupported scheme: '{scheme}'"))),
     }
 }
@@ -488,13 +514,7 @@ fn server(stream: bool, text: &str) -> Address {
     if let Ok(address) = text.parse() {
         return known(address);
     }
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) if !host.ends_with(':') && port.parse::<u16>().is_ok() => {
-            (host, port.parse().unwrap_or(SYSLOG_PORT))
-        }
-        _ => (text, SYSLOG_PORT),
-    };
-    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let (host, port) = host_and_port(text);
     match (host, host.parse::<IpAddr>()) {
         ("" | "localhost", _) => known((Ipv4Addr::LOCALHOST, port).into()),
         (_, Ok(ip)) => known((ip, port).into()),
@@ -506,9 +526,44 @@ fn server(stream: bool, text: &str) -> Address {
     }
 }
 
+/// The host without brackets.
+fn host_and_port(text: &str) -> (&str, u16) {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !host.ends_with(':') && port.parse::<u16>().is_ok() => {
+            (host, port.parse().unwrap_or(SYSLOG_PORT))
+        }
+        _ => (text, SYSLOG_PORT),
+    };
+    (host.trim_start_matches('[').trim_end_matches(']'), port)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_server_behind_tls_the_host_is_what_its_certificate_is_for() {
+        let given = |pairs: &[(&str, &str)]| {
+            let pairs = pairs
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+            Server::parse(&pairs.collect()).unwrap().tls
+        };
+        let of = |address: &str| given(&[("syslog-address", address)]).map(|tls| (tls.host, tls.skip_verify));
+        assert_eq!(
+            of("tcp+tls://logs.example:6514"),
+            Some(("logs.example".to_owned(), false))
+        );
+        assert_eq!(of("tcp+tls://[::1]:6514"), Some(("::1".to_owned(), false)));
+        assert_eq!(of("tcp+tls://:6514"), Some(("localhost".to_owned(), false)));
+        assert_eq!(of("tcp://logs.example:6514"), None);
+        let skips = |text: &str| {
+            given(&[("syslog-address", "tcp+tls://h"), ("syslog-tls-skip-verify", text)])
+                .unwrap()
+                .skip_verify
+        };
+        assert_eq!(["", "yes", "1", "false"].map(skips), [true, true, true, false]);
+    }
 
     fn refusal(driver: &str, options: &[(&str, &str)]) -> String {
         let options = options
@@ -559,7 +614,9 @@ mod tests {
         for (driver, key, value, words) in cases {
             assert_eq!(refusal(driver, &[(key, value)]), words, "{driver} {key}={value}");
         }
-        assert!(refusal("syslog", &[("syslog-address", "tcp+tls://127.0.0.1")]).contains("TLS"));
+        let tls = ("syslog-address", "tcp+tls://127.0.0.1");
+        assert_eq!(refusal("syslog", &[tls]), "");
+        assert!(refusal("syslog", &[tls, ("syslog-tls-cert", "/c")]).contains("syslog-tls-key"));
         assert!(refusal("fluentd", &[]).contains("not there yet"));
         assert!(refusal("nonsense", &[]).contains("error looking up logging plugin nonsense"));
         assert_eq!(

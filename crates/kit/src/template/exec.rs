@@ -1,12 +1,14 @@
 //! Running the nodes, as Go's text/template/exec.go does it.
 
 use std::borrow::Cow;
+use std::rc::Rc;
+use std::{fmt, slice, vec};
 
 use serde_json::Value;
 
 use super::{
-    Missing, OUTPUT, Options, functions,
-    parse::{Command, Expr, ExprKind, Node, Pipe},
+    CALLS, Missing, OUTPUT, Options, functions,
+    parse::{Command, Expr, ExprKind, Node, Pipe, Templates},
     print,
 };
 
@@ -43,34 +45,60 @@ impl<'a> Val<'a> {
 
 type Result<T> = std::result::Result<T, String>;
 
-/// What makes the walk leave a body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Flow {
-    On,
-    Break,
-    Continue,
-}
-
-pub(super) fn execute(source: &str, nodes: &[Node], value: &Value, options: &Options<'_>) -> Result<String> {
+pub(super) fn execute(source: &str, templates: &Templates, value: &Value, options: &Options<'_>) -> Result<String> {
     let root = Val {
         root: true,
         ..Val::borrowed(value)
     };
-    let mut run = Run {
+    let run = Run {
         source,
         options,
+        templates,
+        template: "",
         variables: vec![("$".to_owned(), root.clone())],
+        frames: Vec::new(),
+        calls: 0,
         out: String::new(),
     };
-    run.walk(&root, nodes)?;
-    Ok(run.out)
+    run.all(root)
 }
 
 struct Run<'a> {
     source: &'a str,
     options: &'a Options<'a>,
+    templates: &'a Templates,
+    /// The name of the one that runs.
+    template: &'a str,
     variables: Vec<(String, Val<'a>)>,
+    /// What is open, innermost last: not on the stack, which calls would fill.
+    frames: Vec<Frame<'a>>,
+    calls: usize,
     out: String,
+}
+
+/// A list of nodes that is under way.
+struct Frame<'a> {
+    nodes: slice::Iter<'a, Node>,
+    dot: Rc<Val<'a>>,
+    end: End<'a>,
+}
+
+/// What comes after a list.
+enum End<'a> {
+    /// So many variables are left.
+    Block(usize),
+    /// Perhaps the same again.
+    Range {
+        left: usize,
+        pipe: &'a Pipe,
+        body: &'a [Node],
+        entries: vec::IntoIter<(Value, Val<'a>)>,
+    },
+    /// The caller goes on.
+    Call {
+        template: &'a str,
+        variables: Vec<(String, Val<'a>)>,
+    },
 }
 
 pub(super) fn truth(value: &Value) -> bool {
@@ -92,39 +120,134 @@ impl<'a> Run<'a> {
             .iter()
             .rposition(|byte| *byte == b'\n')
             .map_or(at, |newline| at - newline - 1);
+        let template = crate::gofmt::quote(self.template);
         Err(format!(
-            "template: :{line}:{column}: executing \"\" at <{node}>: {message}"
+            "template: :{line}:{column}: executing {template} at <{node}>: {message}"
         ))
     }
 
-    fn walk(&mut self, dot: &Val<'a>, nodes: &[Node]) -> Result<Flow> {
-        for node in nodes {
-            let flow = match node {
-                Node::Text(text) => {
-                    self.out.push_str(text);
-                    Flow::On
+    fn all(mut self, root: Val<'a>) -> Result<String> {
+        if let Some(nodes) = self.templates.get("") {
+            self.open(nodes, Rc::new(root), End::Block(1));
+        }
+        while let Some(frame) = self.frames.last_mut() {
+            match frame.nodes.next() {
+                Some(node) => {
+                    let dot = frame.dot.clone();
+                    self.step(&dot, node)?;
                 }
-                Node::Action(pipe) => {
-                    let value = self.pipe(dot, pipe)?;
-                    if pipe.variables.is_empty() {
-                        self.print(&value);
-                    }
-                    Flow::On
-                }
-                Node::If { pipe, then, otherwise } => self.branch(dot, pipe, then, otherwise, false)?,
-                Node::With { pipe, then, otherwise } => self.branch(dot, pipe, then, otherwise, true)?,
-                Node::Range { pipe, body, otherwise } => self.range(dot, pipe, body, otherwise)?,
-                Node::Break => Flow::Break,
-                Node::Continue => Flow::Continue,
-            };
+                None => self.leave(),
+            }
             if self.out.len() > OUTPUT {
                 return Err("template: output too large".into());
             }
-            if flow != Flow::On {
-                return Ok(flow);
+        }
+        Ok(self.out)
+    }
+
+    fn open(&mut self, nodes: &'a [Node], dot: Rc<Val<'a>>, end: End<'a>) {
+        let nodes = nodes.iter();
+        self.frames.push(Frame { nodes, dot, end });
+    }
+
+    fn step(&mut self, dot: &Rc<Val<'a>>, node: &'a Node) -> Result<()> {
+        match node {
+            Node::Text(text) => self.out.push_str(text),
+            Node::Action(pipe) => {
+                let value = self.pipe(dot, pipe)?;
+                if pipe.variables.is_empty() {
+                    self.print(&value);
+                }
+            }
+            Node::If { pipe, then, otherwise } => self.branch(dot, pipe, then, otherwise, false)?,
+            Node::With { pipe, then, otherwise } => self.branch(dot, pipe, then, otherwise, true)?,
+            Node::Range { pipe, body, otherwise } => self.range(dot, pipe, body, otherwise)?,
+            Node::Continue => self.leave_to_range(),
+            Node::Break => {
+                self.leave_to_range();
+                if let Some(Frame {
+                    end: End::Range { entries, .. },
+                    ..
+                }) = self.frames.last_mut()
+                {
+                    *entries = Vec::new().into_iter();
+                }
+            }
+            Node::Template { at, name, pipe } => self.call(dot, *at, name, pipe.as_ref())?,
+        }
+        Ok(())
+    }
+
+    /// The list is at its end.
+    fn leave(&mut self) {
+        let Some(frame) = self.frames.last_mut() else { return };
+        match &mut frame.end {
+            End::Range {
+                left,
+                pipe,
+                body,
+                entries,
+            } => {
+                let (left, pipe) = (*left, *pipe);
+                let Some((index, item)) = entries.next() else {
+                    self.variables.truncate(left);
+                    self.frames.pop();
+                    return;
+                };
+                frame.nodes = body.iter();
+                frame.dot = Rc::new(item.clone());
+                self.variables.truncate(left);
+                self.iterate(pipe, index, item);
+            }
+            End::Block(left) => {
+                self.variables.truncate(*left);
+                self.frames.pop();
+            }
+            End::Call { template, variables } => {
+                self.template = template;
+                self.variables = std::mem::take(variables);
+                self.calls -= 1;
+                self.frames.pop();
             }
         }
-        Ok(Flow::On)
+    }
+
+    /// Drops what is open within the innermost range, and the rest of its body.
+    fn leave_to_range(&mut self) {
+        while let Some(frame) = self.frames.last_mut() {
+            if matches!(frame.end, End::Range { .. }) {
+                frame.nodes = [].iter();
+                return;
+            }
+            self.frames.pop();
+        }
+    }
+
+    fn call(&mut self, dot: &Val<'a>, at: usize, name: &'a str, pipe: Option<&'a Pipe>) -> Result<()> {
+        let node = fmt::from_fn(|f| {
+            write!(f, "{{{{template {}", crate::gofmt::quote(name))?;
+            pipe.map_or(Ok(()), |pipe| write!(f, " {pipe}"))?;
+            f.write_str("}}")
+        });
+        let Some(nodes) = self.templates.get(name) else {
+            return self.error(
+                at,
+                &node,
+                &format!("template {} not defined", crate::gofmt::quote(name)),
+            );
+        };
+        if self.calls == CALLS {
+            return self.error(at, &node, &format!("exceeded maximum template depth ({CALLS})"));
+        }
+        // Variables that the pipeline declares are the caller's.
+        let dot = pipe.map_or_else(|| Ok(Val::null()), |pipe| self.pipe(dot, pipe))?;
+        self.calls += 1;
+        let end = End::Call {
+            template: std::mem::replace(&mut self.template, name),
+            variables: std::mem::replace(&mut self.variables, vec![("$".to_owned(), dot.clone())]),
+        };
+        self.open(nodes, Rc::new(dot), end);
+        Ok(())
     }
 
     fn print(&mut self, value: &Val<'a>) {
@@ -141,20 +264,26 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn branch(&mut self, dot: &Val<'a>, pipe: &Pipe, then: &[Node], otherwise: &[Node], with: bool) -> Result<Flow> {
-        let mark = self.variables.len();
+    fn branch(
+        &mut self,
+        dot: &Rc<Val<'a>>,
+        pipe: &'a Pipe,
+        then: &'a [Node],
+        otherwise: &'a [Node],
+        with: bool,
+    ) -> Result<()> {
+        let end = End::Block(self.variables.len());
         let value = self.pipe(dot, pipe)?;
-        let flow = match truth(&value.value) {
-            true if with => self.walk(&value, then),
-            true => self.walk(dot, then),
-            false => self.walk(dot, otherwise),
-        };
-        self.variables.truncate(mark);
-        flow
+        match truth(&value.value) {
+            true if with => self.open(then, Rc::new(value), end),
+            true => self.open(then, dot.clone(), end),
+            false => self.open(otherwise, dot.clone(), end),
+        }
+        Ok(())
     }
 
-    fn range(&mut self, dot: &Val<'a>, pipe: &Pipe, body: &[Node], otherwise: &[Node]) -> Result<Flow> {
-        let mark = self.variables.len();
+    fn range(&mut self, dot: &Rc<Val<'a>>, pipe: &'a Pipe, body: &'a [Node], otherwise: &'a [Node]) -> Result<()> {
+        let left = self.variables.len();
         let over = self.pipe(dot, pipe)?;
         let entries: Vec<(Value, Val<'a>)> = match over.value {
             Cow::Borrowed(Value::Array(items)) => items
@@ -189,30 +318,37 @@ impl<'a> Run<'a> {
                 return self.error(pipe.at, pipe, &message);
             }
         };
-        self.variables.truncate(mark);
+        self.variables.truncate(left);
         if entries.is_empty() {
-            return self.walk(dot, otherwise);
+            self.open(otherwise, dot.clone(), End::Block(left));
+            return Ok(());
         }
-        for (index, item) in entries {
-            let values = match pipe.variables.len() {
-                0 => Vec::new(),
-                1 => vec![item.clone()],
-                _ => vec![Val::owned(index), item.clone()],
-            };
-            for (name, value) in pipe.variables.iter().zip(values) {
-                if pipe.assigns {
-                    self.assign(name, value);
-                } else {
-                    self.variables.push((name.clone(), value));
-                }
-            }
-            let flow = self.walk(&item, body)?;
-            self.variables.truncate(mark);
-            if flow == Flow::Break {
-                break;
+        let entries = entries.into_iter();
+        let end = End::Range {
+            left,
+            pipe,
+            body,
+            entries,
+        };
+        // The first entry comes as each next one does.
+        self.open(&[], dot.clone(), end);
+        Ok(())
+    }
+
+    /// The variables of a range for one entry.
+    fn iterate(&mut self, pipe: &Pipe, index: Value, item: Val<'a>) {
+        let values = match pipe.variables.len() {
+            0 => return,
+            1 => vec![item],
+            _ => vec![Val::owned(index), item],
+        };
+        for (name, value) in pipe.variables.iter().zip(values) {
+            if pipe.assigns {
+                self.assign(name, value);
+            } else {
+                self.variables.push((name.clone(), value));
             }
         }
-        Ok(Flow::On)
     }
 
     fn assign(&mut self, name: &str, value: Val<'a>) {

@@ -1,5 +1,6 @@
 //! Tokens into nodes, as Go's text/template/parse/parse.go does it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde_json::{Number, Value};
@@ -30,7 +31,16 @@ pub(super) enum Node {
     },
     Break,
     Continue,
+    /// Another template in its place.
+    Template {
+        at: usize,
+        name: String,
+        pipe: Option<Pipe>,
+    },
 }
+
+/// By name; that of the whole is empty.
+pub(super) type Templates = BTreeMap<String, Vec<Node>>;
 
 /// `$a, $b := first | second`.
 #[derive(Debug, Clone)]
@@ -117,7 +127,7 @@ impl fmt::Display for Pipe {
 
 type Result<T> = std::result::Result<T, String>;
 
-pub(super) fn parse(source: &str) -> Result<Vec<Node>> {
+pub(super) fn parse(source: &str) -> Result<Templates> {
     let tokens = lex::tokens(source);
     let mut parser = Parser {
         source,
@@ -127,10 +137,12 @@ pub(super) fn parse(source: &str) -> Result<Vec<Node>> {
         ranges: 0,
         depth: 0,
         action: 0,
+        lists: 0,
+        templates: Templates::new(),
     };
     let (nodes, end) = parser.list()?;
     match end {
-        End::Source => Ok(nodes),
+        End::Source => parser.add(String::new(), nodes).map(|()| parser.templates),
         End::Else => Err(parser.error("unexpected {{else}}")),
         End::Block => Err(parser.error("unexpected {{end}}")),
     }
@@ -154,6 +166,9 @@ struct Parser<'a> {
     depth: usize,
     /// Line of the action at hand; 0 outside.
     action: usize,
+    /// Lists of nodes that are open.
+    lists: usize,
+    templates: Templates,
 }
 
 impl Parser<'_> {
@@ -220,6 +235,13 @@ impl Parser<'_> {
     }
 
     fn list(&mut self) -> Result<(Vec<Node>, End)> {
+        self.lists += 1;
+        let list = self.nodes();
+        self.lists -= 1;
+        list
+    }
+
+    fn nodes(&mut self) -> Result<(Vec<Node>, End)> {
         let mut nodes = Vec::new();
         loop {
             let token = self.take();
@@ -241,6 +263,7 @@ impl Parser<'_> {
                                 return Ok((nodes, End::Block));
                             }
                             "else" => return Ok((nodes, End::Else)),
+                            "define" if self.lists == 1 => self.nest(Self::definition)?,
                             _ => nodes.push(self.nest(|parser| parser.keyword(&word))?),
                         }
                     } else {
@@ -266,7 +289,85 @@ impl Parser<'_> {
                 }
                 Ok(if name == "break" { Node::Break } else { Node::Continue })
             }
+            "template" => self.call(),
+            "block" => self.block(),
             _ => Err(self.unexpected(word, "command")),
+        }
+    }
+
+    /// `{{define "name"}}`, after the word.
+    fn definition(&mut self) -> Result<()> {
+        let context = "define clause";
+        let (_, name) = self.name(context)?;
+        let close = self.take_word();
+        if close.kind != Kind::RightDelim {
+            return Err(self.unexpected(&close, context));
+        }
+        self.body(name, context)
+    }
+
+    /// `{{template "name" pipeline}}`, after the word.
+    fn call(&mut self) -> Result<Node> {
+        let context = "template clause";
+        let (at, name) = self.name(context)?;
+        let pipe = match self.peek_word().kind {
+            Kind::RightDelim => {
+                self.take();
+                None
+            }
+            _ => Some(self.pipeline(context, Kind::RightDelim)?),
+        };
+        Ok(Node::Template { at, name, pipe })
+    }
+
+    /// `{{block "name" pipeline}}`, after the word: a definition and its call.
+    fn block(&mut self) -> Result<Node> {
+        let context = "block clause";
+        let (at, name) = self.name(context)?;
+        let pipe = Some(self.pipeline(context, Kind::RightDelim)?);
+        self.body(name.clone(), context)?;
+        Ok(Node::Template { at, name, pipe })
+    }
+
+    fn name(&mut self, context: &str) -> Result<(usize, String)> {
+        let token = self.take_word();
+        match token.kind {
+            Kind::String | Kind::RawString => match unquote(&token.text) {
+                Some(name) => Ok((token.at, name)),
+                None => Err(self.error("invalid syntax")),
+            },
+            _ => Err(self.unexpected(&token, context)),
+        }
+    }
+
+    /// Of a template with a name. It sees no variables but its own.
+    fn body(&mut self, name: String, context: &str) -> Result<()> {
+        self.action = 0;
+        let variables = std::mem::replace(&mut self.variables, vec!["$".into()]);
+        let ranges = std::mem::take(&mut self.ranges);
+        let (nodes, end) = self.list()?;
+        (self.variables, self.ranges) = (variables, ranges);
+        match end {
+            End::Block => self.add(name, nodes),
+            End::Else => Err(self.error(format_args!("unexpected {{{{else}}}} in {context}"))),
+            End::Source => Err(self.error("unexpected EOF")),
+        }
+    }
+
+    /// One that is empty gives way to another of its name.
+    fn add(&mut self, name: String, nodes: Vec<Node>) -> Result<()> {
+        match self.templates.get(&name) {
+            Some(known) if !is_empty(known) => match is_empty(&nodes) {
+                true => Ok(()),
+                false => Err(self.error(format_args!(
+                    "template: multiple definition of template {}",
+                    crate::gofmt::quote(&name)
+                ))),
+            },
+            _ => {
+                self.templates.insert(name, nodes);
+                Ok(())
+            }
         }
     }
 
@@ -506,6 +607,12 @@ impl Parser<'_> {
         self.take();
         Ok(Some(Expr { at: token.at, kind }))
     }
+}
+
+fn is_empty(nodes: &[Node]) -> bool {
+    nodes
+        .iter()
+        .all(|node| matches!(node, Node::Text(text) if text.trim().is_empty()))
 }
 
 /// A Go number: decimal, 0x, 0o, 0b, underscores, or a float.

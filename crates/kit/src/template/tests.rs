@@ -267,3 +267,91 @@ fn hostile_templates_end_in_an_error() {
     }
     assert_eq!(run("{{printf \"%99999999999d\" 1}}").len(), 1_000_000);
 }
+
+#[test]
+fn templates_call_each_other_as_in_go() {
+    for (source, text) in [
+        (
+            r#"{{define "T"}}<{{.}}>{{end}}{{template "T" .Id}}{{template "T"}}"#,
+            "<23d0558e><<no value>>",
+        ),
+        // A definition may come later, and an empty one gives way.
+        (
+            r#"{{template "T" .Id}} {{define "T"}} {{end}}{{define "T"}}{{$}}{{end}}"#,
+            "23d0558e ",
+        ),
+        (
+            r#"{{range .Config.Env}}{{block "line" .}}[{{.}}]{{end}}{{end}}"#,
+            "[A=1][B=2]",
+        ),
+        (
+            r#"{{with $x := .Id}}{{template "T" $y := $x}}{{$y}}{{end}}{{define "T"}}{{$x := 1}}{{$x}}{{end}}"#,
+            "123d0558e",
+        ),
+        (
+            r#"{{define "down"}}{{range $i, $e := .}}{{if $i}}{{template "down" (slice $ $i)}}{{break}}{{else}}{{$e}};{{end}}{{end}}{{end}}{{template "down" .Config.Env}}"#,
+            "A=1;B=2;",
+        ),
+        (r#"{{define ""}}all{{end}}"#, "all"),
+        (
+            "{{range .Config.Env}}{{with .}}{{if eq . \"A=1\"}}{{continue}}{{end}}{{.}}{{end}};{{end}}",
+            "B=2;",
+        ),
+    ] {
+        assert_eq!(run(source), text, "{source}");
+    }
+}
+
+#[test]
+fn calls_that_cannot_be_made_are_said_as_in_go() {
+    for (source, text) in [
+        (
+            r#"{{template "no" .Id}}"#,
+            r#"template: :1:11: executing "" at <{{template "no" .Id}}>: template "no" not defined"#,
+        ),
+        (
+            r#"{{define "T"}}{{.nope.x}}{{end}}{{template "T" .State}}"#,
+            r#"template: :1:21: executing "T" at <.nope.x>: map has no entry for key "nope""#,
+        ),
+        (
+            r#"{{define "T"}}{{template "T" .}}{{end}}{{template "T" .}}"#,
+            r#"template: :1:25: executing "T" at <{{template "T" .}}>: exceeded maximum template depth (100000)"#,
+        ),
+        (
+            r#"{{define "T"}}a{{end}}{{define "T"}}b{{end}}"#,
+            r#"template: :1: template: multiple definition of template "T""#,
+        ),
+        (
+            r#"{{define T}}{{end}}"#,
+            "template: :1: unexpected \"T\" in define clause",
+        ),
+        (
+            r#"{{define "T" .}}{{end}}"#,
+            "template: :1: unexpected <.> in define clause",
+        ),
+        (
+            r#"{{define "T"}}{{else}}{{end}}"#,
+            "template: :1: unexpected {{else}} in define clause",
+        ),
+        (r#"{{define "T"}}"#, "template: :1: unexpected EOF"),
+        (
+            r#"{{if 1}}{{define "T"}}{{end}}{{end}}"#,
+            "template: :1: unexpected <define> in command",
+        ),
+        (
+            r#"{{block "T"}}{{end}}"#,
+            "template: :1: missing value for block clause",
+        ),
+        (r#"{{template 5}}"#, "template: :1: unexpected \"5\" in template clause"),
+        (
+            r#"{{$x := 1}}{{block "T" .}}{{$x}}{{end}}"#,
+            "template: :1: undefined variable \"$x\"",
+        ),
+        (
+            r#"{{range .}}{{block "T" .}}{{break}}{{end}}{{end}}"#,
+            "template: :1: {{break}} outside {{range}}",
+        ),
+    ] {
+        assert!(run(source).ends_with(text), "{source}: {}", run(source));
+    }
+}

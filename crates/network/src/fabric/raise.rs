@@ -38,6 +38,8 @@ impl Fabric {
         let network = net.network.clone();
         let first_v6 = network.has(true) && !forwards_v6(state, id);
         let done = if !state.up || first_v6 || self.raise_one(state, &network).is_err() {
+            // As we left it, it is without this network.
+            state.wall.suspect();
             self.set_up(state, false).map(drop)
         } else {
             Ok(())

@@ -256,6 +256,7 @@ impl Run<'_> {
 
 /// What a manifest needs of its repository.
 struct Needs {
+    /// Also those of its manifests that are blobs.
     blobs: Vec<Digest>,
     manifests: Vec<Digest>,
     subject: Option<Digest>,
@@ -264,7 +265,7 @@ struct Needs {
 impl Needs {
     fn of(manifest: &Manifest) -> Self {
         Self {
-            blobs: manifest.blobs.iter().map(|part| part.digest.clone()).collect(),
+            blobs: manifest.parts().map(|part| part.digest.clone()).collect(),
             manifests: manifest.manifests.iter().map(|part| part.digest.clone()).collect(),
             subject: manifest.subject.clone(),
         }

@@ -8,13 +8,14 @@ use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
 use ferry_image::Digest;
+use ferry_image::media::Kind;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::{Error, Intent, Result, Stored};
 use crate::manifest::{self, Descriptor, Manifest};
 use crate::name::{Name, Reference, Tag};
 
-use super::blobs::renew;
+use super::blobs::{self, renew};
 use super::durable::write;
 use super::paths::{BLOBS, MANIFESTS, TAGS, digest_of, file_name};
 use super::{FileSystem, Inner, Link, found};
@@ -132,18 +133,32 @@ impl Inner {
     /// Everything that is named is there, and has the size that is stated. The caller is inside the epoch and has pinned it.
     fn check(&self, repository: &Name, manifest: &Manifest) -> Result<()> {
         for blob in &manifest.blobs {
-            match self.stat_blob(repository, &blob.digest, Intent::Pull)? {
-                None => return Err(Error::BlobUnknown(blob.digest.clone())),
-                Some(link) => same_size(blob, link.size)?,
-            }
+            self.check_blob(repository, blob)?;
         }
         for part in &manifest.manifests {
             match self.record(repository, &part.digest)? {
                 Some(record) if self.paths.content(&part.digest).exists() => same_size(part, record.size)?,
-                _ => return Err(Error::ManifestUnknown(part.digest.clone())),
+                // The index of a BuildKit cache has layers and a configuration.
+                _ if !is_manifest(part) => self.check_blob(repository, part)?,
+                _ => return Err(self.lost(repository, &part.digest, Error::ManifestUnknown)),
             }
         }
         Ok(())
+    }
+
+    fn check_blob(&self, repository: &Name, blob: &Descriptor) -> Result<()> {
+        match self.stat_blob(repository, &blob.digest, Intent::Pull)? {
+            None => Err(self.lost(repository, &blob.digest, Error::BlobUnknown)),
+            Some(link) => same_size(blob, link.size),
+        }
+    }
+
+    /// Memory may know what somebody took from the disk: whoever pushes it again must not hear that it is there.
+    fn lost(&self, repository: &Name, digest: &Digest, error: impl FnOnce(Digest) -> Error) -> Error {
+        self.links.remove(&key(repository, digest));
+        self.links.remove(&blobs::key(repository, digest));
+        self.contents.remove(&digest.to_string());
+        error(digest.clone())
     }
 
     pub(super) fn put_manifest(&self, repository: &Name, tag: Option<&Tag>, manifest: &Manifest) -> Result<()> {
@@ -164,11 +179,7 @@ impl Inner {
     }
 
     fn pin(&self, manifest: &Manifest) {
-        let named = manifest
-            .blobs
-            .iter()
-            .chain(&manifest.manifests)
-            .map(|part| &part.digest);
+        let named = manifest.parts().map(|part| &part.digest);
         self.epoch.pin(named.chain([&manifest.digest]));
     }
 
@@ -337,7 +348,7 @@ impl Inner {
     pub(super) fn user_of(&self, repository: &Name, blob: &Digest) -> Result<Option<Digest>> {
         for digest in self.all_manifests(repository).map_err(Error::io("list manifests"))? {
             match self.names_of(repository, &digest)? {
-                Some(manifest) if manifest.blobs.iter().all(|part| part.digest != *blob) => {}
+                Some(manifest) if manifest.parts().all(|part| part.digest != *blob) => {}
                 _ => return Ok(Some(digest)),
             }
         }
@@ -347,6 +358,10 @@ impl Inner {
 
 fn parse(content: Vec<u8>, record: &Record, digest: &Digest) -> Result<Manifest, manifest::Error> {
     Manifest::parse(Bytes::from(content), Some(&record.media_type), Some(digest))
+}
+
+fn is_manifest(part: &Descriptor) -> bool {
+    matches!(Kind::of(&part.media_type), Kind::Manifest | Kind::Index)
 }
 
 fn same_size(part: &Descriptor, actual: u64) -> Result<()> {

@@ -75,6 +75,57 @@ async fn manifests_that_name_what_is_not_there_are_refused() {
     );
 }
 
+/// BuildKit's caches with `image-manifest=false`: an index of layers and a configuration.
+#[tokio::test]
+async fn an_index_may_name_blobs_but_no_manifest_that_is_one() {
+    let site = Site::open();
+    let (config, layer) = (site.blob("a", b"{}").await, site.blob("a", b"layer").await);
+    let part = |media_type: &str, digest: &str, size: usize| json!({ "mediaType": media_type, "digest": digest, "size": size });
+    let layer_type = "application/vnd.oci.image.layer.v1.tar+gzip";
+    let config = part("application/vnd.buildkit.cacheconfig.v0", &config, 2);
+    for kind in [ferry_image::media::OCI_INDEX, ferry_image::media::DOCKER_INDEX] {
+        let index = |layer| json!({ "schemaVersion": 2, "mediaType": kind, "manifests": [layer, config] }).to_string();
+        let put = site.manifest("a", "cache", &index(part(layer_type, &layer, 5))).await;
+        assert_eq!(put.status, StatusCode::CREATED, "{kind}: {:?}", put.body);
+        for (media_type, digest, size, code) in [
+            (layer_type, layer.as_str(), 6, "MANIFEST_INVALID"),
+            (
+                layer_type,
+                &Digest::of("missing").to_string(),
+                7,
+                "MANIFEST_BLOB_UNKNOWN",
+            ),
+            (ferry_image::media::OCI_MANIFEST, &layer, 5, "MANIFEST_BLOB_UNKNOWN"),
+        ] {
+            let refused = site.manifest("a", "bad", &index(part(media_type, digest, size))).await;
+            assert_eq!(refused.code(), code, "{kind} {media_type} {digest} {size}");
+        }
+    }
+}
+
+/// As when an administrator removes the file of a damaged blob, so that it is pushed again.
+#[tokio::test]
+async fn what_the_disk_lost_is_asked_for_once_a_push_was_refused() {
+    let site = Site::open();
+    let (config, layer) = (site.blob("a", b"{}").await, site.blob("a", b"layer").await);
+    let image = site::image(&config, 2, &layer, 5);
+    let path = format!("/v2/a/blobs/{layer}");
+    assert_eq!(site.get(&path).await.status, StatusCode::OK);
+    let hex = layer.strip_prefix("sha256:").unwrap();
+    let files = site.files();
+    let content = files.keys().find(|path| path.ends_with(hex)).unwrap();
+    std::fs::remove_file(content).unwrap();
+    assert_eq!(site.manifest("a", "1", &image).await.code(), "MANIFEST_BLOB_UNKNOWN");
+    let head = site.send(Method::HEAD, &path, &[], "").await;
+    assert_eq!(
+        (head.status, site.get(&path).await.status),
+        (StatusCode::NOT_FOUND, StatusCode::NOT_FOUND)
+    );
+    site.blob("a", b"layer").await;
+    assert_eq!(site.manifest("a", "1", &image).await.status, StatusCode::CREATED);
+    assert_eq!(site.get(&path).await.body, &b"layer"[..]);
+}
+
 #[tokio::test]
 async fn chunks_follow_each_other_or_are_refused() {
     let site = Site::open();

@@ -94,6 +94,26 @@ async fn what_nothing_names_goes_after_its_grace_and_what_is_named_stays() {
     assert!(storage.repositories(None, 10).await.unwrap().is_empty());
 }
 
+#[tokio::test]
+async fn blobs_that_an_index_names_stay_as_long_as_it_does() {
+    let dir = scratch();
+    let storage = FileSystem::open(dir.path(), FileSystemOptions::default()).unwrap();
+    let (a, tag): (Name, Tag) = (name("a"), "cache".parse().unwrap());
+    let layer = push_blob(&storage, &a, "layer").await;
+    let part = json!({ "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": layer, "size": 5 });
+    let index = json!({ "schemaVersion": 2, "manifests": [part] });
+    let index = Manifest::parse(index.to_string().into(), None, None).unwrap();
+    storage.put_manifest(&a, Some(&tag), index).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    assert_eq!(storage.collect(all(Duration::ZERO)).await.unwrap().blobs, 0);
+    let refused = storage.delete_blob(&a, &layer).await;
+    assert!(matches!(refused, Err(Error::InUse { .. })), "{refused:?}");
+    storage.delete_tag(&a, &tag).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    // The index and its layer.
+    assert_eq!(storage.collect(all(Duration::ZERO)).await.unwrap().blobs, 2);
+}
+
 /// Writers that share blobs push and untag: what is taken is whole, until somebody takes it back, and a push that takes no
 /// longer than the grace time is taken.
 async fn storm(duration: Duration, writers: usize, grace: Duration) {

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use ferry_api::json;
 use ferry_build::cache::CacheSource;
 use ferry_build::request::{Address, Call, Entitlements, Layout, Location, Named, NoCache};
 use ferry_build::{Error, Request, Result};
@@ -258,7 +259,7 @@ fn imports(value: &str) -> Result<Vec<CacheSource>> {
         attrs: Option<Attributes>,
     }
     let wrong = |error| Error::invalid(format!("failed to parse cache-imports: {error}"));
-    let imports: Option<Vec<Import>> = serde_json::from_str(value).map_err(wrong)?;
+    let imports: Option<Vec<Import>> = json::from_slice(value.as_bytes()).map_err(wrong)?;
     let imports = imports.unwrap_or_default().into_iter();
     imports
         .map(|import| CacheSource::new(&import.r#type, import.attrs.unwrap_or_default()))

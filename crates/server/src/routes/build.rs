@@ -209,7 +209,7 @@ fn read(query: &Query) -> Result<(BuildRequest, Vec<String>)> {
 /// A parameter that is JSON, called `what` where it is none; `null` is nothing.
 fn json<T: DeserializeOwned>(query: &Query, name: &str, what: &str) -> Result<Option<T>> {
     let Some(text) = query.given(name) else { return Ok(None) };
-    let parsed = serde_json::from_str::<Option<T>>(text);
+    let parsed = ferry_api::json::from_slice::<Option<T>>(text.as_bytes());
     parsed.map_err(|error| Failure::invalid(format!("error reading {what}: {error}")))
 }
 

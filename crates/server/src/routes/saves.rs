@@ -5,6 +5,7 @@ use std::io::{BufWriter, Write as _};
 
 use axum::extract::{Path, State};
 use axum::response::Response;
+use ferry_api::json;
 use ferry_image::Platform;
 use serde::Deserialize;
 
@@ -72,8 +73,8 @@ pub fn platform(query: &Query) -> Result<Option<Platform>> {
     if text.is_empty() {
         return Ok(None);
     }
-    let wire: Wire =
-        serde_json::from_str(text).map_err(|error| Failure::invalid(format!("failed to parse platform: {error}")))?;
+    let wire: Wire = json::from_slice(text.as_bytes())
+        .map_err(|error| Failure::invalid(format!("failed to parse platform: {error}")))?;
     if wire.os.is_empty() || wire.architecture.is_empty() {
         return Err(Failure::invalid("both OS and Architecture must be provided"));
     }

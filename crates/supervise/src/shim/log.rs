@@ -11,6 +11,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rustix::event::PollFlags;
 
 use self::file::LogWriter;
 use self::syslog::Sender;
@@ -19,6 +20,9 @@ use crate::logging::Logging;
 
 /// Between two attempts to reach a server that is gone.
 pub(super) const AGAIN: Duration = Duration::from_secs(1);
+
+/// A socket, and what it has to be ready for.
+pub(super) type Ready<'a> = (BorrowedFd<'a>, PollFlags);
 
 /// Where lines go.
 trait Driver: Debug {
@@ -38,8 +42,8 @@ trait Driver: Debug {
         false
     }
 
-    /// Something is to be flushed: when this can be written, or after a while if there is nothing to wait for.
-    fn waits(&self) -> Option<Option<BorrowedFd<'_>>> {
+    /// Something is to be flushed: when this is ready, or after a while if there is nothing to wait for.
+    fn waits(&self) -> Option<Option<Ready<'_>>> {
         None
     }
 }
@@ -114,7 +118,7 @@ impl Log {
     }
 
     /// See [`Driver::waits`].
-    pub fn waits(&self) -> impl Iterator<Item = Option<BorrowedFd<'_>>> {
+    pub fn waits(&self) -> impl Iterator<Item = Option<Ready<'_>>> {
         self.drivers.iter().filter_map(|driver| driver.waits())
     }
 

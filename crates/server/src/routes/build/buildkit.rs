@@ -17,6 +17,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use ferry_api::image::{Aux, Message};
+use ferry_api::json;
 use ferry_build::Request as BuildRequest;
 use ferry_build::request::Location;
 use ferry_buildkit::Message as _;
@@ -116,13 +117,11 @@ fn attributes(request: &BuildRequest) -> BTreeMap<String, String> {
     attributes
 }
 
-/// Go reads names in any case.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Output {
-    #[serde(alias = "type")]
     r#type: String,
-    #[serde(default, alias = "attrs")]
+    #[serde(default)]
     attrs: Option<BTreeMap<String, String>>,
 }
 
@@ -130,7 +129,7 @@ struct Output {
 fn exporters(outputs: &str, tags: &[String]) -> Result<Vec<Exporter>> {
     let given: Option<Vec<Output>> = match outputs {
         "" => None,
-        json => serde_json::from_str(json)
+        text => json::from_slice(text.as_bytes())
             .map_err(|error| Failure::invalid(format!("invalid outputs specified: {error}")))?,
     };
     let mut given = given.unwrap_or_default();

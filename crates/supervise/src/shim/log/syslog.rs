@@ -1,27 +1,24 @@
 //! Lines for a syslog server, without waiting for it: what it does not take is kept up to a bound.
 //!
 //! The layouts are those of Docker's driver (RFC 3164, RFC 5424, and what local programs send); a message ends in a newline, which
-//! is what separates them on a stream (RFC 6587, 3.4.2).
+//! is what separates them on a stream (RFC 6587, 3.4.2); over TLS those of RFC 5424 have their length before them (RFC 5425, 4.3).
+
+mod server;
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
+use ferry_tls::Connector;
 use jiff::tz::TimeZone;
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
-use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
-use super::{AGAIN, Driver};
+use self::server::{Failed, Server};
+use super::{AGAIN, Driver, Ready};
 use crate::log::Line;
 use crate::logging::{Syslog, SyslogAddress, SyslogLayout};
 
 /// How long a start waits for the server, and an end for the rest to be taken.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Where a host's syslog may listen, as Go's log/syslog looks.
-const LOCAL: [&str; 3] = ["/dev/log", "/var/run/syslog", "/var/run/log"];
 const ERROR: u8 = 3;
 const INFORMATIONAL: u8 = 6;
 
@@ -29,6 +26,7 @@ const INFORMATIONAL: u8 = 6;
 pub(super) struct Sender {
     spec: Syslog,
     server: Option<Server>,
+    tls: Option<Connector>,
     tried: Instant,
     messages: VecDeque<Vec<u8>>,
     /// Of all of them.
@@ -38,23 +36,16 @@ pub(super) struct Sender {
     zone: TimeZone,
 }
 
-#[derive(Debug)]
-struct Server {
-    socket: OwnedFd,
-    stream: bool,
-}
-
 impl Sender {
     /// Fails when the server cannot be reached.
     pub fn connect(spec: Syslog) -> io::Result<Self> {
-        let server = Server::connect(&spec.address)?;
-        server.wait(PATIENCE)?;
-        if server.stream {
-            sockopt::socket_error(&server.socket)??;
-        }
+        let tls = spec.tls.as_ref().map(server::connector).transpose()?;
+        let mut server = Server::connect(&spec, tls.as_ref())?;
+        server.greet(PATIENCE)?;
         Ok(Self {
             spec,
             server: Some(server),
+            tls,
             tried: Instant::now(),
             messages: VecDeque::new(),
             bytes: 0,
@@ -81,7 +72,16 @@ impl Sender {
         if !message.ends_with(b"\n") {
             message.push(b'\n');
         }
+        let is_long = matches!(self.spec.layout, SyslogLayout::Rfc5424 | SyslogLayout::Rfc5424Micro);
+        if self.tls.is_some() && is_long {
+            let length = format!("{} ", message.len());
+            message.splice(..0, length.into_bytes());
+        }
         message
+    }
+
+    fn is_behind(&self) -> bool {
+        !self.messages.is_empty() || self.server.as_ref().is_some_and(Server::is_behind)
     }
 
     fn drop_first(&mut self) {
@@ -109,30 +109,31 @@ impl Driver for Sender {
                     return;
                 }
                 self.tried = Instant::now();
-                self.server = Server::connect(&self.spec.address).ok();
+                self.server = Server::connect(&self.spec, self.tls.as_ref()).ok();
             }
-            let Some(server) = &self.server else { return };
-            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-            match rustix::net::send(&server.socket, &message[self.sent..], flags) {
-                Ok(count) if server.stream && self.sent + count < message.len() => self.sent += count,
+            let Some(server) = &mut self.server else { return };
+            match server.send(&message[self.sent..]) {
+                Ok(count) if server.is_stream() && self.sent + count < message.len() => self.sent += count,
                 // Too long for a datagram is lost, and so is what an earlier one's refusal (ICMP) is told by.
-                Ok(_) | Err(Errno::MSGSIZE) => self.drop_first(),
-                Err(Errno::CONNREFUSED) if matches!(self.spec.address, SyslogAddress::Udp(_)) => self.drop_first(),
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return,
-                Err(_) => {
+                Ok(_) | Err(Failed::TooLong) => self.drop_first(),
+                Err(Failed::Refused) if matches!(self.spec.address, SyslogAddress::Udp(_)) => self.drop_first(),
+                Err(Failed::Later) => return,
+                Err(Failed::Refused | Failed::Gone) => {
                     self.server = None;
                     // A server cannot make anything of the rest of a message.
                     self.sent = 0;
                 }
             }
         }
+        if self.server.as_mut().is_some_and(|server| server.flush().is_err()) {
+            self.server = None;
+        }
     }
 
     fn finish(&mut self) {
         let end = Instant::now() + PATIENCE;
         self.flush();
-        while !self.messages.is_empty() && Instant::now() < end {
+        while self.is_behind() && Instant::now() < end {
             let left = end.saturating_duration_since(Instant::now());
             match &self.server {
                 Some(server) => drop(server.wait(left)),
@@ -146,82 +147,22 @@ impl Driver for Sender {
         self.spec.wait && self.bytes >= self.spec.buffer
     }
 
-    fn waits(&self) -> Option<Option<BorrowedFd<'_>>> {
-        let socket = || self.server.as_ref().map(|server| server.socket.as_fd());
-        (!self.messages.is_empty()).then(socket)
+    fn waits(&self) -> Option<Option<Ready<'_>>> {
+        self.is_behind().then(|| self.server.as_ref().map(Server::ready))
     }
-}
-
-impl Server {
-    fn connect(address: &SyslogAddress) -> io::Result<Self> {
-        let unix = |path: &Path, kind| {
-            let address = SocketAddrUnix::new(path)?;
-            let socket = socket(AddressFamily::UNIX, kind)?;
-            rustix::net::connect(&socket, &address)?;
-            Ok::<_, Errno>(Self {
-                socket,
-                stream: kind == SocketType::STREAM,
-            })
-        };
-        let internet = |address: &std::net::SocketAddr, kind| {
-            let family = if address.is_ipv4() {
-                AddressFamily::INET
-            } else {
-                AddressFamily::INET6
-            };
-            let socket = socket(family, kind)?;
-            match rustix::net::connect(&socket, address) {
-                Ok(()) | Err(Errno::INPROGRESS) => Ok(Self {
-                    socket,
-                    stream: kind == SocketType::STREAM,
-                }),
-                Err(error) => Err(error),
-            }
-        };
-        let server = match address {
-            SyslogAddress::Local => {
-                let kinds = [SocketType::DGRAM, SocketType::STREAM];
-                let places = kinds.iter().flat_map(|kind| LOCAL.map(|path| (*kind, path)));
-                let mut servers = places.filter_map(|(kind, path)| unix(Path::new(path), kind).ok());
-                let none = || {
-                    io::Error::other(
-                        "Unix syslog delivery error: this host's syslog does not listen; give --log-opt syslog-address",
-                    )
-                };
-                return servers.next().ok_or_else(none);
-            }
-            SyslogAddress::Unix(path) => unix(path, SocketType::STREAM),
-            SyslogAddress::UnixDatagram(path) => unix(path, SocketType::DGRAM),
-            SyslogAddress::Udp(address) => internet(address, SocketType::DGRAM),
-            SyslogAddress::Tcp(address) => internet(address, SocketType::STREAM),
-        };
-        Ok(server?)
-    }
-
-    /// Until something can be sent; fails when that is later than `limit`.
-    fn wait(&self, limit: Duration) -> io::Result<()> {
-        let limit = limit.try_into().map_err(|_| Errno::INVAL)?;
-        match poll(&mut [PollFd::new(&self.socket, PollFlags::OUT)], Some(&limit)) {
-            Ok(0) => Err(io::ErrorKind::TimedOut.into()),
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
-    }
-}
-
-fn socket(family: AddressFamily, kind: SocketType) -> rustix::io::Result<OwnedFd> {
-    rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixDatagram;
+    use std::path::Path;
 
     use super::*;
 
     fn spec(path: &Path, layout: SyslogLayout) -> Syslog {
         Syslog {
             address: SyslogAddress::UnixDatagram(path.to_owned()),
+            tls: None,
             facility: 3,
             layout,
             tag: "web".to_owned(),
