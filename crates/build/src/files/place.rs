@@ -159,8 +159,9 @@ impl<'a> Place<'a> {
         dir.map_err(|error| failed("open", path, error))
     }
 
-    /// Makes a directory in the draft with all above it: as they are below, or new ones with this owner and mode.
-    pub(super) fn make_directories(&mut self, path: &Path, owner: (u32, u32), mode: u32) -> Result<()> {
+    /// Makes a directory in the draft with all above it: as they are below, or new ones with this owner and mode. The bit by which
+    /// directories inherit their group is inherited too, and without an owner the group is.
+    pub(super) fn make_directories(&mut self, path: &Path, owner: Option<(u32, u32)>, mode: u32) -> Result<()> {
         let is_there = |fd: io::Result<OwnedFd>| fd.is_ok();
         if is_there(self.draft.resolve_no_links(path, DIRECTORY | OFlags::NOFOLLOW)) {
             return Ok(());
@@ -180,11 +181,14 @@ impl<'a> Place<'a> {
         Ok(())
     }
 
-    fn make(&mut self, path: &Path, owner: (u32, u32), mode: u32) -> Result<()> {
+    fn make(&mut self, path: &Path, owner: Option<(u32, u32)>, mode: u32) -> Result<()> {
         self.mkdir(path)?;
         self.touched(path.parent().unwrap_or(Path::new("")));
         self.touched(path);
-        self.attributes(path, owner, mode, &Vec::new())
+        let made = rustix::fs::fstat(self.open(path)?).map_err(|error| failed("look at", path, error))?;
+        let owner = owner.unwrap_or((made.st_uid, made.st_gid));
+        let inherited = made.st_mode & Mode::SGID.as_raw_mode();
+        self.attributes(path, owner, mode | inherited, &Vec::new())
     }
 
     fn mkdir(&self, path: &Path) -> Result<()> {

@@ -50,7 +50,7 @@ pub(super) fn unpack(
     file.seek(SeekFrom::Start(0))
         .map_err(|error| failed("read", &part.at, error))?;
     let into = place.resolve(Path::new(&copy.destination))?;
-    place.make_directories(&into, attributes.owner.unwrap_or_default(), 0o755)?;
+    place.make_directories(&into, attributes.owner, 0o755)?;
     let wrong = |error: ferry_archive::Error| Error::Invalid(told(&part.at, &error));
     let stream = decompress(file).map_err(wrong)?;
     let mut reader = Reader::new(stream, Limits::default());
@@ -92,7 +92,7 @@ impl Archive<'_, '_> {
             return Ok(());
         };
         let (parent, name) = split(&path);
-        self.place.make_directories(parent, (0, 0), 0o755)?;
+        self.place.make_directories(parent, Some((0, 0)), 0o755)?;
         let found = self.place.look(&path)?;
         let time = self.place.clamp(entry.mtime);
         let owner = self.owner.unwrap_or((entry.uid, entry.gid));
@@ -212,7 +212,7 @@ impl Archive<'_, '_> {
 
     fn copy_up(&mut self, path: &Path, stat: &rustix::fs::Stat) -> Result<()> {
         let (parent, name) = split(path);
-        self.place.make_directories(parent, (0, 0), 0o755)?;
+        self.place.make_directories(parent, Some((0, 0)), 0o755)?;
         let Some(below) = self.place.below else { return Ok(()) };
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Error::Invalid(format!(
