@@ -3,13 +3,14 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
-use ferry_testkit::{Output, Program, Run, TestDaemon, signal, wait_until};
+use ferry_testkit::{Output, Program, Run, TestDaemon, peer, signal, wait_until};
 use tempfile::TempDir;
 
-/// An engine with busybox, and a context.
+/// An engine with busybox, a context, and settings of Docker's command line.
 pub struct Place {
     pub engine: TestDaemon,
-    context: TempDir,
+    pub context: TempDir,
+    pub home: TempDir,
 }
 
 impl Place {
@@ -19,8 +20,15 @@ impl Place {
 
     pub fn on(engine: TestDaemon) -> Self {
         engine.busybox();
-        let context = tempfile::tempdir().unwrap();
-        Self { engine, context }
+        let [context, home] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        Self { engine, context, home }
+    }
+
+    /// Docker's command line has its plugins. `None`, saying so, where there are none.
+    pub fn with_plugins() -> Option<Self> {
+        let home = tempfile::tempdir().unwrap();
+        peer::link_plugins(home.path(), &["docker-buildx", "docker-compose"])?;
+        Some(Self { home, ..Self::new() })
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -39,6 +47,16 @@ impl Place {
 
     pub fn ferry(&self, line: &str) -> Output {
         self.command().args(line.split(' ')).output()
+    }
+
+    pub fn docker_command(&self) -> Run {
+        let run = self.engine.command(Program::Docker).directory(self.context.path());
+        run.env("DOCKER_CONFIG", self.home.path())
+            .env("BUILDKIT_PROGRESS", "plain")
+    }
+
+    pub fn docker(&self, line: &str) -> Output {
+        self.docker_command().args(line.split(' ')).output()
     }
 
     /// What a command prints in a container of an image.
@@ -351,9 +369,7 @@ fn what_is_kept_goes_by_itself_as_daemon_json_says() {
         .arg("--config-file")
         .arg(&file.path().to_string_lossy())
         .start();
-    engine.busybox();
-    let context = tempfile::tempdir().unwrap();
-    let place = Place { engine, context };
+    let place = Place::on(engine);
     place.write(
         "Dockerfile",
         "FROM busybox\nRUN --mount=type=cache,target=/cache touch /cache/a && echo done > /b\n",

@@ -2,12 +2,14 @@
 
 mod trouble;
 
-use std::path::{Path, PathBuf};
+use std::ops::Deref;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ferry_testkit::{Engines, Output, Program, Registry, Run, TestDaemon, Wire};
 use serde_json::Value;
-use tempfile::TempDir;
+
+use crate::build::Place;
 
 /// Bytes of a layer that nobody needs who has the result.
 const BIG: u64 = 3_000_000;
@@ -24,76 +26,58 @@ RUN cat /src/a /first /tool > /both
 const STEPS: usize = 5;
 const BOTH: &str = "one\nfirst\ntool";
 
-/// An engine with busybox and a registry, and a context.
-struct Place {
+/// A place with a registry.
+struct Cached {
     /// Ends before the engine, in whose namespace it is.
     registry: Registry,
-    engine: TestDaemon,
-    context: TempDir,
-    /// Docker's client with its plugins, where there are some.
-    home: Option<TempDir>,
+    place: Place,
+    /// By Docker's client.
+    by_docker: bool,
 }
 
-impl Place {
+impl Deref for Cached {
+    type Target = Place;
+    fn deref(&self) -> &Place {
+        &self.place
+    }
+}
+
+impl Cached {
     fn new() -> Self {
-        let engine = TestDaemon::start();
-        engine.busybox();
-        let registry = Registry::start(&engine, &[]);
-        let place = Self {
-            engine,
-            context: tempfile::tempdir().unwrap(),
-            registry,
-            home: None,
-        };
-        place.write("Dockerfile", DOCKERFILE);
-        place.write("src/a", "one\n");
-        place
+        Self::on(Place::new(), false)
     }
 
     /// With buildx; `None`, saying so, where there is none.
     fn with_buildx() -> Option<Self> {
-        let buildx = ferry_testkit::peer::plugin("docker-buildx")?;
-        let home = tempfile::tempdir().unwrap();
-        let dir = home.path().join("cli-plugins");
-        std::fs::create_dir(&dir).unwrap();
-        std::os::unix::fs::symlink(&buildx, dir.join("docker-buildx")).unwrap();
-        Some(Self {
-            home: Some(home),
-            ..Self::new()
-        })
+        Place::with_plugins().map(|place| Self::on(place, true))
+    }
+
+    fn on(place: Place, by_docker: bool) -> Self {
+        place.write("Dockerfile", DOCKERFILE);
+        place.write("src/a", "one\n");
+        Self {
+            registry: Registry::start(&place.engine, &[]),
+            place,
+            by_docker,
+        }
     }
 
     /// The engine has nothing but busybox any more.
     fn empty(&mut self) {
-        self.engine.stop();
+        self.place.engine.stop();
         let data = self.engine.data_root();
         std::fs::remove_dir_all(&data).unwrap();
         std::fs::create_dir(&data).unwrap();
-        self.engine.start_again();
+        self.place.engine.start_again();
         self.engine.busybox();
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.context.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        let path = self.path(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
     }
 
     /// `build` with these options and the context, by Ferry's client or, where it is there, Docker's.
     fn build(&self, options: &str) -> Output {
-        let run = match &self.home {
-            None => self.engine.command(Program::Ferry),
-            Some(home) => self
-                .engine
-                .command(Program::Docker)
-                .env("DOCKER_CONFIG", home.path())
-                .env("BUILDKIT_PROGRESS", "plain"),
+        let run = match self.by_docker {
+            true => self.docker_command(),
+            false => self.command(),
         };
-        let run = run.directory(self.context.path());
         run.args(["build"]).args(options.split(' ')).args(["."]).output()
     }
 
@@ -105,16 +89,6 @@ impl Place {
 
     fn inspect(&self, image: &str, format: &str) -> String {
         self.engine.ferry(["image", "inspect", "-f", format, image]).ok()
-    }
-
-    /// What a command prints in a container of an image.
-    fn inside(&self, image: &str, script: &str) -> String {
-        self.engine.ferry(["run", "--rm", image, "sh", "-c", script]).ok()
-    }
-
-    fn is_clean(&self) {
-        let check = self.engine.ferry(["system", "check"]);
-        assert_eq!(check.code, 0, "{check:?}");
     }
 
     /// Something of a registry's.
@@ -136,12 +110,6 @@ impl Place {
     }
 }
 
-/// How many steps were not done again; the base never is.
-fn remembered(output: &Output) -> usize {
-    let cached = output.stderr.lines().filter(|line| line.ends_with("CACHED"));
-    cached.count().saturating_sub(1)
-}
-
 fn at(name: &str) -> String {
     format!("{}/{name}", Registry::ADDRESS)
 }
@@ -156,11 +124,11 @@ fn has(output: &Output, text: &str) {
 
 #[test]
 fn a_registry_gives_an_empty_engine_what_another_one_built() {
-    let mut place = Place::new();
+    let mut place = Cached::new();
     let wire = Wire::start(&place.engine, u64::MAX);
     let max = at("app:max");
     let first = place.builds(&format!("-t app --cache-to type=registry,ref={max},mode=max"));
-    assert_eq!(remembered(&first), 0, "{first:?}");
+    assert_eq!(Place::remembered(&first), 0, "{first:?}");
     has(&first, "exporting cache to registry");
     has(&first, "writing cache image manifest sha256:");
     // What is there already is not sent again.
@@ -181,7 +149,7 @@ fn a_registry_gives_an_empty_engine_what_another_one_built() {
         place.empty();
         let before = wire.bytes();
         let second = place.builds(&format!("-t app --cache-from {}/app:{tag}", Wire::ADDRESS));
-        assert_eq!(remembered(&second), STEPS, "{tag}: {second:?}");
+        assert_eq!(Place::remembered(&second), STEPS, "{tag}: {second:?}");
         has(
             &second,
             &format!("importing cache manifest from {}/app:{tag}", Wire::ADDRESS),
@@ -197,7 +165,7 @@ fn a_registry_gives_an_empty_engine_what_another_one_built() {
             &format!("{DOCKERFILE}RUN echo more\n").replace("RUN cat", "RUN tac"),
         );
         let third = place.builds("-t other");
-        assert_eq!(remembered(&third), STEPS - 1, "{third:?}");
+        assert_eq!(Place::remembered(&third), STEPS - 1, "{third:?}");
         place.write("Dockerfile", DOCKERFILE);
         place.is_clean();
     }
@@ -206,7 +174,7 @@ fn a_registry_gives_an_empty_engine_what_another_one_built() {
 /// As BuildKit wrote caches first, for registries that take what is neither an image nor an index of some.
 #[test]
 fn a_cache_may_be_an_index() {
-    let mut place = Place::new();
+    let mut place = Cached::new();
     let cncf = Registry::cncf(&place.engine);
     for (registry, (tag, media_types)) in [Registry::ADDRESS, Registry::CNCF]
         .into_iter()
@@ -219,7 +187,7 @@ fn a_cache_may_be_an_index() {
         ));
         place.empty();
         let second = place.builds(&format!("-t app --cache-from {cache}"));
-        assert_eq!(remembered(&second), STEPS, "{registry} {tag}: {second:?}");
+        assert_eq!(Place::remembered(&second), STEPS, "{registry} {tag}: {second:?}");
         assert_eq!(place.inside("app", "cat /both"), BOTH);
         place.empty();
     }
@@ -227,30 +195,30 @@ fn a_cache_may_be_an_index() {
 
 #[test]
 fn only_what_changed_is_made_again() {
-    let mut place = Place::new();
+    let mut place = Cached::new();
     let cache = at("app:cache");
     place.builds(&format!("--cache-to type=registry,ref={cache},mode=max"));
     place.empty();
     place.write("src/a", "two\n");
     let changed = place.builds(&format!("-t app --cache-from {cache}"));
     // The first step of each stage: the second's files are copied from the first's.
-    assert_eq!(remembered(&changed), 2, "{changed:?}");
+    assert_eq!(Place::remembered(&changed), 2, "{changed:?}");
     assert_eq!(place.inside("app", "cat /both"), "two\nfirst\ntool");
     // Another instruction is another step, whatever it comes to.
     place.empty();
     place.write("src/a", "one\n");
     place.write("Dockerfile", &DOCKERFILE.replace("echo first", "echo other"));
     let changed = place.builds(&format!("-t app --cache-from {cache}"));
-    assert_eq!(remembered(&changed), 1, "{changed:?}");
+    assert_eq!(Place::remembered(&changed), 1, "{changed:?}");
     assert_eq!(place.inside("app", "cat /both"), "one\nother\ntool");
     let none = place.builds(&format!("--no-cache --cache-from {cache}"));
-    assert_eq!(remembered(&none), 0, "{none:?}");
+    assert_eq!(Place::remembered(&none), 0, "{none:?}");
     place.is_clean();
 }
 
 #[test]
 fn what_was_made_again_by_order_is_found() {
-    let mut place = Place::new();
+    let mut place = Cached::new();
     for (tag, options) in [("min", ""), ("max", ",mode=max"), ("inline", "")] {
         let cache = at(&format!("app:{tag}"));
         match tag {
@@ -259,13 +227,13 @@ fn what_was_made_again_by_order_is_found() {
         };
         place.empty();
         let second = place.builds(&format!("--cache-from {cache}"));
-        assert_eq!(remembered(&second), STEPS, "{tag}: {second:?}");
+        assert_eq!(Place::remembered(&second), STEPS, "{tag}: {second:?}");
     }
 }
 
 #[test]
 fn an_image_is_a_cache_of_itself() {
-    let mut place = Place::new();
+    let mut place = Cached::new();
     let app = at("app:1");
     place.builds(&format!("-t {app} --push --cache-to type=inline"));
     let (id, layers) = (
@@ -276,7 +244,7 @@ fn an_image_is_a_cache_of_itself() {
     let second = place.builds(&format!(
         "-t app --cache-from type=registry,ref={app} --cache-to type=inline"
     ));
-    assert_eq!(remembered(&second), STEPS, "{second:?}");
+    assert_eq!(Place::remembered(&second), STEPS, "{second:?}");
     assert_eq!(place.inspect("app", "{{.Id}}"), id);
     // As it was asked for before there were several kinds, and by whom.
     place.builds(&format!("-t {app} --push --build-arg BUILDKIT_INLINE_CACHE=1"));
@@ -301,7 +269,7 @@ fn an_image_is_a_cache_of_itself() {
 
 #[test]
 fn a_directory_is_a_cache() {
-    let mut place = Place::new();
+    let mut place = Cached::new();
     place.builds("-t app --cache-to type=local,dest=cache,mode=max,compression=uncompressed");
     place.builds("--cache-to type=local,dest=cache,tag=small,compression=zstd,force-compression=true");
     let read = |name: &str| -> Value {
@@ -334,7 +302,7 @@ fn a_directory_is_a_cache() {
     for source in ["type=local,src=cache", "type=local,src=cache,tag=small"] {
         place.empty();
         let second = place.builds(&format!("-t app --cache-from {source}"));
-        assert_eq!(remembered(&second), STEPS, "{second:?}");
+        assert_eq!(Place::remembered(&second), STEPS, "{second:?}");
         assert_eq!(place.inspect("app", "{{.Id}}"), id);
         assert_eq!(place.inside("app", "cat /both"), BOTH);
     }
@@ -353,7 +321,7 @@ fn read_tags(dir: &Path) -> usize {
 
 #[test]
 fn buildx_writes_and_reads_caches() {
-    let Some(mut place) = Place::with_buildx() else { return };
+    let Some(mut place) = Cached::with_buildx() else { return };
     let (cache, image) = (at("app:cache"), at("app:image"));
     place.builds(&format!(
         "-t {image} --push --provenance=false --cache-to type=registry,ref={cache},mode=max \
@@ -368,7 +336,7 @@ fn buildx_writes_and_reads_caches() {
     ] {
         place.empty();
         let second = place.builds(&format!("-t app --provenance=false --cache-from {source}"));
-        assert_eq!(remembered(&second), STEPS, "{source}: {second:?}");
+        assert_eq!(Place::remembered(&second), STEPS, "{source}: {second:?}");
         assert_eq!(
             place.inspect("app", "{{.RootFS.Layers}}").matches("sha256").count(),
             STEPS
@@ -430,7 +398,7 @@ fn buildkit_and_ferry_pass_each_others_caches_over() {
 
 #[test]
 fn what_depends_on_another_target_is_in_its_cache() {
-    let Some(mut place) = Place::with_buildx() else { return };
+    let Some(mut place) = Cached::with_buildx() else { return };
     place.write(
         "docker-bake.hcl",
         &format!(
@@ -449,13 +417,10 @@ target "app" {{
             cache = at("app:bake")
         ),
     );
-    let bake = |place: &Place| {
-        let home = place.home.as_ref().unwrap().path();
-        let run = place.engine.command(Program::Docker).env("DOCKER_CONFIG", home);
-        let run = run.env("BUILDKIT_PROGRESS", "plain").directory(place.context.path());
-        let output = run.args(["buildx", "bake", "app"]).output();
+    let bake = |place: &Cached| {
+        let output = place.docker("buildx bake app");
         assert_eq!(output.code, 0, "{output:?}");
-        remembered(&output)
+        Place::remembered(&output)
     };
     // What the second stands on is there, as its base is; then also what each of them runs.
     assert_eq!((bake(&place), bake(&place)), (1, 3));
@@ -489,6 +454,6 @@ fn a_directory_is_a_cache_over_tcp() {
     assert_eq!(written.code, 0, "{written:?}");
     engine.ferry(["builder", "prune", "-af"]).ok();
     let read = build("--cache-from type=local,src=cache --cache-to type=local,dest=cache,tag=again");
-    assert_eq!((read.code, remembered(&read)), (0, 1), "{read:?}");
+    assert_eq!((read.code, Place::remembered(&read)), (0, 1), "{read:?}");
     assert_eq!(read_tags(&context.path().join("cache")), 2);
 }

@@ -1,39 +1,12 @@
 //! What is told of builds afterwards, also by another engine.
 
-use ferry_testkit::{Output, Program, TestDaemon, wait_until};
-use tempfile::TempDir;
+use ferry_testkit::{Output, wait_until};
 
-struct Place {
-    engine: TestDaemon,
-    home: TempDir,
-    context: TempDir,
-}
+use crate::build::Place;
 
 impl Place {
-    /// `None`, saying so, where there is no buildx.
-    fn new() -> Option<Self> {
-        let buildx = ferry_testkit::peer::plugin("docker-buildx")?;
-        let engine = TestDaemon::start();
-        engine.busybox();
-        let place = Self {
-            engine,
-            home: tempfile::tempdir().unwrap(),
-            context: tempfile::tempdir().unwrap(),
-        };
-        let dir = place.home.path().join("cli-plugins");
-        std::fs::create_dir(&dir).unwrap();
-        std::os::unix::fs::symlink(&buildx, dir.join("docker-buildx")).unwrap();
-        Some(place)
-    }
-
-    fn docker(&self, line: &str) -> Output {
-        let run = self.engine.command(Program::Docker).directory(self.context.path());
-        let run = run.env("DOCKER_CONFIG", self.home.path());
-        run.env("BUILDKIT_PROGRESS", "plain").args(line.split(' ')).output()
-    }
-
-    fn build(&self, dockerfile: &str) -> Output {
-        std::fs::write(self.context.path().join("Dockerfile"), dockerfile).unwrap();
+    fn builds(&self, dockerfile: &str) -> Output {
+        self.write("Dockerfile", dockerfile);
         self.docker("build .")
     }
 
@@ -47,9 +20,9 @@ impl Place {
 
 #[test]
 fn builds_are_told_of_by_the_next_engine() {
-    let Some(mut place) = Place::new() else { return };
-    place.build("FROM busybox\nRUN echo logged-one\n").ok();
-    assert_eq!(place.build("FROM busybox\nRUN echo logged-two; exit 3\n").code, 1);
+    let Some(mut place) = Place::with_plugins() else { return };
+    place.builds("FROM busybox\nRUN echo logged-one\n").ok();
+    assert_eq!(place.builds("FROM busybox\nRUN echo logged-two; exit 3\n").code, 1);
     let before = place.history();
     assert_eq!(before.len(), 2, "{before:?}");
     let dir = place.engine.data_root().join("builds/history");
@@ -78,20 +51,16 @@ fn builds_are_told_of_by_the_next_engine() {
 
 #[test]
 fn the_host_is_known_to_steps_by_the_name_it_is_given() {
-    let Some(place) = Place::new() else { return };
+    let Some(place) = Place::with_plugins() else { return };
     let (_, bridge) = place.engine.api("GET", "/networks/bridge", None);
     let gateway = bridge["IPAM"]["Config"][0]["Gateway"].as_str().unwrap().to_owned();
-    std::fs::write(
-        place.context.path().join("Dockerfile"),
+    place.write(
+        "Dockerfile",
         "FROM busybox\nRUN grep -w up /etc/hosts && grep -w other /etc/hosts\n",
-    )
-    .unwrap();
+    );
     let hosts = "--no-cache --add-host up:host-gateway --add-host other:192.0.2.7 .";
     let shown = format!("{gateway}\tup");
-    let by_ferry = place.engine.command(Program::Ferry).directory(place.context.path());
-    let by_ferry = by_ferry
-        .args(format!("build --progress plain {hosts}").split(' '))
-        .output();
+    let by_ferry = place.ferry(&format!("build --progress plain {hosts}"));
     for built in [by_ferry, place.docker(&format!("build {hosts}"))] {
         assert!(
             built.stderr.contains(&shown) && built.stderr.contains("192.0.2.7\tother"),
@@ -103,21 +72,16 @@ fn the_host_is_known_to_steps_by_the_name_it_is_given() {
 
 #[test]
 fn a_step_has_the_network_of_the_name_and_no_device() {
-    let Some(place) = Place::new() else { return };
-    let ferry = |line: &str| {
-        let run = place.engine.command(Program::Ferry).directory(place.context.path());
-        run.args(line.split(' ')).output()
-    };
-    ferry("network create --subnet 10.77.0.0/24 named").ok();
-    let write = |text: &str| std::fs::write(place.context.path().join("Dockerfile"), text).unwrap();
-    write("FROM busybox\nRUN ip route\n");
-    let built = ferry("build --progress plain --no-cache --network named .");
+    let Some(place) = Place::with_plugins() else { return };
+    place.ferry("network create --subnet 10.77.0.0/24 named").ok();
+    place.write("Dockerfile", "FROM busybox\nRUN ip route\n");
+    let built = place.ferry("build --progress plain --no-cache --network named .");
     assert!(built.stderr.contains("default via 10.77.0.1"), "{built:?}");
     built.ok();
-    write("FROM busybox\nRUN --device=vendor.com/kind=one true\n");
+    place.write("Dockerfile", "FROM busybox\nRUN --device=vendor.com/kind=one true\n");
     for options in ["--allow device .", "."] {
         for refused in [
-            ferry(&format!("build {options}")),
+            place.ferry(&format!("build {options}")),
             place.docker(&format!("buildx build {options}")),
         ] {
             assert!(refused.stderr.contains("device"), "{refused:?}");

@@ -1,5 +1,6 @@
 //! An engine that is killed at any moment of a build: nothing half-done is left, and what was finished is not done again.
 
+use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
 use ferry_testkit::{Run, wait_for_none, wait_until};
@@ -8,7 +9,7 @@ use crate::build::Place;
 
 const KILLS: u64 = 30;
 
-/// Ten steps: a stage, files, processes, caches. `round` makes them others than before.
+/// Ten steps: a stage, files, processes, caches, an agent. `round` makes them others than before.
 fn dockerfile(round: &str) -> String {
     let run = |what: &str| format!("RUN {what} # {round}\n");
     [
@@ -21,7 +22,7 @@ fn dockerfile(round: &str) -> String {
         run("--mount=type=cache,target=/cache sh -c 'echo x >> /cache/log; head -c 200000 /dev/zero > /cache/big'"),
         "COPY --from=tools /out /out\n".to_owned(),
         "COPY files /copied\n".to_owned(),
-        run("--mount=type=bind,from=tools,source=/files,target=/m --mount=type=tmpfs,target=/t cp -r /m /t && ls /m > /list"),
+        run("--mount=type=ssh --mount=type=bind,from=tools,source=/files,target=/m --mount=type=tmpfs,target=/t cp -r /m /t && ls /m > /list"),
         run("rm /first && mkdir /first && echo second > /first/second"),
         "WORKDIR /work\n".to_owned(),
         run("cat /out/lines /list > all"),
@@ -76,8 +77,11 @@ fn an_engine_that_is_killed_at_any_moment_of_a_build_goes_on_from_what_was_finis
         place.write(&format!("files/{number}"), &format!("{number}\n"));
     }
     place.write("Dockerfile", &dockerfile("measured"));
+    let socket = place.engine.dir().join("agent");
+    let _agent = UnixListener::bind(&socket).unwrap();
+    let agent = format!("default={}", socket.display());
     let begun = Instant::now();
-    place.ferry("build -t app .").ok();
+    place.ferry(&format!("build --ssh {agent} -t app .")).ok();
     let whole = begun.elapsed();
     let mut remembered = Vec::new();
     for kill in 0..KILLS {
@@ -86,7 +90,7 @@ fn an_engine_that_is_killed_at_any_moment_of_a_build_goes_on_from_what_was_finis
         place.write("Dockerfile", &text);
         let running = place
             .command()
-            .args(["build", "--progress", "plain", "-t", "app", "."])
+            .args(["build", "--progress", "plain", "--ssh", &agent, "-t", "app", "."])
             .spawn();
         // In no order: what a kill leaves is met by the next one, early or late.
         let moment = (kill * 7) % KILLS;
@@ -99,7 +103,7 @@ fn an_engine_that_is_killed_at_any_moment_of_a_build_goes_on_from_what_was_finis
         });
         place.is_clean();
         if kill % 5 == 0 {
-            let again = place.ferry("build --progress plain -t app .");
+            let again = place.ferry(&format!("build --progress plain --ssh {agent} -t app ."));
             assert_eq!(again.code, 0, "{again:?}");
             remembered.push((moment, Place::remembered(&again)));
             let expected: Vec<String> = std::iter::once("200".to_owned()).chain(names(200)).collect();

@@ -1,56 +1,21 @@
 //! OCI layouts of builds: as contexts and as results, by `ferry build` and by buildx.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use ferry_testkit::{Output, Program, Run, TestDaemon};
+use ferry_testkit::{Output, Program, TestDaemon};
 use serde_json::Value;
-use tempfile::TempDir;
 
-struct Place {
-    engine: TestDaemon,
-    home: TempDir,
-    context: TempDir,
-}
+use crate::build::Place;
 
 impl Place {
-    fn new() -> Self {
-        let engine = TestDaemon::start();
-        engine.busybox();
-        Self {
-            engine,
-            home: tempfile::tempdir().unwrap(),
-            context: tempfile::tempdir().unwrap(),
-        }
-    }
-
-    /// Has buildx; `None`, saying so, where there is none.
-    fn with_buildx() -> Option<Self> {
-        let buildx = ferry_testkit::peer::plugin("docker-buildx")?;
-        let place = Self::new();
-        let dir = place.home.path().join("cli-plugins");
-        std::fs::create_dir(&dir).unwrap();
-        std::os::unix::fs::symlink(&buildx, dir.join("docker-buildx")).unwrap();
-        Some(place)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.context.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.path(name), text).unwrap();
-    }
-
     fn build(&self, program: Program, line: &str) -> Output {
-        let run: Run = self.engine.command(program).directory(self.context.path());
-        let run = run.env("DOCKER_CONFIG", self.home.path());
+        let run = match program {
+            Program::Ferry => self.command(),
+            Program::Docker => self.docker_command(),
+        };
         run.args(["build", "--progress", "plain"])
             .args(line.split(' '))
             .output()
-    }
-
-    fn inside(&self, image: &str, script: &str) -> String {
-        self.engine.ferry(["run", "--rm", image, "sh", "-c", script]).ok()
     }
 
     fn images(&self) -> String {
@@ -113,7 +78,7 @@ fn ferry_builds_from_layouts_and_makes_them() {
 
 #[test]
 fn buildx_builds_from_layouts_and_makes_them() {
-    let Some(place) = Place::with_buildx() else { return };
+    let Some(place) = Place::with_plugins() else { return };
     place.round(Program::Docker);
 }
 

@@ -1,5 +1,6 @@
 //! The builder, against what BuildKit makes of the same Dockerfiles ([corpus](../corpus/build/README.md)).
 
+mod agent;
 mod case;
 mod image;
 
@@ -7,23 +8,19 @@ use std::fmt::Write as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use case::Case;
+use case::{Case, Way};
 use ferry_testkit::{Engine, Kind};
 
 /// How many are built at a time.
 const AT_ONCE: usize = 4;
 
 /// Where Ferry differs by right from what is recorded: `NAME`, or `NAME: ` and the start of a line, and why.
-const DIFFERENT: [(&str, &str); 13] = [
+const DIFFERENT: [(&str, &str); 14] = [
     (
         "add-archive-xz",
         "dockerd asks a program for these, which is not where it was recorded",
     ),
     ("copy-chown-scratch-name: error", "says why"),
-    (
-        "copy-into-setgid: d",
-        "a directory that COPY makes is root's, whatever group the one above gives",
-    ),
     (
         "copy-link-flag",
         "dockerd cannot merge layers: there --link is a plain COPY",
@@ -39,6 +36,14 @@ const DIFFERENT: [(&str, &str); 13] = [
         "says what could not be started, not that runc ended with 1",
     ),
     ("run-fails-exec", "the same"),
+    (
+        "run-mount-bind-missing: > [",
+        "says that the context is copied for the mount",
+    ),
+    (
+        "from-image-missing-file: error",
+        "says what is not there as for any other image, than the stage's own",
+    ),
     ("ignore-copied: error", "says that .dockerignore leaves it out"),
     ("stages-target-number", "a number names a stage"),
     ("workdir-file: error", "names the file that is in the way"),
@@ -46,8 +51,8 @@ const DIFFERENT: [(&str, &str); 13] = [
 ];
 
 /// What an engine makes of a case.
-fn result(case: &Case, engine: &Engine) -> String {
-    match case.build(engine) {
+fn result(case: &Case, engine: &Engine, way: Way) -> String {
+    match case.build(engine, way) {
         Ok(()) => {
             let about = |more: &str| engine.api("GET", &format!("/images/{}/{more}", case.name), None).1;
             let inspected = about("json");
@@ -63,28 +68,39 @@ fn result(case: &Case, engine: &Engine) -> String {
         }
         Err(refused) => {
             let mut text = format!("error {}\n", refused.message);
-            if let Some(lines) = refused.lines {
-                let _ = writeln!(text, "lines {lines:?}");
+            if let Some(shown) = refused.shown {
+                let _ = write!(text, "shown\n{shown}");
             }
             text
         }
     }
 }
 
-/// Lines of one and not of the other; lines of a Dockerfile only where both show them.
+/// Without the attributes that dockerd leaves out of archives, where Ferry has them.
+fn without_users_attributes(text: &str) -> String {
+    let mut kept = String::new();
+    for word in text.split_inclusive(' ') {
+        if !(word.starts_with("user.") && word.contains('=')) {
+            kept.push_str(word);
+        }
+    }
+    kept
+}
+
+/// Lines of one and not of the other; what is shown only where both show it.
 fn differences(name: &str, expected: &str, got: &str) -> Vec<String> {
-    let shows_lines = got.lines().any(|line| line.starts_with("lines "));
-    let matters = |line: &&str| shows_lines || !line.starts_with("lines ");
+    let got = &without_users_attributes(got);
+    let expected = match got.contains("\nshown\n") {
+        true => expected,
+        false => expected.split_once("shown\n").map_or(expected, |(before, _)| before),
+    };
     let only = |sign: char, of: &str, other: &str| -> Vec<String> {
-        let lines = of
-            .lines()
-            .filter(matters)
-            .filter(|line| !other.lines().any(|its| its == *line));
+        let lines = of.lines().filter(|line| !other.lines().any(|its| its == *line));
         lines.map(|line| format!("{sign} {line}")).collect()
     };
     let mut found = only('-', expected, got);
     found.extend(only('+', got, expected));
-    if found.is_empty() && expected.lines().filter(matters).ne(got.lines().filter(matters)) {
+    if found.is_empty() && expected != got {
         found.push("the same lines in another order, or not as often".to_owned());
     }
     found.retain(|line| {
@@ -98,8 +114,7 @@ fn differences(name: &str, expected: &str, got: &str) -> Vec<String> {
 }
 
 /// `FERRY_RECORD=1` with `FERRY_TEST_ENGINE=docker` writes what is compared otherwise; `FERRY_CASES` names some of them.
-#[test]
-fn builds_are_what_buildkit_makes_of_them() {
+fn compare(way: Way) {
     let records = std::env::var("FERRY_RECORD").is_ok_and(|value| value == "1");
     assert!(
         !records || Engine::chosen() == Kind::Docker,
@@ -117,10 +132,11 @@ fn builds_are_what_buildkit_makes_of_them() {
                 while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let case = Case::read(name);
                     let is_newer = name.starts_with("newer-");
-                    if engine.is_ferry() && case.needs_a_session() || !engine.is_ferry() && is_newer {
+                    let is_sent = engine.is_ferry() && way == Way::Post;
+                    if is_sent && case.needs_a_session() || !engine.is_ferry() && is_newer {
                         continue;
                     }
-                    let got = result(&case, &engine);
+                    let got = result(&case, &engine, way);
                     let file = Case::folder().join(format!("{name}.result"));
                     if records {
                         std::fs::write(file, got).unwrap();
@@ -141,4 +157,16 @@ fn builds_are_what_buildkit_makes_of_them() {
         report.is_empty(),
         "not as BuildKit makes them (- BuildKit, + this):\n{report}"
     );
+}
+
+#[test]
+fn builds_are_what_buildkit_makes_of_them() {
+    compare(Way::CommandLine);
+}
+
+#[test]
+fn builds_by_the_old_route_are_what_buildkit_makes_of_them() {
+    if Engine::chosen() == Kind::Ferry {
+        compare(Way::Post);
+    }
 }

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use ferry_testkit::{Output, Program, TestDaemon};
+use ferry_testkit::{Output, Program, TestDaemon, peer};
 
 use super::compat::split;
 
@@ -164,15 +164,12 @@ fn a_plugin_is_run_with_the_engine_s_place() {
 /// The real one, as a plugin.
 #[test]
 fn ferry_compose_is_docker_compose() {
-    let Some(compose) = ferry_testkit::peer::compose() else {
+    let directory = tempfile::tempdir().unwrap();
+    if peer::link_plugins(directory.path(), &["docker-compose"]).is_none() {
         return;
-    };
+    }
     let engine = TestDaemon::start();
     engine.busybox();
-    let directory = tempfile::tempdir().unwrap();
-    let plugins = directory.path().join("cli-plugins");
-    std::fs::create_dir(&plugins).unwrap();
-    std::os::unix::fs::symlink(compose, plugins.join("docker-compose")).unwrap();
     let file = "name: shop\nservices:\n  web: {image: 'busybox:latest', command: sleep 1000}\n";
     std::fs::write(directory.path().join("compose.yaml"), file).unwrap();
     let ferry = |line: &str| run(&engine, Program::Ferry, directory.path(), line);

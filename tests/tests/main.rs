@@ -13,6 +13,8 @@ mod build_at_once;
 mod build_attacks;
 mod build_bad_input;
 mod build_cache;
+mod build_collect;
+mod build_deep;
 mod build_full_disk;
 mod build_gateway;
 mod build_grpc;

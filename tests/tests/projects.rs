@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ferry_testkit::{Output, Program, Run, TestDaemon, images};
+use ferry_testkit::{Output, Program, Run, TestDaemon, images, peer};
 use tempfile::TempDir;
 
 /// A project, a source that is changed before it is built once more, and what it says when it is run.
@@ -126,13 +126,9 @@ fn slow_projects_of_every_kind_build_and_run() {
         place.build(place.command(Program::Ferry), project, "ferry").ok();
         place.runs(project, "ferry");
     }
-    let plugins = ["docker-buildx", "docker-compose"].map(ferry_testkit::peer::plugin);
-    let [Some(buildx), Some(compose)] = plugins else { return };
     let home = tempfile::tempdir().unwrap();
-    let dir = home.path().join("cli-plugins");
-    std::fs::create_dir(&dir).unwrap();
-    for program in [&buildx, &compose] {
-        std::os::unix::fs::symlink(program, dir.join(program.file_name().unwrap())).unwrap();
+    if peer::link_plugins(home.path(), &["docker-buildx", "docker-compose"]).is_none() {
+        return;
     }
     let docker = || place.command(Program::Docker).env("DOCKER_CONFIG", home.path());
 

@@ -68,7 +68,11 @@ fn build(workspace: &Workspace, binary: &Path) -> Result<PathBuf> {
     }
     let changes = read(&workspace.root.join("CHANGELOG.md"))?;
     put(&root.join("usr/share/doc/ferry/changelog"), &changes, 0o644)?;
-    for path in COMPRESSED.map(|path| root.join(path)).iter().filter(|path| path.exists()) {
+    for path in COMPRESSED
+        .map(|path| root.join(path))
+        .iter()
+        .filter(|path| path.exists())
+    {
         shell::run(Command::new("gzip").arg("-9n").arg(path))?;
     }
     let (version, architecture) = (version(workspace)?, architecture(&workspace.triple)?);

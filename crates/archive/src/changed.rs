@@ -43,78 +43,116 @@ pub fn changed(upper: &Root, options: &DiffOptions<'_>) -> Result<Vec<Changed>> 
     let lower = options.lower.iter().enumerate().map(|(at, root)| Ok((at, top(root)?)));
     let mut walk = Walk {
         options,
+        open: Vec::new(),
         found: Vec::new(),
     };
-    walk.directory(&top(upper)?, &lower.collect::<Result<Vec<_>>>()?, Path::new(""), 0)?;
+    walk.enter(top(upper)?, lower.collect::<Result<Vec<_>>>()?, PathBuf::new(), true)?;
+    while let Some(level) = walk.open.last_mut() {
+        match level.names.pop_first() {
+            Some(name) => walk.entry(&name)?,
+            None => drop(walk.open.pop()),
+        }
+    }
     Ok(walk.found)
 }
 
 struct Walk<'a> {
     options: &'a DiffOptions<'a>,
+    /// From the top to the directory whose entries are compared. No call for each: how many there are is up to the container.
+    open: Vec<Level>,
     found: Vec<Changed>,
 }
 
+struct Level {
+    upper: OwnedFd,
+    /// The directory in the layers below, topmost first; none for one that is new.
+    below: Vec<(usize, OwnedFd)>,
+    path: PathBuf,
+    /// Names that are left.
+    names: BTreeSet<CString>,
+    /// Whether it is in the list.
+    is_told: bool,
+}
+
 impl Walk<'_> {
-    /// `below`: the directory in the layers below, topmost first; none for one that is new.
-    fn directory(&mut self, upper: &OwnedFd, below: &[(usize, OwnedFd)], path: &Path, depth: usize) -> Result<()> {
-        if depth >= MAX_DEPTH {
+    fn enter(&mut self, upper: OwnedFd, below: Vec<(usize, OwnedFd)>, path: PathBuf, is_told: bool) -> Result<()> {
+        if self.open.len() >= MAX_DEPTH {
             return Err(too_deep());
         }
-        let failed = |source| failed(path, source);
-        let mut names: BTreeSet<CString> = tree::names(upper.as_fd()).map_err(failed)?.into_iter().collect();
+        let unread = |source| failed(&path, source);
+        let mut names: BTreeSet<CString> = tree::names(upper.as_fd()).map_err(unread)?.into_iter().collect();
         if tree::is_opaque(upper.as_fd()) {
-            for (_, dir) in below {
-                names.extend(tree::names(dir.as_fd()).map_err(failed)?);
+            for (_, dir) in &below {
+                names.extend(tree::names(dir.as_fd()).map_err(unread)?);
             }
         }
-        for name in names {
-            let child = path.join(OsStr::from_bytes(name.to_bytes()));
-            let old = find(below, &name, &child)?;
-            let new = look(upper.as_fd(), &name, &child)?.filter(|stat| !tree::is_whiteout(stat));
-            let Some(stat) = new else {
-                if old.is_some() {
-                    self.add(child, Change::Deleted)?;
-                }
-                continue;
-            };
-            if self.options.vanishes(upper.as_fd(), &name, &stat, &child)? {
-                continue;
-            }
-            let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-            let change = match &old {
-                None => Some(Change::Added),
-                Some((dir, old)) => {
-                    let same = self.same(old, &stat) && same_capability(*dir, upper.as_fd(), &name, &stat, &child)?;
-                    (!same).then_some(Change::Modified)
-                }
-            };
-            let place = self.found.len();
-            if let Some(change) = change {
-                self.add(child.clone(), change)?;
-            }
-            if !is_directory {
-                continue;
-            }
-            let Some(fd) = open(upper.as_fd(), &name, &child)? else {
-                continue;
-            };
-            self.directory(&fd, &directories(below, &name, &child)?, &child, depth + 1)?;
-            if change.is_none() && self.found.len() > place {
-                let change = Change::Modified;
-                self.found.insert(place, Changed { path: child, change });
-            }
-        }
+        self.open.push(Level {
+            upper,
+            below,
+            path,
+            names,
+            is_told,
+        });
         Ok(())
     }
 
+    /// Compares an entry of the innermost directory.
+    fn entry(&mut self, name: &CString) -> Result<()> {
+        let Some(level) = self.open.last() else { return Ok(()) };
+        let (upper, below) = (level.upper.as_fd(), &level.below);
+        let path = level.path.join(OsStr::from_bytes(name.to_bytes()));
+        let old = find(below, name, &path)?;
+        let new = look(upper, name, &path)?.filter(|stat| !tree::is_whiteout(stat));
+        let Some(stat) = new else {
+            let is_gone = old.is_some();
+            return if is_gone {
+                self.add(path, Change::Deleted)
+            } else {
+                Ok(())
+            };
+        };
+        if self.options.vanishes(upper, name, &stat, &path)? {
+            return Ok(());
+        }
+        let change = match &old {
+            None => Some(Change::Added),
+            Some((dir, old)) => {
+                let same = self.same(old, &stat) && same_capability(*dir, upper, name, &stat, &path)?;
+                (!same).then_some(Change::Modified)
+            }
+        };
+        let inside = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => open(upper, name, &path)?,
+            _ => None,
+        };
+        let inside = inside
+            .map(|fd| Ok((fd, directories(below, name, &path)?)))
+            .transpose()?;
+        if let Some(change) = change {
+            self.add(path.clone(), change)?;
+        }
+        match inside {
+            Some((fd, below)) => self.enter(fd, below, path, change.is_some()),
+            None => Ok(()),
+        }
+    }
+
+    /// Adds a change, and before it the directories it is in: something in them is not as it was.
     fn add(&mut self, path: PathBuf, change: Change) -> Result<()> {
-        if self.found.len() >= MAX_CHANGES {
+        // What is above one that is told is told.
+        let known = self.open.iter().rposition(|level| level.is_told).map_or(0, |at| at + 1);
+        let above = self.open[known..].iter_mut().map(|level| {
+            level.is_told = true;
+            (level.path.clone(), Change::Modified)
+        });
+        let added = above.chain([(path, change)]);
+        self.found.extend(added.map(|(path, change)| Changed { path, change }));
+        if self.found.len() > MAX_CHANGES {
             return Err(Error::TooLarge {
                 what: "number of changes",
                 limit: MAX_CHANGES as u64,
             });
         }
-        self.found.push(Changed { path, change });
         Ok(())
     }
 

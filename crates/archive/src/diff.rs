@@ -239,35 +239,55 @@ fn list(dir: OwnedFd, path: PathBuf) -> Result<(OwnedFd, PathBuf, Vec<(CString, 
     Ok((dir, path, names.collect()))
 }
 
+/// What becomes of an entry that the engine may have made.
+enum Fate {
+    Stays,
+    Vanishes,
+    /// If all vanishes that is in it.
+    VanishesWith((OwnedFd, PathBuf, Vec<CString>)),
+}
+
 impl DiffOptions<'_> {
     /// Whether this is there only because the engine needed something to mount on.
     pub(crate) fn vanishes(&self, dir: BorrowedFd<'_>, name: &CString, stat: &Stat, path: &Path) -> Result<bool> {
+        let mut open = match self.fate(dir, name, stat, path)? {
+            Fate::Stays => return Ok(false),
+            Fate::Vanishes => return Ok(true),
+            Fate::VanishesWith(level) => vec![level],
+        };
+        while let Some((dir, path, names)) = open.last_mut() {
+            let Some(name) = names.pop() else {
+                open.pop();
+                continue;
+            };
+            let child = path.join(OsStr::from_bytes(name.to_bytes()));
+            let Some(stat) = look(dir.as_fd(), &name, &child)? else {
+                continue;
+            };
+            match self.fate(dir.as_fd(), &name, &stat, &child)? {
+                Fate::Stays => return Ok(false),
+                Fate::Vanishes => {}
+                Fate::VanishesWith(level) => open.push(level),
+            }
+        }
+        Ok(true)
+    }
+
+    fn fate(&self, dir: BorrowedFd<'_>, name: &CString, stat: &Stat, path: &Path) -> Result<Fate> {
         let made = self.made.iter().any(|made| made == path);
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => Ok(made && stat.st_size == 0),
+        Ok(match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile if made && stat.st_size == 0 => Fate::Vanishes,
             FileType::Directory if made || self.made.iter().any(|made| made.starts_with(path)) => {
                 if !made && !self.is_as_below(path, stat)? {
-                    return Ok(false);
+                    return Ok(Fate::Stays);
                 }
-                let Some(fd) = open(dir, name, path)? else {
-                    return Ok(false);
-                };
-                if tree::is_opaque(fd.as_fd()) {
-                    return Ok(false);
+                match open(dir, name, path)? {
+                    Some(fd) if !tree::is_opaque(fd.as_fd()) => Fate::VanishesWith(list(fd, path.to_owned())?),
+                    _ => Fate::Stays,
                 }
-                for name in tree::names(fd.as_fd()).map_err(|source| failed(path, source))? {
-                    let child = path.join(OsStr::from_bytes(name.to_bytes()));
-                    let Some(stat) = look(fd.as_fd(), &name, &child)? else {
-                        continue;
-                    };
-                    if !self.vanishes(fd.as_fd(), &name, &stat, &child)? {
-                        return Ok(false);
-                    }
-                }
-                Ok(true)
             }
-            _ => Ok(false),
-        }
+            _ => Fate::Stays,
+        })
     }
 
     /// A directory with the owner and the mode it has below; where it has none, what the engine makes it with.

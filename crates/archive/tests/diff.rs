@@ -339,3 +339,53 @@ fn files_that_are_read_ahead_come_out_as_others_do() {
     let links = |bench: &Bench| std::fs::metadata(bench.path().join("many/f350h")).unwrap().nlink();
     assert_eq!((links(&bench), links(&other)), (2, 2));
 }
+
+/// A directory with a file in each of a thousand levels.
+fn thousand_levels(top: &std::path::Path) {
+    let mut dir = top.join("d/".repeat(1000));
+    std::fs::create_dir_all(&dir).unwrap();
+    while dir != top {
+        std::fs::write(dir.join("f"), "x").unwrap();
+        dir.pop();
+    }
+}
+
+/// With so little stack that no level can have a call of its own.
+fn with_little_stack<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(128 << 10);
+        thread.spawn_scoped(scope, work).unwrap().join().unwrap()
+    })
+}
+
+#[test]
+fn depth_is_no_weapon() {
+    let directory = tempfile::tempdir().unwrap();
+    let dir = |name: &str, levels: usize| {
+        std::fs::create_dir_all(directory.path().join(name).join("d/".repeat(levels))).unwrap();
+        Root::open(&directory.path().join(name)).unwrap()
+    };
+    thousand_levels(&directory.path().join("low"));
+    thousand_levels(&directory.path().join("up"));
+    std::fs::write(directory.path().join("up/d/f"), "longer").unwrap();
+    let (low, up) = (dir("low", 0), dir("up", 0));
+    let compare = |upper: &Root, lower: &[Root], made: &[PathBuf]| {
+        with_little_stack(|| {
+            let options = DiffOptions {
+                lower,
+                made,
+                ..DiffOptions::default()
+            };
+            changed(upper, &options)
+        })
+    };
+    assert_eq!(compare(&up, &[], &[]).unwrap().len(), 2000);
+    let some = compare(&up, &[low], &[]).unwrap();
+    let told = some.iter().find(|changed| changed.path == Path::new("d/f"));
+    assert_eq!(told.unwrap().change, Change::Modified);
+    // A mount point that the engine made, as deep as the path of a volume can be.
+    let made: Vec<PathBuf> = Path::new(&"d/".repeat(1000)).ancestors().map(Path::to_owned).collect();
+    assert_eq!(compare(&dir("point", 1000), &[], &made).unwrap(), []);
+    let error = compare(&dir("deeper", 1500), &[], &[]).unwrap_err();
+    assert!(error.to_string().contains("1024"), "{error}");
+}

@@ -39,7 +39,7 @@ pub struct Written {
 }
 
 /// A step that failed.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, Default, thiserror::Error)]
 #[error("{why}")]
 pub struct Failed {
     /// Which, by [`crate::progress::Vertex::id`].
@@ -58,6 +58,15 @@ pub struct Failed {
     pub filename: String,
     pub file: Vec<u8>,
     pub excerpt: String,
+}
+
+impl Failed {
+    /// Adds the Dockerfile, and the lines of it as BuildKit shows them.
+    pub(crate) fn show(&mut self, filename: &str, file: &[u8]) {
+        filename.clone_into(&mut self.filename);
+        self.file = file.to_vec();
+        self.excerpt = crate::solve::excerpt(filename, file, &self.ranges);
+    }
 }
 
 impl Error {

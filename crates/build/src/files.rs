@@ -155,10 +155,9 @@ impl<'a> Selection<'a> {
                 }
                 Action::MakeDirectory { path, mode, owner } => {
                     let owner = place.owner(owner.as_deref())?;
-                    let made = place.resolve(Path::new(path)).and_then(|path| {
-                        let owner = owner.unwrap_or_default();
-                        place.make_directories(&path, owner, *mode)
-                    });
+                    let made = place
+                        .resolve(Path::new(path))
+                        .and_then(|path| place.make_directories(&path, owner, *mode));
                     made.map_err(|error| match error {
                         Error::Invalid(why) if why.ends_with("not a directory") => {
                             Error::Invalid(format!("lstat {path}: not a directory"))

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use ferry_dockerfile::checks::{self, Base, On, Options, Scope};
-use ferry_dockerfile::{Dockerfile, Ignore};
+use ferry_dockerfile::{Dockerfile, Ignore, Problem, Range};
 use ferry_image::{AnyReference, Platform, Reference};
 use jiff::Timestamp;
 
@@ -94,6 +94,10 @@ pub async fn plan<W: Workspace>(job: &Job<W>) -> Result<Plan> {
         .await
         .map_err(|error| match error {
             Error::Dockerfile(written) => loaded.explain(written.error),
+            Error::Step(mut failed) => {
+                failed.show(&loaded.filename, &loaded.bytes);
+                Error::Step(failed)
+            }
             other => other,
         })
 }
@@ -218,31 +222,31 @@ impl<W: Workspace> Making<'_, W> {
 
     /// Finds all images that the file itself names, at once.
     async fn find_images(&mut self) -> Result<()> {
-        let mut wanted: Vec<(String, Platform)> = Vec::new();
+        let mut wanted: Vec<(String, Platform, Range)> = Vec::new();
         for (stage, based) in self.file.stages.iter().zip(&self.scope.stages) {
             if !based.needed {
                 continue;
             }
             if let On::Image(name) = &based.on {
-                wanted.push((name.clone(), based.platform.clone()));
+                wanted.push((name.clone(), based.platform.clone(), stage.range));
             }
             for instruction in &stage.instructions {
                 for from in instructions::origins(&instruction.command, &self.scope)? {
-                    wanted.push((from, based.platform.clone()));
+                    wanted.push((from, based.platform.clone(), instruction.range));
                 }
             }
         }
-        wanted.retain(|(name, _)| name != "scratch" && !self.is_files(name));
-        wanted.sort_by_key(|(name, platform)| (name.clone(), platform.to_string()));
-        wanted.dedup();
+        wanted.retain(|(name, ..)| name != "scratch" && !self.is_files(name));
+        wanted.sort_by_key(|(name, platform, _)| (name.clone(), platform.to_string()));
+        wanted.dedup_by_key(|(name, platform, _)| (name.clone(), platform.to_string()));
         let job = self.job;
         let mut finding = tokio::task::JoinSet::new();
-        for (name, platform) in wanted {
+        for (name, platform, range) in wanted {
             let job = job.clone();
             let name = self.image_name(&name);
             finding.spawn(async move {
                 let found = find_image(&job, &name, &platform).await;
-                (name, platform, found)
+                (name, platform, found.map_err(|error| at(error, range)))
             });
         }
         while let Some(found) = finding.join_next().await {
@@ -362,7 +366,19 @@ async fn find_image<W: Workspace>(job: &Job<W>, name: &str, platform: &Platform)
             }
             other => other,
         });
-    running.end(found)
+    running.end_as_step(found)
+}
+
+/// An error of an image that these lines ask for.
+fn at(error: Error, range: Range) -> Error {
+    match error {
+        Error::Step(mut failed) => {
+            failed.ranges = vec![range];
+            Error::Step(failed)
+        }
+        Error::Invalid(why) => Problem::Invalid(why).at(range).into(),
+        other => other,
+    }
 }
 
 async fn find_layout<W: Workspace>(job: &Job<W>, name: &str, layout: &Layout, platform: &Platform) -> Result<Image> {
@@ -379,7 +395,7 @@ async fn find_layout<W: Workspace>(job: &Job<W>, name: &str, layout: &Layout, pl
         Error::Invalid(why) => Error::Invalid(format!("the OCI layout of {name}: {why}")),
         other => other,
     });
-    running.end(found)
+    running.end_as_step(found)
 }
 
 /// A context's place in words, for a step's key and for errors.

@@ -9,6 +9,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
+use crate::error::{Error, Failed, Result};
+
 /// Where events go. Nobody waits for who reads them; a reader that is gone is no error.
 #[derive(Debug, Clone)]
 pub struct Events {
@@ -156,6 +158,20 @@ impl Running {
         let error = outcome.as_ref().err().map(ToString::to_string);
         self.tell(error);
         outcome
+    }
+
+    /// As [`Running::end`]; what is wrong with what was asked for is the step's failure.
+    pub fn end_as_step<T>(self, outcome: Result<T>) -> Result<T> {
+        let (vertex, name) = (self.vertex.id.clone(), self.vertex.name.clone());
+        self.end(outcome).map_err(|error| match error {
+            Error::Invalid(why) | Error::NotFound(why) => Error::Step(Box::new(Failed {
+                vertex,
+                name,
+                why,
+                ..Failed::default()
+            })),
+            other => other,
+        })
     }
 
     fn tell(&mut self, error: Option<String>) {

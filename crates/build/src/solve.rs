@@ -142,9 +142,7 @@ pub async fn solve<W: Workspace>(job: &Job<W>, plan: &Plan) -> Result<Solution<W
     let failed = solver.failed.lock().unwrap_or_else(PoisonError::into_inner).take();
     match failed.map_or(solved, Err) {
         Err(Error::Step(mut failed)) => {
-            failed.filename.clone_from(&plan.filename);
-            failed.file.clone_from(&plan.source);
-            failed.excerpt = excerpt(&plan.filename, &plan.source, &failed.ranges);
+            failed.show(&plan.filename, &plan.source);
             Err(Error::Step(failed))
         }
         solved => solved,
@@ -322,11 +320,8 @@ impl<W: Workspace> Solver<W> {
             name: step.name.clone(),
             why,
             exit_code,
-            image: None,
             ranges,
-            filename: String::new(),
-            file: Vec::new(),
-            excerpt: String::new(),
+            ..Failed::default()
         }))
     }
 }

@@ -1,6 +1,7 @@
 //! What the services and actors share, how it comes up, and how it goes down.
 
 use std::collections::HashSet;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -475,6 +476,11 @@ impl World {
         for entry in entries.flatten() {
             let name = entry.file_name();
             let Some(id) = name.to_str() else { continue };
+            // An agent's, of a build that ended with the engine.
+            if entry.file_type().is_ok_and(|kind| kind.is_socket()) {
+                let _ = std::fs::remove_file(entry.path());
+                continue;
+            }
             if self.containers.find(id).is_ok_and(|handle| handle.id() == id) {
                 continue;
             }

@@ -20,6 +20,7 @@ mod failure;
 mod files;
 mod history;
 mod log;
+mod origin;
 mod progress;
 mod session;
 mod sessions;
@@ -57,6 +58,7 @@ use tonic::codegen::BoxStream;
 
 use crate::App;
 use crate::failure::{Failure, Result};
+use crate::held::Takeover;
 use crate::serve::Connected;
 
 const H2C: &str = "h2c";
@@ -155,8 +157,10 @@ pub async fn serve(State(app): State<App>, request: Request<Body>) -> Result<Res
 pub async fn serve_session(State(app): State<App>, request: Request<Body>) -> Result<Response> {
     app.grpc.check_session(request.headers()).map_err(Failure::invalid)?;
     let grpc = app.grpc.clone();
-    upgrade(&app, request, |io, headers| async move {
-        grpc.sessions.serve(io, &headers, &grpc.closing).await
+    let peer = request.extensions().get::<Takeover>().and_then(Takeover::peer);
+    let origin = peer.and_then(origin::of).unwrap_or_default();
+    upgrade(&app, request, move |io, headers| async move {
+        grpc.sessions.serve(io, &headers, &origin, &grpc.closing).await
     })
 }
 

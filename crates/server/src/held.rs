@@ -71,6 +71,14 @@ impl Takeover {
         stream
     }
 
+    /// The process at the other end, if it is on this machine.
+    pub fn peer(&self) -> Option<i32> {
+        match &*lock(&self.slot) {
+            Some(Stream::Unix(stream)) => stream.peer_cred().ok()?.pid(),
+            _ => None,
+        }
+    }
+
     /// Waits until HTTP has lost the connection.
     pub async fn taken(&self) {
         self.taken.notified().await;

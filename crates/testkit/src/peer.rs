@@ -76,6 +76,17 @@ pub fn plugin(name: &str) -> Option<PathBuf> {
     program.is_file().then_some(program)
 }
 
+/// Links real plugins to where Docker's command line finds them that has its settings in `home`. `None`, saying so, where the
+/// peers are not set up.
+pub fn link_plugins(home: &Path, names: &[&str]) -> Option<()> {
+    let dir = home.join("cli-plugins");
+    fs::create_dir(&dir).unwrap();
+    for name in names {
+        std::os::unix::fs::symlink(plugin(name)?, dir.join(name)).unwrap();
+    }
+    Some(())
+}
+
 impl Deref for Docker {
     type Target = Client;
     fn deref(&self) -> &Client {

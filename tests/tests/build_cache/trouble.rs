@@ -5,11 +5,12 @@ use std::path::Path;
 use ferry_testkit::Run;
 use serde_json::Value;
 
-use super::{BOTH, Place, at, has, remembered};
+use super::{BOTH, Cached, at, has};
+use crate::build::Place;
 
 #[test]
 fn a_cache_that_is_broken_breaks_no_build() {
-    let mut place = Place::new();
+    let mut place = Cached::new();
     let cache = at("app:cache");
     place.builds(&format!("--cache-to type=registry,ref={cache},mode=max"));
     let manifest = place.get("app/manifests/cache");
@@ -34,12 +35,12 @@ fn a_cache_that_is_broken_breaks_no_build() {
     // What stands on the missing layer is made again, as is that layer; what it stands on is fetched.
     has(&second, "is made again: the cache");
     assert_eq!(place.inside("app", "cat /both"), BOTH);
-    assert!(remembered(&second) >= 1, "{second:?}");
+    assert!(Place::remembered(&second) >= 1, "{second:?}");
 
     place.empty();
     let third = place.builds(&format!("-t app --cache-from {}", at("none:1")));
     has(&third, "none:1 not found: manifest unknown");
-    assert_eq!(remembered(&third), 0, "{third:?}");
+    assert_eq!(Place::remembered(&third), 0, "{third:?}");
     let nowhere = "type=registry,ref=127.0.0.1:9/x:1";
     let failed = place.build(&format!("--cache-to {nowhere}"));
     assert_eq!(failed.code, 1, "{failed:?}");
@@ -50,7 +51,7 @@ fn a_cache_that_is_broken_breaks_no_build() {
 
 #[test]
 fn what_a_url_has_is_fetched_again_if_the_cache_lost_it() {
-    let mut place = Place::new();
+    let mut place = Cached::new();
     let url = format!("http://{}/v2/", ferry_testkit::Registry::ADDRESS);
     let content = place.engine.in_namespace(&["curl", "-fsS", &url]).ok();
     let sum = Run::new("sha256sum").input(content.clone()).ok();
@@ -97,7 +98,7 @@ fn forge(dir: &Path, change: impl FnOnce(&mut Value)) {
 
 #[test]
 fn a_cache_that_lies_is_not_believed() {
-    let mut place = Place::new();
+    let mut place = Cached::new();
     place.write(".dockerignore", "*\n!src\n");
     place.builds("--cache-to type=local,dest=cache,mode=max");
     let copy = |name: &str| {
@@ -150,7 +151,7 @@ fn a_cache_that_lies_is_not_believed() {
         place.empty();
         let built = place.builds(&format!("-t app --cache-from type=local,src={name}"));
         has(&built, text);
-        assert!(remembered(&built) <= most, "{name}: {built:?}");
+        assert!(Place::remembered(&built) <= most, "{name}: {built:?}");
         assert_eq!(place.inside("app", "cat /both"), BOTH, "{name}");
         place.is_clean();
     }
@@ -159,7 +160,7 @@ fn a_cache_that_lies_is_not_believed() {
 #[test]
 fn a_secret_is_in_no_cache() {
     const SECRET: &str = "5f0c1d77-nobody-may-see-this";
-    let mut place = Place::new();
+    let mut place = Cached::new();
     place.write("token", SECRET);
     place.write(".dockerignore", "token\ncache\n");
     place.write(
@@ -183,12 +184,12 @@ fn a_secret_is_in_no_cache() {
     assert_ne!(size.stdout, "", "{size:?}");
     place.empty();
     let second = place.builds(&format!("{options} --cache-from type=local,src=cache"));
-    assert_eq!(remembered(&second), 1, "{second:?}");
+    assert_eq!(Place::remembered(&second), 1, "{second:?}");
 }
 
 #[test]
 fn what_is_not_there_is_refused_by_name() {
-    let place = Place::new();
+    let place = Cached::new();
     for (options, text) in [
         (
             "--cache-to type=gha",

@@ -1,10 +1,12 @@
 //! A case of the corpus: files, options, and the two ways to build it.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use ferry_testkit::{Engine, Run, http};
 use serde_json::{Map, Value, json};
 
+use super::agent;
 use crate::compat::split;
 
 /// What every file of a context is from that has no time of its own: 2023-11-14.
@@ -21,8 +23,16 @@ pub struct Case {
 pub struct Refused {
     /// Without the words before the cause.
     pub message: String,
-    /// Of the Dockerfile, which were shown; none if nobody asked for them.
-    pub lines: Option<Vec<u32>>,
+    /// What a command line shows before: the step's last lines, and those of the Dockerfile.
+    pub shown: Option<String>,
+}
+
+/// How Ferry is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// By the API's first version of building, which shows no lines.
+    Post,
+    CommandLine,
 }
 
 impl Case {
@@ -74,7 +84,7 @@ impl Case {
     pub fn needs_a_session(&self) -> bool {
         self.options()
             .iter()
-            .any(|option| matches!(&**option, "--build-context" | "--secret"))
+            .any(|option| matches!(&**option, "--build-context" | "--secret" | "--ssh"))
     }
 
     /// Writes the context to an empty directory.
@@ -91,42 +101,52 @@ impl Case {
             Run::new("chmod").args([mode]).args([&path]).output().ok();
         }
         let script = format!(
-            "umask 022\n{}\nfind . -newermt 2026-01-01 -exec touch -h -d {TIME} {{}} +",
+            "umask 022\n{}\nfind . -mindepth 1 -newermt 2026-01-01 -exec touch -h -d {TIME} {{}} +",
             self.section("prepare").unwrap_or_default()
         );
-        Run::new("sh").directory(dir).args(["-ec", &script]).output().ok();
+        let shell = Run::new("sh").directory(dir).env("CORPUS", Self::folder());
+        shell.args(["-ec", &script]).output().ok();
     }
 
     /// Builds it on an engine as `NAME`, and what its `base` section says as `NAME-base` before.
-    pub fn build(&self, engine: &Engine) -> Result<(), Refused> {
+    pub fn build(&self, engine: &Engine, way: Way) -> Result<(), Refused> {
         if let Some(base) = self.section("base") {
             let base = Self {
                 name: format!("{}-base", self.name),
                 sections: vec![("Dockerfile".to_owned(), base.to_owned())],
             };
-            base.build(engine)
+            base.build(engine, way)
                 .unwrap_or_else(|refused| panic!("{}: {refused:?}", base.name));
         }
         let (dir, known_as) = engine.share(&format!("build-{}", self.name));
         self.prepare(&dir);
-        let built = match engine {
-            Engine::Docker(docker) => {
-                let mut line = vec!["docker", "build", "--progress=plain", "-t", &self.name];
-                let options = self.options();
+        if self.options().iter().any(|option| option == "--ssh") {
+            agent::start(&dir.join("agent"));
+        }
+        let built = match (engine, way) {
+            (Engine::Docker(docker), _) => {
                 // Where it is told of files, it stands beside them.
-                let script = format!("cd {known_as} && exec \"$@\"");
-                line.splice(0..0, ["sh", "-c", &script, "sh"]);
-                line.extend(options.iter().map(String::as_str));
-                line.push(".");
+                let script = format!("cd {known_as} && exec docker \"$@\"");
+                let words = self.words();
+                let mut line = vec!["sh", "-c", &script, "docker"];
+                line.extend(words.iter().map(String::as_str));
                 said(&docker.in_namespace(&line).output())
             }
-            Engine::Ferry(_) => self.post(engine, &dir),
+            (Engine::Ferry(_), Way::Post) => self.post(engine, &dir),
+            (Engine::Ferry(_), Way::CommandLine) => said(&engine.run(self.words()).directory(&dir).output()),
         };
         std::fs::remove_dir_all(&dir).unwrap();
         built
     }
 
-    /// By the API's first version of building.
+    fn words(&self) -> Vec<String> {
+        let mut words = vec!["build".to_owned(), "--progress=plain".to_owned()];
+        words.extend(["-t".to_owned(), self.name.clone()]);
+        words.extend(self.options());
+        words.push(".".to_owned());
+        words
+    }
+
     fn post(&self, engine: &Engine, dir: &Path) -> Result<(), Refused> {
         let archive = dir.with_extension("tar");
         Run::new("tar")
@@ -143,7 +163,7 @@ impl Case {
         let refused = |message: &str| {
             Err(Refused {
                 message: cause(message),
-                lines: None,
+                shown: None,
             })
         };
         let last: Value = serde_json::from_str(text.lines().last().unwrap_or_default()).unwrap_or_default();
@@ -210,13 +230,29 @@ fn said(output: &ferry_testkit::Output) -> Result<(), Refused> {
     if output.code == 0 {
         return Ok(());
     }
-    let message = output.stderr.lines().find_map(|line| line.strip_prefix("ERROR: "));
-    let shown = output.stderr.lines().filter(|line| line.contains(" | >>> "));
-    let numbers = shown.filter_map(|line| line.split('|').next()?.trim().parse().ok());
+    let lines: Vec<&str> = output.stderr.lines().collect();
+    let end = lines.iter().position(|line| line.starts_with("ERROR: "));
+    let message = end.map_or(&*output.stderr, |end| &lines[end]["ERROR: ".len()..]);
     Err(Refused {
-        message: cause(message.unwrap_or(&output.stderr)),
-        lines: Some(numbers.collect()),
+        message: cause(message),
+        shown: Some(shown(&lines[..end.unwrap_or(lines.len())])),
     })
+}
+
+/// Around lines of a Dockerfile.
+const RULER: &str = "--------------------";
+
+/// From the ruler above the step's last lines, or above the Dockerfile's, without times.
+fn shown(lines: &[&str]) -> String {
+    let is_name = |at: usize| lines.get(at + 1).is_some_and(|next| **next == *RULER);
+    let begin = (0..lines.len()).find(|&at| lines[at] == "------" || is_name(at));
+    let mut text = String::new();
+    for line in &lines[begin.unwrap_or(lines.len())..] {
+        let time = line.split_once(' ').filter(|(time, _)| time.parse::<f64>().is_ok());
+        let line = time.map_or((*line).to_owned(), |(_, rest)| format!("T {rest}"));
+        let _ = writeln!(text, "  {}", line.trim_end());
+    }
+    text
 }
 
 /// The words that say what is wrong: without those of the layers above, and without an engine's own names.

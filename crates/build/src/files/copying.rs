@@ -46,11 +46,7 @@ pub(super) fn copy(
                 target.display()
             )));
         }
-        _ => place.make_directories(
-            &target,
-            attributes.owner.unwrap_or_default(),
-            attributes.mode_of_parents(),
-        )?,
+        _ => place.make_directories(&target, attributes.owner, attributes.mode_of_parents())?,
     }
     for entry in part.entries[1..].iter().filter(|entry| entry.is_directory()) {
         let path = target.join(&entry.path);
@@ -81,7 +77,7 @@ fn target(
     destination: &str,
     attributes: &Attributes,
 ) -> Result<PathBuf> {
-    let owner = attributes.owner.unwrap_or_default();
+    let owner = attributes.owner;
     let mode = attributes.mode_of_parents();
     let (parents, last) = destination.rsplit_once('/').unwrap_or(("", destination));
     let parents = match last {

@@ -3,9 +3,10 @@
 //! Paths are those of both together, without links: [`Place::resolve`] takes links apart, and everything else refuses them. A
 //! directory that is only below is made in the draft as it is there before something is put into it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
+use std::ops::Bound;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Component, Path, PathBuf};
@@ -31,7 +32,7 @@ pub struct Place<'a> {
     /// Of directories, to be set when all is done.
     times: BTreeMap<PathBuf, Time>,
     /// Directories of the draft that hide what is below.
-    opaque: BTreeSet<PathBuf>,
+    opaque: BTreeMap<PathBuf, ()>,
     pub(super) written: Written,
 }
 
@@ -62,6 +63,10 @@ fn seen(root: &Root, path: &Path) -> Result<Seen> {
 }
 
 impl Found {
+    pub fn is_link(&self) -> bool {
+        FileType::from_raw_mode(self.stat.st_mode) == FileType::Symlink
+    }
+
     pub fn is_directory(&self) -> bool {
         FileType::from_raw_mode(self.stat.st_mode) == FileType::Directory
     }
@@ -74,7 +79,7 @@ impl<'a> Place<'a> {
             draft,
             options,
             times: BTreeMap::new(),
-            opaque: BTreeSet::new(),
+            opaque: BTreeMap::new(),
             written: Written::default(),
         }
     }
@@ -111,13 +116,19 @@ impl<'a> Place<'a> {
 
     /// What is below, if no directory above `path` hides it.
     pub(super) fn seen_below(&self, path: &Path) -> Option<&'a Root> {
-        let is_hidden = !self.opaque.is_empty() && path.ancestors().any(|above| self.opaque.contains(above));
+        // None of them is below another, so that the one above `path` is the last that is not after it.
+        let mut before = self.opaque.range::<Path, _>((Bound::Unbounded, Bound::Included(path)));
+        let is_hidden = before.next_back().is_some_and(|(above, ())| path.starts_with(above));
         self.below.filter(|_| !is_hidden)
     }
 
     /// Where `path` is without its links, those of missing things as well.
     pub(super) fn resolve(&self, path: &Path) -> Result<PathBuf> {
-        let mut done = PathBuf::new();
+        self.resolve_in(PathBuf::new(), path)
+    }
+
+    /// As [`Place::resolve`], from a directory whose path has no links.
+    pub(super) fn resolve_in(&self, mut done: PathBuf, path: &Path) -> Result<PathBuf> {
         let mut left = parts(path);
         let mut links = 0;
         while let Some(part) = left.pop() {
@@ -127,8 +138,9 @@ impl<'a> Place<'a> {
             }
             done.push(&part);
             let found = self.look(&done)?;
-            let is_link = |found: &Found| FileType::from_raw_mode(found.stat.st_mode) == FileType::Symlink;
-            let Some(found) = found.filter(is_link) else { continue };
+            let Some(found) = found.filter(Found::is_link) else {
+                continue;
+            };
             links += 1;
             if links > MAX_LINKS {
                 return Err(Error::Invalid(format!("\"/{}\": too many links", path.display())));
@@ -159,32 +171,35 @@ impl<'a> Place<'a> {
         dir.map_err(|error| failed("open", path, error))
     }
 
-    /// Makes a directory in the draft with all above it: as they are below, or new ones with this owner and mode.
-    pub(super) fn make_directories(&mut self, path: &Path, owner: (u32, u32), mode: u32) -> Result<()> {
-        let is_there = |fd: io::Result<OwnedFd>| fd.is_ok();
-        if is_there(self.draft.resolve_no_links(path, DIRECTORY | OFlags::NOFOLLOW)) {
-            return Ok(());
-        }
-        let mut sofar = PathBuf::new();
-        for part in path.components() {
-            sofar.push(part);
-            match self.look(&sofar)? {
-                None => self.make(&sofar, owner, mode)?,
+    /// Makes a directory in the draft with all above it: as they are below, or new ones with this owner and mode. The bit by which
+    /// directories inherit their group is inherited too, and without an owner the group is.
+    pub(super) fn make_directories(&mut self, path: &Path, owner: Option<(u32, u32)>, mode: u32) -> Result<()> {
+        let is_missing = |path: &&Path| {
+            let found = self.draft.resolve_no_links(path, DIRECTORY | OFlags::NOFOLLOW);
+            !path.as_os_str().is_empty() && found.is_err()
+        };
+        let missing: Vec<&Path> = path.ancestors().take_while(is_missing).collect();
+        for path in missing.into_iter().rev() {
+            match self.look(path)? {
+                None => self.make(path, owner, mode)?,
                 Some(found) if !found.is_directory() => {
-                    return Err(Error::Invalid(format!("mkdir /{}: not a directory", sofar.display())));
+                    return Err(Error::Invalid(format!("mkdir /{}: not a directory", path.display())));
                 }
                 Some(found) if found.is_new => {}
-                Some(found) => self.copy_up(&sofar, &found.stat)?,
+                Some(found) => self.copy_up(path, &found.stat)?,
             }
         }
         Ok(())
     }
 
-    fn make(&mut self, path: &Path, owner: (u32, u32), mode: u32) -> Result<()> {
+    fn make(&mut self, path: &Path, owner: Option<(u32, u32)>, mode: u32) -> Result<()> {
         self.mkdir(path)?;
         self.touched(path.parent().unwrap_or(Path::new("")));
         self.touched(path);
-        self.attributes(path, owner, mode, &Vec::new())
+        let made = rustix::fs::fstat(self.open(path)?).map_err(|error| failed("look at", path, error))?;
+        let owner = owner.unwrap_or((made.st_uid, made.st_gid));
+        let inherited = made.st_mode & Mode::SGID.as_raw_mode();
+        self.attributes(path, owner, mode | inherited, &Vec::new())
     }
 
     fn mkdir(&self, path: &Path) -> Result<()> {
@@ -246,18 +261,22 @@ impl<'a> Place<'a> {
             self.draft
                 .remove_all(path)
                 .map_err(|error| failed("replace", path, error))?;
-            self.times.retain(|known, _| !known.starts_with(path));
-            self.opaque.retain(|known| !known.starts_with(path));
-            self.written.manifest.files.retain(|known, _| !known.starts_with(path));
+            forget(&mut self.times, path);
+            forget(&mut self.opaque, path);
+            let files = &mut self.written.manifest.files;
+            match found.is_directory() {
+                true => files.retain(|known, _| !known.starts_with(path)),
+                false => drop(files.remove(path)),
+            }
         }
         if is_directory {
             self.mkdir(path)?;
             let dir = self.open(path)?;
             // Something of the same name may be below what was in the draft.
-            if found.is_new && self.below.is_some() {
+            if found.is_new && self.seen_below(path).is_some() {
                 tree::set_xattr(dir.as_fd(), tree::OPAQUE.as_ref(), b"y")
                     .map_err(|error| failed("make opaque", path, error))?;
-                self.opaque.insert(path.to_owned());
+                self.opaque.insert(path.to_owned(), ());
             }
         }
         self.touched(path.parent().unwrap_or(Path::new("")));
@@ -303,6 +322,15 @@ pub(super) fn set_xattrs(fd: std::os::fd::BorrowedFd<'_>, path: &Path, xattrs: &
         }
     }
     Ok(())
+}
+
+/// Removes a path, and all below it.
+fn forget<V>(known: &mut BTreeMap<PathBuf, V>, path: &Path) {
+    let from = known.range::<Path, _>((Bound::Included(path), Bound::Unbounded));
+    let gone = from.map(|(known, _)| known).take_while(|known| known.starts_with(path));
+    for path in gone.cloned().collect::<Vec<_>>() {
+        known.remove(&path);
+    }
 }
 
 /// The directory a path is in, and its name there.

@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 
 use super::creation::{copy_content, create, exclusive, finish};
 use super::entry::xattrs;
-use super::place::{Place, set_xattrs, split};
+use super::place::{Found, Place, set_xattrs, split};
 use super::select::Part;
 use super::{Attributes, Source, content, failed};
 use crate::aside::Awaiting;
@@ -50,7 +50,7 @@ pub(super) fn unpack(
     file.seek(SeekFrom::Start(0))
         .map_err(|error| failed("read", &part.at, error))?;
     let into = place.resolve(Path::new(&copy.destination))?;
-    place.make_directories(&into, attributes.owner.unwrap_or_default(), 0o755)?;
+    place.make_directories(&into, attributes.owner, 0o755)?;
     let wrong = |error: ferry_archive::Error| Error::Invalid(told(&part.at, &error));
     let stream = decompress(file).map_err(wrong)?;
     let mut reader = Reader::new(stream, Limits::default());
@@ -60,6 +60,7 @@ pub(super) fn unpack(
         into,
         owner,
         dated: BTreeSet::new(),
+        way: Vec::new(),
     };
     while let Some(entry) = reader.next_entry().map_err(wrong)? {
         archive.entry(&entry, &mut reader)?;
@@ -84,6 +85,9 @@ struct Archive<'a, 'b> {
     owner: Option<(u32, u32)>,
     /// Directories whose time the archive says.
     dated: BTreeSet<PathBuf>,
+    /// The last entry's directory and those above it, the top first: by the archive, and where they are. Not each entry looks
+    /// for links from the root.
+    way: Vec<(PathBuf, PathBuf)>,
 }
 
 impl Archive<'_, '_> {
@@ -92,10 +96,14 @@ impl Archive<'_, '_> {
             return Ok(());
         };
         let (parent, name) = split(&path);
-        self.place.make_directories(parent, (0, 0), 0o755)?;
+        self.place.make_directories(parent, Some((0, 0)), 0o755)?;
         let found = self.place.look(&path)?;
         let time = self.place.clamp(entry.mtime);
         let owner = self.owner.unwrap_or((entry.uid, entry.gid));
+        let is_on_way = |found: &Found| found.is_link() || found.is_directory() && entry.kind != Kind::Directory;
+        if found.as_ref().is_some_and(is_on_way) {
+            self.way.clear();
+        }
         if entry.kind == Kind::Directory {
             match found {
                 Some(found) if !found.is_directory() => self.place.remove(&path, &found, true)?,
@@ -152,7 +160,7 @@ impl Archive<'_, '_> {
     }
 
     /// Where a name of the archive is; `None`: the destination itself, which stays as it is.
-    fn real(&self, name: &Path) -> Result<Option<PathBuf>> {
+    fn real(&mut self, name: &Path) -> Result<Option<PathBuf>> {
         let mut clean = PathBuf::new();
         let mut depth = 0_usize;
         for component in name.components() {
@@ -181,8 +189,26 @@ impl Archive<'_, '_> {
             }
         }
         let Some(last) = clean.file_name() else { return Ok(None) };
-        let parent = self.place.resolve(&self.into.join(split(&clean).0))?;
+        let parent = self.directory(split(&clean).0)?;
         Ok(Some(parent.join(last)))
+    }
+
+    /// Where a directory of the archive is.
+    fn directory(&mut self, path: &Path) -> Result<PathBuf> {
+        while self.way.last().is_some_and(|(above, _)| !path.starts_with(above)) {
+            self.way.pop();
+        }
+        if self.way.is_empty() {
+            let into = self.place.resolve(&self.into)?;
+            self.way.push((PathBuf::new(), into));
+        }
+        let (mut sofar, mut at) = self.way.last().cloned().unwrap_or_default();
+        for part in path.components().skip(sofar.components().count()) {
+            sofar.push(part);
+            at = self.place.resolve_in(at, part.as_ref())?;
+            self.way.push((sofar.clone(), at.clone()));
+        }
+        Ok(at)
     }
 
     /// A second name of a file: of the archive, or of what is below, which then is copied first.
@@ -212,7 +238,7 @@ impl Archive<'_, '_> {
 
     fn copy_up(&mut self, path: &Path, stat: &rustix::fs::Stat) -> Result<()> {
         let (parent, name) = split(path);
-        self.place.make_directories(parent, (0, 0), 0o755)?;
+        self.place.make_directories(parent, Some((0, 0)), 0o755)?;
         let Some(below) = self.place.below else { return Ok(()) };
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Error::Invalid(format!(

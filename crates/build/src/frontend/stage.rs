@@ -83,6 +83,15 @@ pub enum Noted {
     Empty,
 }
 
+/// Whether it has what is a stage for BuildKit: an image that is copied from, or the source of a mount, even of one without.
+fn has_sources(instruction: &Instruction) -> bool {
+    match &instruction.command {
+        Command::Run(run) => !run.mount_flags.is_empty(),
+        Command::Copy(copy) => copy.from.is_some(),
+        _ => false,
+    }
+}
+
 impl<W: Workspace> Making<'_, W> {
     /// A stage with all its instructions.
     pub async fn stage(&mut self, index: usize) -> Result<Arc<Stage>> {
@@ -116,9 +125,9 @@ impl<W: Workspace> Making<'_, W> {
         let written = &self.file.stages[index];
         let name = written.name.clone();
         let platform = self.scope.stages[index].platform.clone();
-        let only = self.file.stages.len() == 1;
+        let is_alone = self.file.stages.len() == 1 && !written.instructions.iter().any(has_sources);
         let numbering = Numbering {
-            stage: if only { String::new() } else { written.title(index) },
+            stage: if is_alone { String::new() } else { written.title(index) },
             ..Numbering::default()
         };
         let is_named = |wanted: &String| name.as_ref() == Some(wanted) || *wanted == written.title(index);

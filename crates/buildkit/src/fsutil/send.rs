@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::io::Read as _;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 
 use bytes::Bytes;
@@ -14,8 +14,8 @@ use super::{Error, Packet, PacketType, Result, Stat, mode};
 
 /// Bytes of a file in one packet.
 const CHUNK: usize = 32 * 1024;
-/// Deeper trees are no image's.
-const DEEPEST: usize = 512;
+/// Each level holds a descriptor.
+const DEEPEST: usize = 1024;
 
 /// One transfer.
 #[derive(Debug)]
@@ -40,79 +40,77 @@ impl Sender {
     /// Sends the entries.
     pub fn list(&mut self, send: &mut dyn FnMut(Packet) -> Result<()>) -> Result<()> {
         let top = self.root.resolve_no_links(".", OFlags::DIRECTORY | OFlags::RDONLY);
-        let top = top.map_err(Error::io("open", "."))?;
-        self.walk(top.as_fd(), "", 0, send)?;
+        // No call for each level: how many there are is up to whoever made the tree.
+        let mut open = vec![Level::read(top.map_err(Error::io("open", "."))?, String::new())?];
+        while let Some(level) = open.last_mut() {
+            let Some(name) = level.names.next() else {
+                open.pop();
+                continue;
+            };
+            if let Some(inside) = self.entry(level, &name, send)? {
+                open.push(inside);
+            }
+            if open.len() > DEEPEST {
+                let at = open.last().map(|level| level.path.as_str()).unwrap_or_default();
+                return Err(Error::Protocol(format!(
+                    "{at:?} is more than {DEEPEST} levels deep: too deep to be sent"
+                )));
+            }
+        }
         send(Packet::of(PacketType::PacketStat))
     }
 
-    fn walk(
+    /// Sends one; what is in it, if it is a directory.
+    fn entry(
         &mut self,
-        dir: BorrowedFd<'_>,
-        at: &str,
-        depth: usize,
+        level: &Level,
+        name: &OsString,
         send: &mut dyn FnMut(Packet) -> Result<()>,
-    ) -> Result<()> {
-        if depth > DEEPEST {
-            return Err(Error::Protocol(format!("{at:?} is too deep to be sent")));
+    ) -> Result<Option<Level>> {
+        let (dir, at) = (level.dir.as_fd(), &level.path);
+        // Paths travel as text.
+        let Some(text) = name.to_str() else {
+            let shown = name.to_string_lossy();
+            return Err(Error::Protocol(format!(
+                "{shown:?} in {at:?} is not UTF-8, which cannot be sent"
+            )));
+        };
+        let path = if at.is_empty() {
+            text.to_owned()
+        } else {
+            format!("{at}/{text}")
+        };
+        let found = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW);
+        let found = found.map_err(Error::io("look at", &path))?;
+        let kind = FileType::from_raw_mode(found.st_mode);
+        if kind == FileType::Socket {
+            return Ok(None);
         }
-        let mut names = Vec::new();
-        for found in Dir::read_from(dir).map_err(Error::io("look at", at))? {
-            let name = found.map_err(Error::io("look at", at))?.file_name().to_bytes().to_vec();
-            if name != b"." && name != b".." {
-                names.push(OsString::from_vec(name));
-            }
-        }
-        names.sort();
-        for name in names {
-            // Paths travel as text.
-            let Some(text) = name.to_str() else {
-                let shown = name.to_string_lossy();
-                return Err(Error::Protocol(format!(
-                    "{shown:?} in {at:?} is not UTF-8, which cannot be sent"
-                )));
-            };
-            let path = if at.is_empty() {
-                text.to_owned()
-            } else {
-                format!("{at}/{text}")
-            };
-            let found = rustix::fs::statat(dir, &name, AtFlags::SYMLINK_NOFOLLOW);
-            let found = found.map_err(Error::io("look at", &path))?;
-            let kind = FileType::from_raw_mode(found.st_mode);
-            if kind == FileType::Socket {
-                continue;
-            }
-            let mut stat = of(dir, &name, path.clone(), &found)?;
-            let number = self.next;
-            self.next += 1;
-            if kind == FileType::RegularFile {
-                let inode = (found.st_dev, found.st_ino);
-                match self.links.get(&inode) {
-                    Some(first) if found.st_nlink > 1 => stat.linkname.clone_from(first),
-                    _ => {
-                        if found.st_nlink > 1 {
-                            self.links.insert(inode, path.clone());
-                        }
+        let mut stat = of(dir, name, path.clone(), &found)?;
+        let number = self.next;
+        self.next += 1;
+        if kind == FileType::RegularFile {
+            let inode = (found.st_dev, found.st_ino);
+            match self.links.get(&inode) {
+                Some(first) if found.st_nlink > 1 => stat.linkname.clone_from(first),
+                _ => {
+                    if found.st_nlink > 1 {
+                        self.links.insert(inode, path.clone());
                     }
                 }
-                self.files.insert(number, path.clone());
             }
-            send(Packet {
-                stat: Some(stat),
-                ..Packet::of(PacketType::PacketStat)
-            })?;
-            if kind == FileType::Directory {
-                let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let inside = rustix::fs::openat(dir, &name, flags, Mode::empty());
-                self.walk(
-                    inside.map_err(Error::io("open", &path))?.as_fd(),
-                    &path,
-                    depth + 1,
-                    send,
-                )?;
-            }
+            self.files.insert(number, path.clone());
         }
-        Ok(())
+        send(Packet {
+            stat: Some(stat),
+            ..Packet::of(PacketType::PacketStat)
+        })?;
+        if kind != FileType::Directory {
+            return Ok(None);
+        }
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let inside = rustix::fs::openat(dir, name, flags, Mode::empty());
+        Level::read(inside.map_err(Error::io("open", &path))?, path).map(Some)
     }
 
     /// Answers a packet. `true`: it was the last one.
@@ -153,6 +151,30 @@ impl Sender {
                 return Ok(());
             }
         }
+    }
+}
+
+/// A directory whose entries are sent.
+struct Level {
+    dir: OwnedFd,
+    path: String,
+    /// Those that are left.
+    names: std::vec::IntoIter<OsString>,
+}
+
+impl Level {
+    fn read(dir: OwnedFd, path: String) -> Result<Self> {
+        let mut names = Vec::new();
+        for found in Dir::read_from(&dir).map_err(Error::io("look at", &path))? {
+            let found = found.map_err(Error::io("look at", &path))?;
+            let name = found.file_name().to_bytes().to_vec();
+            if name != b"." && name != b".." {
+                names.push(OsString::from_vec(name));
+            }
+        }
+        names.sort();
+        let names = names.into_iter();
+        Ok(Self { dir, path, names })
     }
 }
 

@@ -147,8 +147,12 @@ fn without_circles(file: &Dockerfile, needs: &Needs) -> Result<()> {
             *next += 1;
             if is_on_way.contains_key(&needed) {
                 let title = file.stages[first].title(first);
-                let mut ranges: Vec<Range> = way.iter().map(|(stage, next)| needs[*stage][*next - 1].1).collect();
-                ranges.sort();
+                // As BuildKit finds its way back.
+                let ranges = way
+                    .iter()
+                    .rev()
+                    .map(|(stage, next)| needs[*stage][*next - 1].1)
+                    .collect();
                 return Err(Error {
                     ranges,
                     ..Problem::Circular(title).into()

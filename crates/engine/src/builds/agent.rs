@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ferry_build::{Error, Result, Session};
+use ferry_kit::Id;
 use tokio::net::UnixListener;
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
+
+use crate::world::World;
 
 /// Connections at a time.
 const MOST: usize = 64;
@@ -21,8 +24,10 @@ pub(super) struct Agent {
 
 impl Agent {
     /// `access`: mode, user, group.
-    pub fn listen(path: PathBuf, session: Arc<dyn Session>, id: String, access: (u32, u32, u32)) -> Result<Self> {
+    pub fn listen(world: &World, session: Arc<dyn Session>, id: String, access: (u32, u32, u32)) -> Result<Self> {
         let failed = |error: std::io::Error| Error::internal("listen for a step's ssh", &error);
+        // A socket's path has no more than 107 bytes.
+        let path = world.run_dir(&Id::random().short()).with_extension("agent");
         let listener = UnixListener::bind(&path).map_err(failed)?;
         let serving = tokio::spawn(serve(listener, session, id));
         let agent = Self {

@@ -28,19 +28,31 @@ struct State {
     last: Option<Instant>,
 }
 
+/// Who follows the rules, when it has waited. Dropped, however it ended, it is the next one's turn.
+#[derive(Debug)]
+struct Turn {
+    collector: Arc<Collector>,
+    pause: Duration,
+}
+
 impl Collector {
-    /// How long to wait; `None`: somebody waits already.
-    fn begin(&self) -> Option<Duration> {
+    /// `None`: somebody waits already.
+    fn begin(self: &Arc<Self>) -> Option<Turn> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if std::mem::replace(&mut state.is_waiting, true) {
             return None;
         }
         let since = state.last.map_or(AT_MOST_EVERY, |last| last.elapsed());
-        Some(AT_MOST_EVERY.saturating_sub(since).max(PAUSE))
+        Some(Turn {
+            collector: Arc::clone(self),
+            pause: AT_MOST_EVERY.saturating_sub(since).max(PAUSE),
+        })
     }
+}
 
-    fn end(&self) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut state = self.collector.0.lock().unwrap_or_else(PoisonError::into_inner);
         *state = State {
             is_waiting: false,
             last: Some(Instant::now()),
@@ -54,10 +66,10 @@ pub(super) fn later(world: &Arc<World>, shared: &Arc<Shared>) {
     if matches!(rules, Collection::Rules(rules) if rules.is_empty()) {
         return;
     }
-    let Some(pause) = shared.collector.begin() else { return };
+    let Some(turn) = shared.collector.begin() else { return };
     let (world, shared) = (Arc::clone(world), Arc::clone(shared));
     tokio::spawn(async move {
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(turn.pause).await;
         for rule in rules_of(&world.config.builds.collection, world.store.root()) {
             match super::kept::prune(&world, &shared, rule).await {
                 Ok(gone) if gone.is_empty() => {}
@@ -68,7 +80,7 @@ pub(super) fn later(world: &Arc<World>, shared: &Arc<Shared>) {
         if let Err(error) = super::kept::forget_contents(&world, UNUSED_CONTENTS) {
             tracing::warn!(%error, "cannot forget the contents of files");
         }
-        shared.collector.end();
+        drop(turn);
     });
 }
 
@@ -122,11 +134,24 @@ mod tests {
 
     #[test]
     fn only_one_waits_and_not_for_long_the_first_time() {
-        let collector = Collector::default();
-        assert_eq!(collector.begin(), Some(PAUSE));
-        assert_eq!(collector.begin(), None);
-        collector.end();
-        assert!(collector.begin().is_some_and(|pause| pause > AT_MOST_EVERY / 2));
+        let collector = Arc::new(Collector::default());
+        let turn = collector.begin().unwrap();
+        assert_eq!(turn.pause, PAUSE);
+        assert!(collector.begin().is_none());
+        drop(turn);
+        assert!(collector.begin().is_some_and(|turn| turn.pause > AT_MOST_EVERY / 2));
+    }
+
+    #[test]
+    fn one_that_panics_does_not_keep_the_turn() {
+        let collector = Arc::new(Collector::default());
+        let turn = collector.begin().unwrap();
+        let panics = std::thread::spawn(move || {
+            let _turn = turn;
+            panic!("on purpose");
+        });
+        assert!(panics.join().is_err());
+        assert!(collector.begin().is_some());
     }
 
     #[test]

@@ -301,11 +301,7 @@ async fn prepare(
                     false => Ok(()),
                 };
             }
-            let place = shop
-                .world
-                .run_dir(id)
-                .with_extension(format!("agent{}", given.agents.len()));
-            let agent = agent::Agent::listen(place, session, agent.clone(), (*mode, *uid, *gid))?;
+            let agent = agent::Agent::listen(&shop.world, session, agent.clone(), (*mode, *uid, *gid))?;
             given.mounts.push(bind(target, agent.path(), false, 0));
             given.agents.push(agent);
         }

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use ferry_build::graph::Git;
 use ferry_build::{Error, Result, Session};
-use ferry_kit::Id;
 use ferry_sys::Root;
 use rustix::fs::OFlags;
 use tokio::process::Command;
@@ -45,8 +44,7 @@ pub(super) async fn agent(shop: &Workshop, session: &Arc<dyn Session>) -> Result
     if session.ssh("").await?.is_none() {
         return Ok(None);
     }
-    let place = shop.world.run_dir(&Id::random().to_string()).with_extension("agent");
-    Agent::listen(place, Arc::clone(session), String::new(), (0o600, 0, 0)).map(Some)
+    Agent::listen(&shop.world, Arc::clone(session), String::new(), (0o600, 0, 0)).map(Some)
 }
 
 /// Checks a commit out into an empty directory, with `.git`; the commit.

@@ -44,7 +44,7 @@ pub(super) struct Shared {
     /// Results that somebody holds, by id.
     pub results: Mutex<HashMap<String, Weak<super::Inner>>>,
     pub caches: super::caches::Caches,
-    pub collector: super::collect::Collector,
+    pub collector: Arc<super::collect::Collector>,
     pub sizes: super::kept::Sizes,
 }
 

@@ -74,7 +74,7 @@ impl Control for Grpc {
         ));
         let (sessions, closing) = (self.sessions.clone(), self.closing.clone());
         tokio::spawn(async move {
-            if let Err(error) = sessions.serve(TokioIo::new(ours), &headers, &closing).await {
+            if let Err(error) = sessions.serve(TokioIo::new(ours), &headers, "", &closing).await {
                 let id = headers.get(header::ID);
                 tracing::debug!(%error, ?id, "a build's session ended early");
             }

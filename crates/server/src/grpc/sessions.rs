@@ -44,7 +44,7 @@ impl Default for Sessions {
 #[derive(Debug)]
 pub struct Client {
     pub id: String,
-    /// Names the place of its files, more or less: `directory:node`.
+    /// Names the place of its files: `directory:node`, or only the last part of the directory, and [`origin`](super::origin).
     pub shared_key: String,
     pub caller: Caller,
     /// Calls that it serves, in lower case.
@@ -84,8 +84,14 @@ impl Sessions {
         waited.map_err(|_| Error::invalid(format!("no active session for {id}: the client did not connect it")))
     }
 
-    /// Has the client on a connection, until it ends.
-    pub async fn serve<T>(&self, io: T, headers: &HeaderMap, closing: &CancellationToken) -> hyper::Result<()>
+    /// Has the client on a connection, until it ends. `origin`: where on this machine it comes from, if that is known.
+    pub async fn serve<T>(
+        &self,
+        io: T,
+        headers: &HeaderMap,
+        origin: &str,
+        closing: &CancellationToken,
+    ) -> hyper::Result<()>
     where
         T: Read + Write + Unpin + Send + 'static,
     {
@@ -97,7 +103,10 @@ impl Sessions {
         let methods = headers.get_all(header::METHOD).iter();
         let client = Arc::new(Client {
             id: text(header::ID),
-            shared_key: text(header::SHARED_KEY),
+            shared_key: match text(header::SHARED_KEY) {
+                key if key.is_empty() => key,
+                key => format!("{key}\0{origin}"),
+            },
             caller,
             methods: methods
                 .filter_map(|value| Some(value.to_str().ok()?.to_lowercase()))

@@ -226,3 +226,25 @@ fn no_more_is_asked_for_at_a_time_than_the_sender_can_take() {
     receiver.take(data(0, ""), &mut answers).unwrap();
     assert_eq!(answers.len(), ASKED + 1);
 }
+
+#[test]
+fn a_thousand_levels_need_no_more_stack_than_one() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let deepest = "d/".repeat(1000);
+    std::fs::create_dir_all(from.path().join(&deepest)).unwrap();
+    std::fs::write(from.path().join(&deepest).join("f"), "deep").unwrap();
+    let with_little_stack = |work: &(dyn Fn() + Sync)| {
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().stack_size(128 << 10);
+            thread.spawn_scoped(scope, work).unwrap().join().unwrap();
+        });
+    };
+    with_little_stack(&|| assert_eq!(transfer(from.path(), to.path()), 1));
+    assert_eq!(std::fs::read(to.path().join(&deepest).join("f")).unwrap(), b"deep");
+    std::fs::create_dir_all(from.path().join("d/".repeat(1100))).unwrap();
+    with_little_stack(&|| {
+        let mut sender = Sender::new(Root::open(from.path()).unwrap());
+        let error = sender.list(&mut |_| Ok(())).unwrap_err().to_string();
+        assert!(error.contains("too deep to be sent"), "{error}");
+    });
+}

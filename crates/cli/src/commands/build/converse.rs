@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio_util::io::SyncIoBridge;
 
+use super::agent;
 use super::outputs::Place;
 use super::request::Wanted;
 use super::show::Show;
@@ -199,12 +200,7 @@ impl Conversation {
                 let why = format!("connect to the agent {}: {}", path.display(), io_text(&error));
                 self.reply(number, Answer::Failed(why)).await
             }
-            Ok(mut agent) => {
-                self.send(number, move |mut stream| async move {
-                    tokio::io::copy_bidirectional(&mut stream, &mut agent).await.map(drop)
-                })
-                .await
-            }
+            Ok(agent) => self.send(number, |stream| agent::serve(stream, agent)).await,
         }
     }
 

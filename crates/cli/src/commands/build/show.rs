@@ -143,14 +143,12 @@ impl Show {
                 let rest = std::mem::take(&mut step.rest);
                 step.lines.push_back((0.0, rest));
             }
-            if !step.lines.is_empty() {
-                ui.error_line("------");
-                ui.error_line(&format!(" > {}:", step.name));
-                for (since, line) in &step.lines {
-                    ui.error_line(&format!("{since:.3} {line}"));
-                }
-                ui.error_line("------");
+            ui.error_line("------");
+            ui.error_line(&format!(" > {}:", step.name));
+            for (since, line) in &step.lines {
+                ui.error_line(&format!("{since:.3} {line}"));
             }
+            ui.error_line("------");
         }
         if !why.excerpt.is_empty() {
             ui.write(Channel::Stderr, &why.excerpt);
