@@ -54,6 +54,8 @@ pub enum Location {
     /// A git repository, or by HTTP an archive or a Dockerfile.
     Url(String),
     /// No files at all.
+    /// The same, and only an archive.
+    Archive(String),
     #[default]
     Nothing,
 }

@@ -330,3 +330,4 @@ impl<W: Workspace> Solver<W> {
         }))
     }
 }
+            command: String::new(),
