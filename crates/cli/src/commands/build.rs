@@ -1,5 +1,6 @@
 //! `build`: an image from a Dockerfile. The engine reads the directories itself where it can; else they are sent.
 
+mod agent;
 mod converse;
 mod layouts;
 mod live;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio_util::io::SyncIoBridge;
 
+use super::agent::{self, Agent};
 use super::outputs::Place;
 use super::request::Wanted;
 use super::show::Show;
@@ -191,8 +193,13 @@ impl Conversation {
 
     async fn agent(&self, wanted: &Wanted, number: u32, id: &str) -> Result<()> {
         let id = if id.is_empty() { "default" } else { id };
-        let Some(path) = wanted.agents.get(id) else {
-            return self.reply(number, Answer::Absent).await;
+        let path = match wanted.agents.get(id) {
+            None => return self.reply(number, Answer::Absent).await,
+            Some(Agent::Keys(keys)) => {
+                let keys = Arc::clone(keys);
+                return self.send(number, move |stream| agent::serve(keys, stream)).await;
+            }
+            Some(Agent::Socket(path)) => path,
         };
         match tokio::net::UnixStream::connect(path).await {
             Err(error) => {

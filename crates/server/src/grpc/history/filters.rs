@@ -150,7 +150,7 @@ impl Operator {
 }
 
 impl Order {
-    fn holds<T: PartialOrd>(self, one: T, other: T) -> bool {
+    fn holds<T: PartialOrd + Copy>(self, one: T, other: T) -> bool {
         match self {
             Self::Less => one < other,
             Self::LessOrEqual => one <= other,
