@@ -277,13 +277,32 @@ fn what_is_kept_is_shown_and_removed() {
         none.ends_with("Total:\t0B") || none.contains("Total reclaimed space: 0B"),
         "{none}"
     );
+    let of = |text: &str, name: &str| {
+        let found = text.lines().find_map(|line| line.strip_prefix(name));
+        found.map(|rest| rest.trim().to_owned())
+    };
+    let used = place.ferry("builder du").ok();
+    let summary = place.ferry("system df --format {{.Type}}:{{.Size}}").ok();
+    let private = of(&used, "Private:").or_else(|| of(&used, "Total:"));
+    assert_eq!(of(&summary, "Build Cache:"), private, "{used}");
+    let alone = place.ferry("builder du --filter type=exec.cachemount").ok();
+    assert!(alone.contains("*   true ") && alone.lines().count() == 2, "{alone}");
     let gone = place.ferry("builder prune -f").ok();
     assert!(gone.starts_with("Deleted build cache objects:\n"), "{gone}");
     let (_, left) = place.engine.api("GET", "/system/df?type=build-cache", None);
     let left = left["BuildCache"].as_array().unwrap();
     let left: u64 = left.iter().filter_map(|entry| entry["Size"].as_u64()).sum();
     assert!(left < total, "{left} of {total}");
-    place.ferry("builder prune -af").ok();
+    let shown = place.ferry("builder du --verbose").ok();
+    assert!(shown.contains("Mutable:      false\nReclaimable:  true\n"), "{shown}");
+    let used = place.ferry("builder du").ok();
+    let gone = place.ferry("builder prune -af").ok();
+    assert_eq!(
+        of(&gone, "Total reclaimed space: "),
+        of(&used, "Reclaimable:"),
+        "{used}"
+    );
+    assert_eq!(place.ferry("builder du").ok().lines().last(), Some("Total:\t\t0B"));
     let (_, nothing) = place.engine.api("GET", "/system/df?type=build-cache", None);
     assert_eq!(nothing["BuildCache"].as_array().unwrap().len(), 0, "{nothing}");
     place.is_clean();

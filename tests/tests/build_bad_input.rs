@@ -103,10 +103,7 @@ fn every_parameter_is_right_or_refused_by_name() {
         ("platform=..", "\"..\""),
         ("dockerfile=../../../etc/passwd", "../../../etc/passwd"),
         ("dockerfile=/etc/passwd", "/etc/passwd"),
-        (
-            "dockerfile=nothing",
-            "failed to read dockerfile: open nothing: no such file or directory",
-        ),
+        ("dockerfile=nothing", "500 Cannot locate specified Dockerfile: nothing"),
         ("dockerfile=.", "failed to read dockerfile: open .: it is no file"),
         (
             "t=UPPER",
@@ -175,16 +172,140 @@ fn every_parameter_is_right_or_refused_by_name() {
     is_well(&place);
 }
 
+/// Status and message as Docker Engine 28.5.2 answers, to the byte.
+#[test]
+fn a_build_that_fails_before_it_begins_is_refused_with_dockers_status() {
+    let place = Place::new();
+    let of = |dockerfile: &str| Layer::new().file("Dockerfile", dockerfile.as_bytes(), 0o644).finish();
+    let fine = || of("FROM scratch\nLABEL a=b\n");
+    let long = b"hello world, no archive".repeat(100);
+    for (query, body, says) in [
+        (
+            "",
+            of("FROM scratch\nRUN <<EOF\n"),
+            "400 failed to parse Dockerfile: unterminated heredoc",
+        ),
+        (
+            "",
+            of("FROM scratch\nFOO x\n"),
+            "400 dockerfile parse error on line 2: unknown instruction: FOO (did you mean FROM?)",
+        ),
+        (
+            "",
+            of("FROM scratch\nENV a\n"),
+            "400 failed to parse Dockerfile: ENV must have two arguments",
+        ),
+        (
+            "",
+            of("FROM scratch\nONBUILD FROM x\n"),
+            "400 dockerfile parse error on line 2: FROM isn't allowed as an ONBUILD trigger",
+        ),
+        ("", of("RUN x\n"), "400 no build stage in current context"),
+        (
+            "",
+            of("# a\n"),
+            "400 failed to parse Dockerfile: file with no instructions",
+        ),
+        ("", of(""), "400 the Dockerfile (Dockerfile) cannot be empty"),
+        ("target=no", fine(), "400 target stage \"no\" could not be found"),
+        (
+            "dockerfile=no/thing",
+            fine(),
+            "500 Cannot locate specified Dockerfile: no/thing",
+        ),
+        (
+            "dockerfile=../x",
+            fine(),
+            "500 forbidden path outside the build context: ../x ()",
+        ),
+        ("", Vec::new(), "500 Cannot locate specified Dockerfile: Dockerfile"),
+        ("", b"FROM scratch\n".to_vec(), "500 unexpected EOF"),
+        ("", long, "500 archive/tar: invalid tar header"),
+        (
+            "remote=file:///etc",
+            Vec::new(),
+            "500 remoteURL (file:///etc) could not be recognized as URL",
+        ),
+        (
+            "remote=http://127.0.0.1:1/x",
+            Vec::new(),
+            "500 error downloading remote context http://127.0.0.1:1/x: Get \"http://127.0.0.1:1/x\": dial tcp 127.0.0.1:1: \
+             connect: connection refused",
+        ),
+        (
+            "remote=client-session",
+            fine(),
+            "400 experimental session with v1 builder is no longer supported, use builder version v2 (BuildKit) instead",
+        ),
+        (
+            "t=UPPER",
+            fine(),
+            "500 invalid reference format: repository name (library/UPPER) must be lowercase",
+        ),
+        (
+            "buildargs=%7B",
+            fine(),
+            "400 error reading build args: unexpected end of JSON input",
+        ),
+    ] {
+        assert_eq!(post(&place.engine, query, &body).unwrap_err(), says, "{query}");
+    }
+    // What fails later is told in the answer, as is all of a build of BuildKit's.
+    let run = of("FROM busybox\nRUN exit 3\n");
+    assert_eq!(
+        post(&place.engine, "", &run).unwrap_err(),
+        "The command '/bin/sh -c exit 3' returned a non-zero code: 3"
+    );
+    assert_eq!(
+        post(&place.engine, "", &of("FROM $x\n")).unwrap_err(),
+        "base name ($x) should not be blank"
+    );
+    let unknown = of("FROM scratch\nFOO x\n");
+    assert_eq!(
+        post(&place.engine, "version=2", &unknown).unwrap_err(),
+        "dockerfile parse error on line 2: unknown instruction: FOO (did you mean FROM?)"
+    );
+    is_well(&place);
+}
+
+/// The answer of a long build does not wait for its first step to end, nor a client for its build.
+#[test]
+fn the_answer_begins_when_the_dockerfile_was_read() {
+    let place = Place::new();
+    let slow = Layer::new()
+        .file("Dockerfile", b"FROM busybox\nRUN --network=none sleep 60\n", 0o644)
+        .finish();
+    let mut stream = UnixStream::connect(place.engine.socket()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let head = format!(
+        "POST /build?q=1&nocache=1 HTTP/1.1\r\nHost: d\r\nContent-Length: {}\r\n\r\n",
+        slow.len()
+    );
+    stream
+        .write_all(head.as_bytes())
+        .and_then(|()| stream.write_all(&slow))
+        .unwrap();
+    let mut begin = [0; 15];
+    stream.read_exact(&mut begin).unwrap();
+    assert_eq!(&begin, b"HTTP/1.1 200 OK");
+    drop(stream);
+    is_well(&place);
+}
+
 /// What a body may be cut to, and who sends it.
 #[test]
 fn bodies_that_end_early_or_never_are_nobody_elses_trouble() {
     let place = Place::new();
     let whole = context();
     for (name, body, says) in [
-        ("nothing", &b""[..], "open Dockerfile: no such file or directory"),
-        ("zeros", &[0; 1024][..], "open Dockerfile: no such file or directory"),
-        ("ten zeros", &[0; 10][..], "unknown instruction"),
-        ("text", b"hello", "unknown instruction: hello"),
+        ("nothing", &b""[..], "Cannot locate specified Dockerfile: Dockerfile"),
+        (
+            "zeros",
+            &[0; 1024][..],
+            "Cannot locate specified Dockerfile: Dockerfile",
+        ),
+        ("ten zeros", &[0; 10][..], "500 unexpected EOF"),
+        ("text", b"hello", "500 unexpected EOF"),
         ("gzip's magic", b"\x1f\x8b\x08\0\0\0\0\0\0\0", "context"),
         (
             "noise in gzip",
@@ -276,7 +397,7 @@ fn dockerfiles_of_thousands_of_lines_are_built_or_refused() {
         (
             "a chain",
             format!("FROM busybox\nRUN exit 9\n{}", chain(5000)),
-            "exit code: 9",
+            "non-zero code: 9",
         ),
         (
             "a longer one",
@@ -288,7 +409,7 @@ fn dockerfiles_of_thousands_of_lines_are_built_or_refused() {
             format!("FROM busybox\n{}", chain(2_000_000)),
             "longer than",
         ),
-        ("stages on each other", stages(1500), "exit code: 9"),
+        ("stages on each other", stages(1500), "non-zero code: 9"),
         ("stages that come after", backwards(200), "needs to be defined before"),
         (
             "stages that come long after",
@@ -310,12 +431,12 @@ fn dockerfiles_of_thousands_of_lines_are_built_or_refused() {
         (
             "many words",
             format!("FROM busybox\nRUN exit 9\nENV {}\n", "a=b ".repeat(100_000)),
-            "exit code: 9",
+            "non-zero code: 9",
         ),
         (
             "labels",
             format!("FROM busybox\nRUN exit 9\n{}", "LABEL a=b\n".repeat(9000)),
-            "exit code: 9",
+            "non-zero code: 9",
         ),
         (
             "variables in variables",

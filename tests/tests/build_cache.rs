@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use ferry_testkit::{Engines, Output, Program, Registry, Run, TestDaemon, Wire};
+use ferry_testkit::{Engines, Output, Program, Registry, Run, TestDaemon, Wire, http};
 use serde_json::Value;
 
 use crate::build::Place;
@@ -87,6 +87,20 @@ impl Cached {
         output
     }
 
+    /// `POST /build` of the context; how many steps were not done again, the base as well.
+    fn post(&self, query: &str) -> usize {
+        let archive = Run::new("tar")
+            .args(["c", "-C"])
+            .args([self.context.path()])
+            .args(["."]);
+        let archive = archive.into_command().output().unwrap().stdout;
+        let path = format!("/build?{query}");
+        let answer = http::request(self.engine.socket(), "POST", &path, "application/x-tar", &archive).unwrap();
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        assert!(text.contains("Successfully built"), "{query}: {} {text}", answer.status);
+        text.matches("Using cache").count()
+    }
+
     fn inspect(&self, image: &str, format: &str) -> String {
         self.engine.ferry(["image", "inspect", "-f", format, image]).ok()
     }
@@ -97,6 +111,18 @@ impl Cached {
         let accept = "Accept: application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json";
         let text = self.engine.in_namespace(&["curl", "-fsSL", "-H", accept, &url]).ok();
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{url}: {error}: {text}"))
+    }
+
+    /// The registry fails when it is asked for a blob.
+    fn spoil(&self, digest: &str) {
+        let hex = digest.strip_prefix("sha256:").unwrap();
+        let found = Run::new("find")
+            .args([self.registry.root()])
+            .args(["-path", &format!("*{hex}*"), "-type", "f", "-size", "+0", "-print"])
+            .ok();
+        let path = found.lines().next().unwrap_or_else(|| panic!("{digest}"));
+        std::fs::remove_file(path).unwrap();
+        std::fs::create_dir(path).unwrap();
     }
 
     /// The registry loses a blob.
@@ -249,22 +275,47 @@ fn an_image_is_a_cache_of_itself() {
     // As it was asked for before there were several kinds, and by whom.
     place.builds(&format!("-t {app} --push --build-arg BUILDKIT_INLINE_CACHE=1"));
     place.empty();
-    let archive = Run::new("tar")
-        .args(["c", "-C"])
-        .args([place.context.path()])
-        .args(["."]);
-    let archive = archive.into_command().output().unwrap().stdout;
-    std::fs::write(place.path("context.tar"), archive).unwrap();
-    let url = format!("http://x/build?t=old&cachefrom=%5B%22{app}%22%5D");
-    let sent = Run::new("curl")
-        .args(["-fsS", "--unix-socket"])
-        .args([place.engine.socket()])
-        .args(["-H", "Content-Type: application/x-tar", "--data-binary"])
-        .args([format!("@{}", place.path("context.tar").display())])
-        .args([url])
-        .ok();
-    assert_eq!(sent.matches("Using cache").count(), STEPS + 1, "{sent}");
+    assert_eq!(place.post(&format!("t=old&cachefrom=%5B%22{app}%22%5D")), STEPS + 1);
     assert_eq!(place.inspect("old", "{{.RootFS.Layers}}"), layers);
+}
+
+#[test]
+fn an_image_that_is_here_is_a_cache_without_a_registry() {
+    let place = Cached::new();
+    place.builds("-t app --cache-to type=inline");
+    place.builds("-t plain");
+    let layers = place.inspect("app", "{{.RootFS.Layers}}");
+    let forget = || place.engine.ferry(["builder", "prune", "-af"]).ok();
+    forget();
+    // It has none, and is no name to ask a registry for.
+    let none = place.builds("-t none --cache-from plain");
+    assert_eq!(Place::remembered(&none), 0, "{none:?}");
+    assert!(!none.stderr.contains("ERROR"), "{none:?}");
+    forget();
+    let second = place.builds("-t second --cache-from app");
+    assert_eq!(Place::remembered(&second), STEPS, "{second:?}");
+    assert_eq!(place.inspect("second", "{{.RootFS.Layers}}"), layers);
+    forget();
+    assert_eq!(place.post("t=third&cachefrom=%5B%22app%22%5D"), STEPS + 1);
+    assert_eq!(place.inspect("third", "{{.RootFS.Layers}}"), layers);
+    place.is_clean();
+}
+
+#[test]
+fn what_nobody_wants_is_not_fetched() {
+    let mut place = Cached::new();
+    place.write("Dockerfile", "FROM busybox\nRUN head -c 3000000 /dev/urandom > /big\n");
+    place.builds(&format!("--cache-to type=registry,ref={}", at("app:cache")));
+    place.empty();
+    let wire = Wire::start(&place.engine, u64::MAX);
+    let cache = format!("--cache-from {}/app:cache", Wire::ADDRESS);
+    let checked = place.builds(&format!("--output type=cacheonly {cache}"));
+    assert_eq!(Place::remembered(&checked), 1, "{checked:?}");
+    assert!(wire.bytes() < BIG / 10, "{} bytes", wire.bytes());
+    place.builds(&format!("-t app {cache}"));
+    assert!(wire.bytes() > BIG, "{} bytes", wire.bytes());
+    assert_eq!(place.inside("app", "wc -c < /big"), BIG.to_string());
+    place.is_clean();
 }
 
 #[test]

@@ -207,6 +207,13 @@ async fn read(frontend: &Frontend, id: &str) {
     let listed: ReadDirResponse = frontend.bridge("ReadDir", list).await.unwrap();
     let names: Vec<&str> = listed.entries.iter().map(|stat| stat.path.as_str()).collect();
     assert_eq!(names, ["made", "other"]);
+    let some = ReadDirRequest {
+        r#ref: id.to_owned(),
+        dir_path: "/d".to_owned(),
+        include_pattern: "o*".to_owned(),
+    };
+    let listed: ReadDirResponse = frontend.bridge("ReadDir", some).await.unwrap();
+    assert_eq!(listed.entries.len(), 1, "{listed:?}");
     let stat = StatFileRequest {
         r#ref: id.to_owned(),
         path: "/up".to_owned(),

@@ -25,6 +25,20 @@ fn builds_are_told_of_by_the_next_engine() {
     assert_eq!(place.builds("FROM busybox\nRUN echo logged-two; exit 3\n").code, 1);
     let before = place.history();
     assert_eq!(before.len(), 2, "{before:?}");
+    let chosen = |filter: &str| {
+        let listed = place
+            .docker(&format!("buildx history ls --format {{{{.Ref}}}} --filter {filter}"))
+            .ok();
+        listed
+            .lines()
+            .map(|line| line.rsplit('/').next().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(chosen("status=error"), before[..1]);
+    assert_eq!(chosen("status!=error"), before[1..]);
+    assert_eq!(chosen(&format!("ref={}", before[1])), before[1..]);
+    assert_eq!(chosen("startedAt>1h").len(), 2);
+    assert_eq!(chosen("duration>1h").len(), 0);
     let dir = place.engine.data_root().join("builds/history");
     let files = || std::fs::read_dir(&dir).unwrap().count();
     wait_until("both are written down", || files() == 4);

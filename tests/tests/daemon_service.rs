@@ -249,9 +249,6 @@ fn an_engine_ends_at_once_whoever_is_connected() {
         client.write_all(text).unwrap();
         stop(&mut daemon, String::from_utf8_lossy(text).into_owned());
     }
-    let slow: Vec<_> = took
-        .iter()
-        .filter(|(took, _)| *took > Duration::from_millis(300))
-        .collect();
+    let slow: Vec<_> = took.iter().filter(|(took, _)| *took > Duration::from_secs(2)).collect();
     assert!(slow.is_empty(), "{slow:#?}");
 }

@@ -19,6 +19,7 @@ mod build_full_disk;
 mod build_gateway;
 mod build_grpc;
 mod build_history;
+mod build_keys;
 mod build_kills;
 mod build_layouts;
 mod build_repositories;

@@ -217,6 +217,38 @@ fn bodies_without_end_and_clients_without_haste_hold_up_nobody() {
     drop(slow);
 }
 
+/// More than the engine has threads for what blocks.
+#[test]
+fn archives_that_clients_take_or_send_slowly_hold_up_nobody() {
+    const CLIENTS: usize = 40;
+    let daemon = TestDaemon::start();
+    daemon.sleeper("c1", &["-v", "data:/data"]);
+    let fill = "head -c 4000000 /dev/urandom > /data/big";
+    daemon.cli(["exec", "c1", "sh", "-c", fill]).ok();
+    let mut slow = Vec::new();
+    for path in [
+        &format!("/images/get?names={BUSYBOX}"),
+        "/containers/c1/export",
+        "/volumes/data/export",
+    ] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: d\r\n\r\n");
+        for _ in 0..CLIENTS {
+            let mut stream = say(&daemon, &request);
+            let mut head = [0; 15];
+            stream.read_exact(&mut head).unwrap();
+            assert_eq!(&head, b"HTTP/1.1 200 OK", "{path}");
+            slow.push(stream);
+        }
+    }
+    let import = "POST /volumes/data/import HTTP/1.1\r\nHost: d\r\nContent-Type: application/x-tar\r\nContent-Length: 9000\r\n\r\n\0";
+    slow.extend((0..CLIENTS).map(|_| say(&daemon, import)));
+    let begin = Instant::now();
+    daemon.cli(["run", "--rm", "-v", "other:/o", BUSYBOX, "true"]).ok();
+    daemon.cli(["cp", "c1:/etc", "-"]).ok();
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    drop(slow);
+}
+
 #[test]
 fn a_machine_that_was_switched_off_comes_back_as_its_policies_say() {
     let mut daemon = TestDaemon::start();

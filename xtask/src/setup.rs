@@ -13,7 +13,7 @@ use crate::vm;
 use crate::workspace::Workspace;
 
 /// A program the tests call, and the Debian package it comes from.
-const PROGRAMS: [(&str, &str); 12] = [
+const PROGRAMS: [(&str, &str); 13] = [
     ("busybox", "busybox-static"),
     ("cc", "gcc"),
     ("curl", "curl"),
@@ -24,6 +24,7 @@ const PROGRAMS: [(&str, &str); 12] = [
     ("nft", "nftables"),
     ("openssl", "openssl"),
     ("python3", "python3"),
+    ("ssh-keygen", "openssh-client"),
     ("strace", "strace"),
     ("tmux", "tmux"),
 ];

@@ -231,7 +231,9 @@ pub(crate) fn open(dir: BorrowedFd<'_>, name: &CString, path: &Path) -> Result<O
 }
 
 /// A directory with the names in it, last one first, and whether they are said to be of files.
-fn list(dir: OwnedFd, path: PathBuf) -> Result<(OwnedFd, PathBuf, Vec<(CString, bool)>)> {
+type Level = (OwnedFd, PathBuf, Vec<(CString, bool)>);
+
+fn list(dir: OwnedFd, path: PathBuf) -> Result<Level> {
     let mut names = tree::kinds(dir.as_fd()).map_err(|source| failed(&path, source))?;
     names.reverse();
     let names = names.into_iter();
@@ -244,7 +246,7 @@ enum Fate {
     Stays,
     Vanishes,
     /// If all vanishes that is in it.
-    VanishesWith((OwnedFd, PathBuf, Vec<CString>)),
+    VanishesWith(Level),
 }
 
 impl DiffOptions<'_> {
@@ -256,7 +258,7 @@ impl DiffOptions<'_> {
             Fate::VanishesWith(level) => vec![level],
         };
         while let Some((dir, path, names)) = open.last_mut() {
-            let Some(name) = names.pop() else {
+            let Some((name, _)) = names.pop() else {
                 open.pop();
                 continue;
             };

@@ -13,6 +13,9 @@ pub enum Error {
     /// Something of the client's or of a registry's is not there.
     #[error("{0}")]
     NotFound(String),
+    /// There is no Dockerfile of that name.
+    #[error("failed to read dockerfile: open {0}: no such file or directory")]
+    NoDockerfile(String),
     /// The Dockerfile is wrong.
     #[error("{}", .0.error)]
     Dockerfile(Box<Written>),
@@ -48,6 +51,8 @@ pub struct Failed {
     pub name: String,
     /// `process "/bin/sh -c make" did not complete successfully: exit code: 2`
     pub why: String,
+    /// The process, if one was started: its arguments.
+    pub command: String,
     /// Of a process that ended so.
     pub exit_code: Option<i32>,
     /// Its files as it left them, if that was asked for.

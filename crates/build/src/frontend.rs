@@ -90,6 +90,10 @@ pub async fn plan<W: Workspace>(job: &Job<W>) -> Result<Plan> {
     let mut contexts = Contexts::default();
     let loaded = load::load(job, &mut contexts).await?;
     let file = Dockerfile::parse(&loaded.bytes).map_err(|error| loaded.explain(error))?;
+    let target = &job.request.target;
+    if target.is_empty() || file.stage(target).is_some() {
+        job.events.note_read();
+    }
     plan_file(job, &loaded, &file, contexts)
         .await
         .map_err(|error| match error {
@@ -401,7 +405,7 @@ async fn find_layout<W: Workspace>(job: &Job<W>, name: &str, layout: &Layout, pl
 /// A context's place in words, for a step's key and for errors.
 fn describe(location: &Location) -> &str {
     match location {
-        Location::Directory(name) | Location::Upload(name) | Location::Url(name) => name,
+        Location::Directory(name) | Location::Upload(name) | Location::Archive(name) | Location::Url(name) => name,
         Location::Nothing => "nothing",
     }
 }

@@ -17,6 +17,7 @@ pub mod cache;
 mod call;
 mod error;
 pub mod files;
+pub mod filters;
 pub mod frontend;
 mod git;
 pub mod graph;

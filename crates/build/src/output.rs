@@ -46,6 +46,13 @@ pub struct Kept {
     pub used: u64,
 }
 
+impl Kept {
+    /// Whether builds write into it.
+    pub fn is_mutable(&self) -> bool {
+        matches!(self.kind.as_str(), "exec.cachemount" | "source.local")
+    }
+}
+
 /// What is to go.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prune {

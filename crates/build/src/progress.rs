@@ -8,6 +8,7 @@ use ferry_kit::Id;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Failed, Result};
 
@@ -17,6 +18,8 @@ pub struct Events {
     sender: mpsc::UnboundedSender<Event>,
     /// What makes steps that are not of the graph this build's own: clients show several builds at a time.
     build: Arc<str>,
+    /// The Dockerfile was read and is one, and has the target.
+    read: CancellationToken,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -100,8 +103,25 @@ pub struct Explained {
 impl Events {
     pub fn new() -> (Self, mpsc::UnboundedReceiver<Event>) {
         let (sender, receiver) = mpsc::unbounded_channel();
-        let build = Id::random().to_string().into();
-        (Self { sender, build }, receiver)
+        let events = Self {
+            sender,
+            build: Id::random().to_string().into(),
+            read: CancellationToken::new(),
+        };
+        (events, receiver)
+    }
+
+    pub(crate) fn note_read(&self) {
+        self.read.cancel();
+    }
+
+    pub fn has_read(&self) -> bool {
+        self.read.is_cancelled()
+    }
+
+    /// Returns when the Dockerfile was read: what fails before was wrong with the request, what fails later is the build.
+    pub async fn read(&self) {
+        self.read.cancelled().await;
     }
 
     pub fn send(&self, event: Event) {

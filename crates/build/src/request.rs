@@ -40,6 +40,9 @@ pub struct Request {
     pub call: Option<Call>,
     /// Tell of every step that is done why it is ([`crate::progress::Explained`]).
     pub explain: bool,
+    /// Nobody wants the files of the result: what a cache elsewhere has of it is not fetched.
+    #[serde(default)]
+    pub has_no_output: bool,
     /// Keep the files of a process that failed, as an image ([`crate::Failed::image`]).
     pub keep_failed: bool,
 }
@@ -51,6 +54,8 @@ pub enum Location {
     Directory(String),
     /// An archive, or a file that is the Dockerfile, which the client sends: by its name in the session.
     Upload(String),
+    /// The same, and only an archive.
+    Archive(String),
     /// A git repository, or by HTTP an archive or a Dockerfile.
     Url(String),
     /// No files at all.

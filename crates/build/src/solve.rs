@@ -125,9 +125,12 @@ pub async fn solve<W: Workspace>(job: &Job<W>, plan: &Plan) -> Result<Solution<W
     });
     solver.announce(target);
     let solved = async {
-        let tree = match solver.output(target).await? {
-            Output::Tree(tree) => tree,
-            Output::Directory(_) => return Err(Error::invalid("a context is no image")),
+        let tree = match job.request.has_no_output && solver.probe(target).await?.files.is_known() {
+            true => {
+                solver.tell_cached(target);
+                Tree::default()
+            }
+            false => solver.files_of(target).await?,
         };
         let identity = solver.probe(target).await?.identity.clone();
         Ok(Solution {
@@ -213,6 +216,13 @@ impl<W: Workspace> Solver<W> {
     pub(crate) async fn output(self: &Arc<Self>, id: StepId) -> Result<Output<W::Layer>> {
         let making = || task(Arc::clone(self).making(id));
         self.nodes[id.0].made.get_or_try_init(making).await.cloned()
+    }
+
+    async fn files_of(self: &Arc<Self>, target: StepId) -> Result<Tree<W::Layer>> {
+        match self.output(target).await? {
+            Output::Tree(tree) => Ok(tree),
+            Output::Directory(_) => Err(Error::invalid("a context is no image")),
+        }
     }
 
     fn making(self: Arc<Self>, id: StepId) -> BoxFuture<'static, Result<Output<W::Layer>>> {
@@ -319,6 +329,7 @@ impl<W: Workspace> Solver<W> {
             vertex: self.vertices[id.0].clone(),
             name: step.name.clone(),
             why,
+            command: String::new(),
             exit_code,
             ranges,
             ..Failed::default()

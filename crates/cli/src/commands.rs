@@ -35,6 +35,7 @@ mod create;
 mod df;
 mod dial;
 mod diff;
+mod du;
 mod events;
 mod exec;
 mod help;
@@ -217,7 +218,7 @@ pub(crate) fn filters_text(filters: &ferry_api::Filters) -> String {
     }
 }
 
-pub(crate) const SPECS: [&Spec; 84] = [
+pub(crate) const SPECS: [&Spec; 85] = [
     &run::SPEC,
     &exec::SPEC,
     &ps::SPEC,
@@ -277,6 +278,7 @@ pub(crate) const SPECS: [&Spec; 84] = [
     &pause::UNPAUSE,
     &port::SPEC,
     &ports::SPEC,
+    &du::SPEC,
     &prune::BUILDER,
     &prune::CONTAINER,
     &prune::IMAGE,
@@ -395,6 +397,7 @@ async fn call(spec: &Spec, mut call: Call<'_>) -> Result<u8> {
         "exec" => exec::run(call).await,
         "export" => save::export(call).await,
         "history" => history::run(call).await,
+        "builder du" => du::run(call).await,
         "builder prune" => prune::builder(call).await,
         "container prune" => prune::container(call).await,
         "diff" => diff::run(call).await,

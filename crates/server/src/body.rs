@@ -178,15 +178,30 @@ pub fn line(message: &Message) -> Vec<u8> {
     line
 }
 
+/// Work on a thread of its own: how long it takes is the client's choice, and the runtime's threads are few.
+pub fn aside(what: &'static str, work: impl FnOnce() + Send + 'static) {
+    let working = ferry_build::aside(what, work);
+    tokio::spawn(async move {
+        if let Err(error) = working.await {
+            tracing::error!(%error, "a client was not served");
+        }
+    });
+}
+
 /// Pieces that may wait for a client that reads slowly.
 const PIECES: usize = 4;
 
 /// An archive from code that blocks, as the answer's body. It ends well only if [`Download::finish`] is told so.
 pub fn download() -> (Download, Response) {
-    let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(PIECES);
-    let pieces = futures_util::stream::unfold(receiver, |mut receiver| async move {
-        let piece = receiver.recv().await?;
-        Some((piece, receiver))
+    let (sender, receiver) = mpsc::channel::<Piece>(PIECES);
+    let pieces = futures_util::stream::unfold(Some(receiver), |receiver| async move {
+        let mut receiver = receiver?;
+        match receiver.recv().await {
+            Some(Piece::Bytes(bytes)) => Some((Ok(bytes), Some(receiver))),
+            Some(Piece::End(Ok(()))) => None,
+            Some(Piece::End(Err(why))) => Some((Err(io::Error::other(why)), None)),
+            None => Some((Err(io::ErrorKind::UnexpectedEof.into()), None)),
+        }
     });
     let headers = [(header::CONTENT_TYPE, HeaderValue::from_static("application/x-tar"))];
     (
@@ -196,23 +211,28 @@ pub fn download() -> (Download, Response) {
 }
 
 #[derive(Debug)]
+enum Piece {
+    Bytes(Bytes),
+    End(std::result::Result<(), String>),
+}
+
+#[derive(Debug)]
 pub struct Download {
-    sender: mpsc::Sender<io::Result<Bytes>>,
+    sender: mpsc::Sender<Piece>,
 }
 
 impl Download {
     /// Ends the answer: after a failure in the middle of it, so that the client notices.
     pub fn finish(self, outcome: std::result::Result<(), String>) {
-        if let Err(why) = outcome {
-            let _ = self.sender.blocking_send(Err(io::Error::other(why)));
-        }
+        // A client that has gone misses it.
+        let _ = self.sender.blocking_send(Piece::End(outcome));
     }
 }
 
 impl io::Write for &Download {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let piece = Bytes::copy_from_slice(bytes);
-        match self.sender.blocking_send(Ok(piece)) {
+        match self.sender.blocking_send(Piece::Bytes(piece)) {
             Ok(()) => Ok(bytes.len()),
             // The client has gone.
             Err(_) => Err(io::ErrorKind::BrokenPipe.into()),
@@ -264,6 +284,21 @@ mod tests {
     async fn a_body_beyond_the_bound_is_refused() {
         let failure = collect(Body::from(vec![b' '; JSON_MAX + 1])).await.unwrap_err();
         assert_eq!(failure.status, StatusCode::PAYLOAD_TOO_LARGE);
+    }
+
+    #[tokio::test]
+    async fn an_archive_ends_well_only_if_it_was_told_to() {
+        use http_body_util::BodyExt as _;
+        for (outcome, ends_well) in [(Some(Ok(())), true), (Some(Err("no".to_owned())), false), (None, false)] {
+            let (download, response) = download();
+            aside("write an archive", move || {
+                io::Write::write_all(&mut &download, b"piece").unwrap();
+                if let Some(outcome) = outcome {
+                    download.finish(outcome);
+                }
+            });
+            assert_eq!(response.into_body().collect().await.is_ok(), ends_well);
+        }
     }
 
     #[tokio::test]

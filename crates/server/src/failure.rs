@@ -61,7 +61,7 @@ impl From<ferry_engine::Error> for Failure {
 impl From<ferry_build::Error> for Failure {
     fn from(error: ferry_build::Error) -> Self {
         let status = match &error {
-            ferry_build::Error::NotFound(_) => StatusCode::NOT_FOUND,
+            ferry_build::Error::NotFound(_) | ferry_build::Error::NoDockerfile(_) => StatusCode::NOT_FOUND,
             ferry_build::Error::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
         };

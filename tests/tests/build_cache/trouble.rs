@@ -49,6 +49,33 @@ fn a_cache_that_is_broken_breaks_no_build() {
     place.is_clean();
 }
 
+/// Stages that are independent of each other would ask one after another, and each wait for as long as a client tries again.
+#[test]
+fn a_registry_that_fails_in_the_middle_of_a_build_is_asked_once() {
+    let mut place = Cached::new();
+    let stage = |name: &str| format!("FROM busybox AS {name}\nRUN echo {name} > /{name}\n");
+    let copy = |name: &str| format!("COPY --from={name} /{name} /{name}\n");
+    let names = ["a", "b", "c", "d"];
+    let dockerfile: String =
+        names.map(stage).concat() + "FROM busybox\nARG last\nRUN echo $last\n" + &names.map(copy).concat();
+    place.write("Dockerfile", &dockerfile);
+    let cache = at("app:cache");
+    place.builds(&format!("--cache-to type=registry,ref={cache},mode=max"));
+    for layer in place.get("app/manifests/cache")["layers"].as_array().unwrap() {
+        place.spoil(layer["digest"].as_str().unwrap());
+    }
+    place.empty();
+    let second = place.builds(&format!("-t app --build-arg last=other --cache-from {cache}"));
+    assert_eq!(
+        second.stderr.matches("is made again: the cache").count(),
+        1,
+        "{second:?}"
+    );
+    has(&second, "cannot be read, and is asked no more");
+    assert_eq!(place.inside("app", "cat /a /b /c /d"), "a\nb\nc\nd");
+    place.is_clean();
+}
+
 #[test]
 fn what_a_url_has_is_fetched_again_if_the_cache_lost_it() {
     let mut place = Cached::new();

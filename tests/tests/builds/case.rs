@@ -147,6 +147,7 @@ impl Case {
         words
     }
 
+    /// By the API, in BuildKit's words.
     fn post(&self, engine: &Engine, dir: &Path) -> Result<(), Refused> {
         let archive = dir.with_extension("tar");
         Run::new("tar")
@@ -157,7 +158,7 @@ impl Case {
             .ok();
         let body = std::fs::read(&archive).unwrap();
         std::fs::remove_file(&archive).unwrap();
-        let path = format!("/build?t={}{}", self.name, self.query());
+        let path = format!("/build?version=2&t={}{}", self.name, self.query());
         let answer = http::request(engine.socket(), "POST", &path, "application/x-tar", &body).unwrap();
         let text = String::from_utf8_lossy(&answer.body);
         let refused = |message: &str| {

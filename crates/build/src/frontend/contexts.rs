@@ -20,6 +20,8 @@ use crate::workspace::Workspace;
 
 /// The most bytes of a Dockerfile.
 pub const MAX_DOCKERFILE: u64 = 16 << 20;
+/// Of an archive.
+const BLOCK: usize = 512;
 
 /// Directories that are open, by name.
 pub type Contexts = HashMap<String, Opened>;
@@ -53,6 +55,15 @@ pub async fn receive<W: Workspace>(job: &Job<W>, name: &str) -> Result<Sent> {
     unpack_directory(stream, job.workspace.draft().await?).await
 }
 
+/// The same, of an archive alone, or nothing at all; in the words of Go's package `tar`.
+pub async fn receive_archive<W: Workspace>(job: &Job<W>, name: &str) -> Result<Sent> {
+    match receive(job, name).await? {
+        Sent::Dockerfile(bytes) if (1..BLOCK).contains(&bytes.len()) => Err(Error::invalid("unexpected EOF")),
+        Sent::Dockerfile(bytes) if !bytes.is_empty() => Err(Error::invalid("archive/tar: invalid tar header")),
+        sent => Ok(sent),
+    }
+}
+
 /// The same of a stream.
 pub async fn unpack_directory<D: crate::workspace::Draft>(
     stream: impl tokio::io::AsyncRead + Send + Unpin + 'static,
@@ -84,7 +95,6 @@ pub async fn send_directory(root: Root, stream: impl tokio::io::AsyncWrite + Sen
 
 /// Unpacks an archive, which may be compressed, into a draft; what is none is a Dockerfile. Blocks.
 pub fn unpack<D: crate::workspace::Draft>(stream: impl Read + Send, draft: D) -> Result<Sent> {
-    const BLOCK: u64 = 512;
     let wrong = |error: ferry_archive::Error| {
         let why = ferry_kit::error::chain(&error);
         Error::invalid(format!("the build context cannot be read: {why}"))
@@ -92,7 +102,7 @@ pub fn unpack<D: crate::workspace::Draft>(stream: impl Read + Send, draft: D) ->
     let mut reader = BufReader::with_capacity(64 << 10, Awaiting(decompress(stream).map_err(wrong)?));
     let mut head = Vec::new();
     let read = |error: std::io::Error| Error::invalid(format!("the build context cannot be read: {error}"));
-    (&mut reader).take(BLOCK).read_to_end(&mut head).map_err(read)?;
+    (&mut reader).take(BLOCK as u64).read_to_end(&mut head).map_err(read)?;
     if !is_tar(&head) {
         (&mut reader)
             .take(MAX_DOCKERFILE)
@@ -125,7 +135,7 @@ pub fn directory_of<D: crate::workspace::Draft>(draft: D) -> Result<Directory> {
 
 /// A header with a right checksum, or the end of an archive.
 fn is_tar(block: &[u8]) -> bool {
-    let Some(sum) = block.get(148..156).filter(|_| block.len() == 512) else {
+    let Some(sum) = block.get(148..156).filter(|_| block.len() == BLOCK) else {
         return false;
     };
     if block.iter().all(|&byte| byte == 0) {

@@ -92,6 +92,7 @@ async fn open_sent<W: Workspace>(
     let sent = match location {
         Location::Directory(_) => return Ok(None),
         Location::Upload(name) => contexts::receive(job, name).await?,
+        Location::Archive(name) => contexts::receive_archive(job, name).await?,
         Location::Url(url) => job.workspace.fetch_context(url, &job.session).await?,
         Location::Nothing => Sent::Dockerfile(Vec::new()),
     };
@@ -144,7 +145,7 @@ async fn read_files<W: Workspace>(
     }
     let bytes = bytes.map_err(|error| {
         let why = match error.kind() {
-            std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+            std::io::ErrorKind::NotFound => return Error::NoDockerfile(filename.to_owned()),
             std::io::ErrorKind::InvalidInput => "it is no file".to_owned(),
             std::io::ErrorKind::FileTooLarge => format!("it is longer than {MAX_DOCKERFILE} bytes"),
             _ => error.to_string(),

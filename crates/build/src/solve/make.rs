@@ -100,17 +100,21 @@ impl<W: Workspace> Solver<W> {
             .await;
         let ended = ended.map_err(|error| self.at(id, error))?;
         if ended.code != 0 {
-            let command = ferry_kit::gofmt::quote(&exec.args.join(" "));
+            let command = exec.args.join(" ");
+            let quoted = ferry_kit::gofmt::quote(&command);
             let mut why = format!(
-                "process {command} did not complete successfully: exit code: {}",
+                "process {quoted} did not complete successfully: exit code: {}",
                 ended.code
             );
             if ended.out_of_memory {
                 why.push_str(": cannot allocate memory");
             }
             let mut failure = self.failure(id, why, Some(ended.code));
-            if let (true, Error::Step(failed)) = (self.job.request.keep_failed, &mut failure) {
-                failed.image = Some(workspace.keep_failed(draft, &below, exec, ended.made).await?);
+            if let Error::Step(failed) = &mut failure {
+                failed.command = command;
+                if self.job.request.keep_failed {
+                    failed.image = Some(workspace.keep_failed(draft, &below, exec, ended.made).await?);
+                }
             }
             return Err(failure);
         }

@@ -1,11 +1,13 @@
 //! An SSH agent's socket for a step: each connection becomes one to the client's own agent.
 
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ferry_build::{Error, Result, Session};
 use ferry_kit::Id;
+use rustix::fs::{Mode, OFlags};
 use tokio::net::UnixListener;
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
@@ -26,9 +28,8 @@ impl Agent {
     /// `access`: mode, user, group.
     pub fn listen(world: &World, session: Arc<dyn Session>, id: String, access: (u32, u32, u32)) -> Result<Self> {
         let failed = |error: std::io::Error| Error::internal("listen for a step's ssh", &error);
-        // A socket's path has no more than 107 bytes.
         let path = world.run_dir(&Id::random().short()).with_extension("agent");
-        let listener = UnixListener::bind(&path).map_err(failed)?;
+        let listener = bind(&path).map_err(failed)?;
         let serving = tokio::spawn(serve(listener, session, id));
         let agent = Self {
             path,
@@ -49,6 +50,18 @@ impl Drop for Agent {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.path);
     }
+}
+
+/// By its directory's descriptor: a socket's address has room for 107 bytes, and a data root may be anywhere.
+fn bind(path: &Path) -> std::io::Result<UnixListener> {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(std::io::ErrorKind::InvalidInput.into());
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(directory, flags, Mode::empty())?;
+    let mut short = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
+    short.push(name);
+    UnixListener::bind(short)
 }
 
 async fn serve(listener: UnixListener, session: Arc<dyn Session>, id: String) {

@@ -73,9 +73,13 @@ async fn download(
         hash.update(piece);
         file.write_all(piece)
     });
-    let downloaded = written
-        .await
-        .map_err(|error| Error::invalid(ferry_kit::error::chain(&error)))?;
+    let downloaded = written.await.map_err(|error| {
+        let why = ferry_kit::error::chain(&error);
+        match &error {
+            ferry_distribution::Error::Refused { answer, .. } if answer.status == 404 => Error::NotFound(why),
+            _ => Error::Invalid(why),
+        }
+    })?;
     let seconds = downloaded
         .last_modified
         .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok())

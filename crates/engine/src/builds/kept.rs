@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use ferry_build::filters::Filters;
 use ferry_build::output::{Kept, Prune};
 use ferry_build::{Error, Result};
 use ferry_sys::Root;
@@ -92,7 +93,7 @@ pub(super) async fn prune(world: &Arc<World>, shared: &Arc<Shared>, prune: Prune
         }
         gone.push(kept);
     }
-    let is_everything = prune.all && prune.keep_seconds == 0 && limit.is_none() && filters.0.iter().all(Vec::is_empty);
+    let is_everything = prune.all && prune.keep_seconds == 0 && limit.is_none() && filters.is_empty();
     if is_everything {
         forget_contents(world, Duration::ZERO)?;
     }
@@ -269,142 +270,4 @@ async fn remove(path: PathBuf) -> Result<()> {
         .await
         .map_err(|error| Error::internal("remove what is kept of builds", &error))?;
     removed.map_err(|error| Error::internal("remove what is kept of builds", &error))
-}
-
-/// Filters as BuildKit reads them: those of one are all to match, those of several any.
-struct Filters(Vec<Vec<Condition>>);
-
-struct Condition {
-    field: String,
-    operator: Operator,
-    value: String,
-}
-
-enum Operator {
-    Is,
-    IsNot,
-    Contains,
-    Present,
-}
-
-impl Filters {
-    fn parse(texts: &[String]) -> Result<Self> {
-        let mut all = Vec::new();
-        for text in texts.iter().filter(|text| !text.is_empty()) {
-            all.push(text.split(',').map(Condition::parse).collect::<Result<_>>()?);
-        }
-        Ok(Self(all))
-    }
-
-    fn match_(&self, kept: &Kept) -> bool {
-        let one = |conditions: &Vec<Condition>| conditions.iter().all(|condition| condition.matches(kept));
-        self.0.is_empty() || self.0.iter().any(one)
-    }
-}
-
-impl Condition {
-    fn parse(text: &str) -> Result<Self> {
-        let parts = [
-            ("==", Operator::Is),
-            ("!=", Operator::IsNot),
-            ("~=", Operator::Contains),
-            ("=", Operator::Is),
-        ];
-        for (sign, operator) in parts {
-            if let Some((field, value)) = text.split_once(sign) {
-                return Self::known(field, operator, value);
-            }
-        }
-        Self::known(text, Operator::Present, "")
-    }
-
-    fn known(field: &str, operator: Operator, value: &str) -> Result<Self> {
-        const FIELDS: [&str; 8] = [
-            "id",
-            "parents",
-            "description",
-            "inuse",
-            "mutable",
-            "immutable",
-            "type",
-            "shared",
-        ];
-        let field = match field.trim() {
-            "parent" => "parents",
-            field => field,
-        };
-        if !FIELDS.contains(&field) && field != "private" {
-            let known = FIELDS.join(", ");
-            return Err(Error::invalid(format!(
-                "invalid filter {field}: {known} and private are known"
-            )));
-        }
-        Ok(Self {
-            field: field.to_owned(),
-            operator,
-            value: value.trim_matches('"').to_owned(),
-        })
-    }
-
-    fn matches(&self, kept: &Kept) -> bool {
-        let is_cache = kept.kind == "exec.cachemount" || kept.kind == "source.local";
-        let word = |yes: bool| if yes { "true" } else { "false" };
-        let value: &str = match self.field.as_str() {
-            "id" => &kept.id,
-            "description" => &kept.description,
-            "type" => &kept.kind,
-            "inuse" => word(kept.in_use),
-            "shared" => word(kept.shared),
-            "private" => word(!kept.shared),
-            "mutable" => word(is_cache),
-            "immutable" => word(!is_cache),
-            _ => {
-                return match self.operator {
-                    Operator::Present => !kept.parents.is_empty(),
-                    Operator::IsNot => !kept.parents.contains(&self.value),
-                    Operator::Is | Operator::Contains => kept.parents.contains(&self.value),
-                };
-            }
-        };
-        match self.operator {
-            Operator::Is => value == self.value,
-            Operator::IsNot => value != self.value,
-            Operator::Contains => value.contains(&self.value),
-            Operator::Present => !matches!(value, "" | "false"),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn filters_are_read_as_buildkit_reads_them() {
-        let kept = Kept {
-            id: "abc".into(),
-            kind: "regular".into(),
-            description: "[2/3] RUN make".into(),
-            parents: vec!["def".into()],
-            ..Kept::default()
-        };
-        for (text, expected) in [
-            ("id==abc", true),
-            ("id=abc", true),
-            ("id!=abc", false),
-            ("description~=make", true),
-            ("type==regular,inuse==false", true),
-            ("type==regular,inuse", false),
-            ("parent==def", true),
-            ("shared", false),
-            ("private", true),
-            ("mutable==true", false),
-        ] {
-            let filters = Filters::parse(&[text.to_owned()]).unwrap();
-            assert_eq!(filters.match_(&kept), expected, "{text}");
-        }
-        assert!(Filters::parse(&["nonsense=1".to_owned()]).is_err());
-        let any = Filters::parse(&["id=x".to_owned(), "id=abc".to_owned()]).unwrap();
-        assert!(any.match_(&kept));
-    }
 }

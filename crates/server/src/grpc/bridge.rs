@@ -91,13 +91,8 @@ impl LlbBridge for Grpc {
     async fn read_dir(&self, request: Request<ReadDirRequest>) -> Result<Response<ReadDirResponse>> {
         let tree = self.tree(request.metadata(), &request.get_ref().r#ref).await?;
         let request = request.into_inner();
-        if !request.include_pattern.is_empty() {
-            let pattern = request.include_pattern;
-            return Err(Status::unimplemented(format!(
-                "the pattern {pattern:?} is not there yet: list the directory, and choose yourself"
-            )));
-        }
-        let entries = blocking(move || files::list(&tree, &request.dir_path)).await?;
+        let list = move || files::list(&tree, &request.dir_path, &request.include_pattern);
+        let entries = blocking(list).await?;
         Ok(Response::new(ReadDirResponse { entries }))
     }
 

@@ -315,8 +315,8 @@ fn output(exporter: Exporter) -> Result<Output> {
 fn usage(kept: Kept) -> UsageRecord {
     let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     UsageRecord {
+        mutable: kept.is_mutable(),
         id: kept.id,
-        mutable: matches!(kept.kind.as_str(), "exec.cachemount" | "source.local"),
         in_use: kept.in_use,
         size: number(kept.size),
         parent: String::new(),

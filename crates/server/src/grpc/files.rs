@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use ferry_buildkit::frontend::FileRange;
 use ferry_buildkit::fsutil::{self, Stat};
+use ferry_dockerfile::Ignore;
 use ferry_sys::Root;
 use rustix::fs::{Dir, FileType, OFlags};
 use tonic::Status;
@@ -75,8 +76,29 @@ fn look(root: &Root, path: &str) -> Result<Stat, Status> {
     })
 }
 
-/// What is in a directory, by name.
-pub fn list(root: &Root, path: &str) -> Result<Vec<Stat>, Status> {
+/// What is in a directory, by name: all of it, or what a pattern as of `.dockerignore` matches, or has something below that it does.
+pub fn list(root: &Root, path: &str, pattern: &str) -> Result<Vec<Stat>, Status> {
+    let wrong = |error: io::Error| failed("list", path, &error);
+    let mut seen = 0;
+    let mut entries = names(root, path, &mut seen)?;
+    if !pattern.is_empty() {
+        let include = Ignore::new([pattern]).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let mut found = Vec::new();
+        for (name, is_directory) in entries {
+            if include.ignores(&name) || is_directory && is_below(root, path, &name, &include, &mut seen)? {
+                found.push((name, is_directory));
+            }
+        }
+        entries = found;
+    }
+    entries.sort_unstable();
+    let below = root.expand(path).map_err(wrong)?;
+    let at = |(name, _)| look(root, &PathBuf::from(&below).join::<String>(name).to_string_lossy());
+    entries.into_iter().map(at).collect()
+}
+
+/// The entries of a directory, and whether they are directories; `seen` counts those of all.
+fn names(root: &Root, path: &str, seen: &mut usize) -> Result<Vec<(String, bool)>, Status> {
     let wrong = |error: io::Error| failed("list", path, &error);
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = root.resolve(path, flags).map_err(wrong)?;
@@ -84,19 +106,35 @@ pub fn list(root: &Root, path: &str) -> Result<Vec<Stat>, Status> {
     for entry in Dir::read_from(&directory).map_err(|error| wrong(error.into()))? {
         let entry = entry.map_err(|error| wrong(error.into()))?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if !matches!(name.as_str(), "." | "..") {
-            names.push(name);
+        if matches!(name.as_str(), "." | "..") {
+            continue;
         }
-        if names.len() > ENTRIES {
+        names.push((name, entry.file_type() == FileType::Directory));
+        *seen += 1;
+        if *seen > ENTRIES {
             return Err(Status::resource_exhausted(format!(
                 "list {path}: it has more than {ENTRIES} entries"
             )));
         }
     }
-    names.sort_unstable();
-    let below = root.expand(path).map_err(wrong)?;
-    let at = |name: String| look(root, &PathBuf::from(&below).join(name).to_string_lossy());
-    names.into_iter().map(at).collect()
+    Ok(names)
+}
+
+/// Whether something below a directory matches.
+fn is_below(root: &Root, path: &str, name: &str, include: &Ignore, seen: &mut usize) -> Result<bool, Status> {
+    let mut open = vec![name.to_owned()];
+    while let Some(directory) = open.pop() {
+        for (name, is_directory) in names(root, &format!("{path}/{directory}"), seen)? {
+            let below = format!("{directory}/{name}");
+            if include.ignores(&below) {
+                return Ok(true);
+            }
+            if is_directory {
+                open.push(below);
+            }
+        }
+    }
+    Ok(false)
 }
 
 #[cfg(test)]
@@ -138,11 +176,39 @@ mod tests {
         assert_eq!((found.path.as_str(), found.size), ("link", 10));
         assert_eq!(stat(&root, "nothing").unwrap_err().code(), Code::NotFound);
         let names = |path: &str| -> Vec<String> {
-            let listed = list(&root, path).unwrap();
+            let listed = list(&root, path, "").unwrap();
             listed.into_iter().map(|stat| stat.path).collect()
         };
         assert_eq!(names("/"), ["d", "fifo", "link", "out"]);
         assert_eq!(names("d"), ["file"]);
-        assert!(list(&root, "d/file").is_err() && list(&root, "out").is_err());
+        assert!(list(&root, "d/file", "").is_err() && list(&root, "out", "").is_err());
+    }
+
+    #[test]
+    fn a_directory_is_listed_as_far_as_a_pattern_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        for path in ["a.txt", "b.rs", "d/c.txt", "d/e/f.rs", "g/h.c"] {
+            let path = dir.path().join("top").join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        }
+        std::os::unix::fs::symlink("d", dir.path().join("top/link")).unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        for (pattern, expected) in [
+            ("", "a.txt b.rs d g link"),
+            ("*", "a.txt b.rs d g link"),
+            ("*.txt", "a.txt"),
+            ("**/*.txt", "a.txt d"),
+            ("d", "d"),
+            ("d/e", "d"),
+            ("*/*.c", "g"),
+            ("**/*.rs", "b.rs d"),
+            ("nothing", ""),
+        ] {
+            let listed = list(&root, "top", pattern).unwrap();
+            let names: Vec<String> = listed.into_iter().map(|stat| stat.path).collect();
+            assert_eq!(names.join(" "), expected, "{pattern}");
+        }
+        assert_eq!(list(&root, "top", "[").unwrap_err().code(), Code::InvalidArgument);
     }
 }

@@ -6,6 +6,7 @@ mod cache;
 mod jobs;
 mod layout;
 mod lines;
+mod refusal;
 mod sent;
 mod talk;
 
@@ -24,8 +25,8 @@ use ferry_build::request::{Address, Limits, Location, NoCache, RunOptions};
 use ferry_build::{Error, Request as BuildRequest};
 use ferry_kit::Id;
 use http::{HeaderMap, Request, StatusCode};
-use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::failure::{Failure, Result};
@@ -51,7 +52,7 @@ pub async fn build(
     request: Request<Body>,
 ) -> Result<Response> {
     match query.text("version") {
-        "" | "1" => first(&app, &query, &headers, request.into_body()),
+        "" | "1" => first(&app, &query, &headers, request.into_body()).await,
         "2" => buildkit::build(&app, &query, &headers, request.into_body()).await,
         other => Err(Failure::invalid(format!(
             "invalid version {}",
@@ -68,8 +69,8 @@ pub async fn cancel(State(app): State<App>, query: Query) -> Result<StatusCode> 
     Ok(StatusCode::OK)
 }
 
-/// Docker's first builder.
-fn first(app: &App, query: &Query, headers: &HeaderMap, context: Body) -> Result<Response> {
+/// Docker's first builder. The answer begins when the Dockerfile was read, or with the first line.
+async fn first(app: &App, query: &Query, headers: &HeaderMap, context: Body) -> Result<Response> {
     if query
         .given("outputs")
         .is_some_and(|outputs| !matches!(outputs, "[]" | "null"))
@@ -78,35 +79,55 @@ fn first(app: &App, query: &Query, headers: &HeaderMap, context: Body) -> Result
             "outputs of POST /build with version=1: give version=2",
         ));
     }
+    if query.text("remote") == "client-session" {
+        return Err(Failure::invalid(
+            "experimental session with v1 builder is no longer supported, use builder version v2 (BuildKit) instead",
+        ));
+    }
     let (build, names) = read(query)?;
+    refusal::check(&build)?;
     let mut output = Output::default();
     output.attributes.insert("name".to_owned(), names.join(","));
     let quiet = query.flag("q");
     let session = Sent::session(headers, Upload::new(context), None)?;
     let builds = app.engine.builds.clone();
     let job = app.jobs.begin(query.text("buildid"));
-    Ok(answer(|sender| async move {
+    let (begins, begun) = oneshot::channel();
+    let response = answer(|sender| async move {
         let (events, mut happening) = Events::new();
+        let (reading, request) = (events.clone(), build.clone());
         let building = async {
             let solved = builds.solve(build, session.clone(), events.clone()).await?;
             let told = builds.export(&solved, &[output], &[], session, events).await?;
             Ok::<_, Error>(told)
         };
-        let mut lines = Lines::new(sender, quiet);
+        let mut lines = Lines::new(sender, begins, quiet);
         tokio::pin!(building);
         let outcome = loop {
             tokio::select! {
                 biased;
+                () = reading.read(), if !lines.have_begun() => lines.begin(),
                 Some(event) = happening.recv() => lines.event(event).await,
                 outcome = &mut building => break outcome,
                 () = job.canceled() => break Err(Error::Canceled),
             }
         };
+        if reading.has_read() {
+            lines.begin();
+        }
         while let Ok(event) = happening.try_recv() {
             lines.event(event).await;
         }
-        lines.end(outcome, &names).await;
-    }))
+        lines.end(outcome, &request, &names).await;
+    });
+    match begun.await {
+        Ok(Some(refused)) => Err(refused),
+        Ok(None) => Ok(response),
+        Err(_) => Err(Failure::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the build ended without a word",
+        )),
+    }
 }
 
 /// Lines of a build, which a client that goes takes along.
@@ -159,7 +180,7 @@ fn read(query: &Query) -> Result<(BuildRequest, Vec<String>)> {
     let request = BuildRequest {
         id: Id::random().to_string(),
         context: match remote {
-            "" | "client-session" => Location::Upload(CONTEXT.to_owned()),
+            "" => Location::Archive(CONTEXT.to_owned()),
             url => Location::Url(url.to_owned()),
         },
         filename: query.text("dockerfile").to_owned(),
@@ -201,7 +222,8 @@ fn read(query: &Query) -> Result<(BuildRequest, Vec<String>)> {
     };
     let names: Vec<String> = query.all("t").into_iter().filter(|name| !name.is_empty()).collect();
     for name in &names {
-        ferry_image::Reference::parse_named(name).map_err(|error| Failure::invalid(error.to_string()))?;
+        ferry_image::Reference::parse_named(name)
+            .map_err(|error| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     }
     Ok((request, names))
 }
@@ -209,8 +231,11 @@ fn read(query: &Query) -> Result<(BuildRequest, Vec<String>)> {
 /// A parameter that is JSON, called `what` where it is none; `null` is nothing.
 fn json<T: DeserializeOwned>(query: &Query, name: &str, what: &str) -> Result<Option<T>> {
     let Some(text) = query.given(name) else { return Ok(None) };
-    let parsed = ferry_api::json::from_slice::<Option<T>>(text.as_bytes());
-    parsed.map_err(|error| Failure::invalid(format!("error reading {what}: {error}")))
+    let wrong = |why: &dyn std::fmt::Display| Failure::invalid(format!("error reading {what}: {why}"));
+    if serde_json::from_str::<IgnoredAny>(text).is_err_and(|error| error.is_eof()) {
+        return Err(wrong(&"unexpected end of JSON input"));
+    }
+    ferry_api::json::from_slice::<Option<T>>(text.as_bytes()).map_err(|error| wrong(&error))
 }
 
 /// `name:address`, as `docker build --add-host` sends them; some clients send a JSON list of them.

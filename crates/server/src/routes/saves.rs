@@ -24,7 +24,7 @@ pub async fn several(State(app): State<App>, query: Query) -> Result<Response> {
 pub fn save(app: &App, names: &[String], query: &Query) -> Result<Response> {
     let save = app.engine.images.save(names, platform(query)?.as_ref())?;
     let (download, response) = body::download();
-    tokio::task::spawn_blocking(move || {
+    body::aside("save images", move || {
         let written = save.write(&download);
         download.finish(written.map_err(|error| tell("save images", &ferry_engine::Error::from(error))));
     });
@@ -34,7 +34,7 @@ pub fn save(app: &App, names: &[String], query: &Query) -> Result<Response> {
 pub async fn export(State(app): State<App>, Path(id): Path<String>) -> Result<Response> {
     let export = app.engine.containers.export(&id)?;
     let (download, response) = body::download();
-    tokio::task::spawn_blocking(move || {
+    body::aside("export a container", move || {
         let mut out = BufWriter::with_capacity(PIECE, &download);
         let written = export
             .write_blocking(&mut out)

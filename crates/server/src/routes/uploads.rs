@@ -27,7 +27,7 @@ pub async fn load(State(app): State<App>, query: Query, request: Request<Body>) 
     let platform = super::saves::platform(&query)?;
     let mut upload = Upload::begin(request.into_body()).await?;
     let (lines, output) = body::lines();
-    aside(move || {
+    body::aside("load images", move || {
         let mut told = HashMap::new();
         let loaded = app.engine.images.load_blocking(&mut upload, platform, |progress| {
             if let Some(message) = (!quiet).then(|| shown(&progress, &mut told)).flatten() {
@@ -43,16 +43,6 @@ pub async fn load(State(app): State<App>, query: Query, request: Request<Body>) 
         }
     });
     Ok(body::stream(output))
-}
-
-/// On a thread of its own: how long it takes is the client's choice.
-fn aside(work: impl FnOnce() + Send + 'static) {
-    let working = ferry_build::aside("read an upload", work);
-    tokio::spawn(async move {
-        if let Err(error) = working.await {
-            tracing::error!(%error, "an upload was not read");
-        }
-    });
 }
 
 /// The most of a refused upload that is read to its end.
@@ -134,11 +124,13 @@ pub async fn create(State(app): State<App>, query: Query, request: Request<Body>
     };
     let mut upload = Upload::begin(request.into_body()).await?;
     let (lines, output) = body::lines();
-    aside(move || match app.engine.images.import_blocking(&mut upload, &options) {
-        Ok(image) => lines.send(&Message::status(image.id.to_string())),
-        Err(error) => {
-            lines.send(&Message::error(error.message));
-            drain(&mut upload);
+    body::aside("import an image", move || {
+        match app.engine.images.import_blocking(&mut upload, &options) {
+            Ok(image) => lines.send(&Message::status(image.id.to_string())),
+            Err(error) => {
+                lines.send(&Message::error(error.message));
+                drain(&mut upload);
+            }
         }
     });
     Ok(body::stream(output))

@@ -50,7 +50,7 @@ pub async fn prune(State(app): State<App>, Version(version): Version, query: Que
 pub async fn export(State(app): State<App>, Path(name): Path<String>) -> Result<Response> {
     let transfer = app.engine.volumes.transfer(&name).await?;
     let (download, response) = body::download();
-    tokio::task::spawn_blocking(move || {
+    body::aside("export a volume", move || {
         let mut out = BufWriter::with_capacity(PIECE, &download);
         let written = transfer.export_blocking(&mut out).map_err(|error| {
             tracing::error!("cannot {}", error.message);
@@ -67,7 +67,8 @@ pub async fn export(State(app): State<App>, Path(name): Path<String>) -> Result<
 pub async fn import(State(app): State<App>, Path(name): Path<String>, request: Request<Body>) -> Result<StatusCode> {
     let mut upload = Upload::begin(request.into_body()).await?;
     let transfer = app.engine.volumes.transfer(&name).await;
-    let done = tokio::task::spawn_blocking(move || {
+    // How long that takes is the client's choice.
+    let done = ferry_build::aside("import a volume", move || {
         let done = transfer.and_then(|transfer| transfer.import_blocking(&mut upload));
         if done.is_err() {
             // A client that still sends would not see why.
@@ -75,8 +76,7 @@ pub async fn import(State(app): State<App>, Path(name): Path<String>, request: R
         }
         done
     });
-    done.await
-        .map_err(|error| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))??;
+    done.await??;
     Ok(StatusCode::NO_CONTENT)
 }
 

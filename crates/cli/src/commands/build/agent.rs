@@ -1,103 +1,153 @@
-//! A step's way to the user's SSH agent: it may ask for keys and for signatures, as with BuildKit. It may not add, remove or lock
-//! what is the user's.
+//! `--ssh`: agents of the user's, and one of our own for keys in files, which is there as long as the build. It tells which keys it
+//! has and signs; a key itself never leaves this process, and nothing that is asked of it changes what it has
+//! ([protocol](https://www.rfc-editor.org/rfc/rfc9987)).
 
-use std::io::{Error, ErrorKind, Result};
+mod key;
+mod passed;
+mod wire;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use std::collections::BTreeMap;
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-/// What OpenSSH's agent takes, and its client.
-const MAX_MESSAGE: usize = 256 << 10;
+use tokio::io::DuplexStream;
 
-/// `SSH_AGENTC_…` of draft-ietf-sshm-ssh-agent: of the requests that change nothing, those that clients make.
-const REQUEST_IDENTITIES: u8 = 11;
-const SIGN_REQUEST: u8 = 13;
+use crate::commands::Call;
+use crate::failure::{Failure, Result, io_text};
+use key::Key;
+pub use passed::pass;
+use wire::take;
+
 const FAILURE: u8 = 5;
+const REQUEST_IDENTITIES: u8 = 11;
+const IDENTITIES_ANSWER: u8 = 12;
+const SIGN_REQUEST: u8 = 13;
+const SIGN_RESPONSE: u8 = 14;
 
-/// Passes requests on, one after the other, until one of the two ends.
-pub async fn serve(
-    mut step: impl AsyncRead + AsyncWrite + Unpin,
-    mut agent: impl AsyncRead + AsyncWrite + Unpin,
-) -> Result<()> {
-    while let Some(request) = receive(&mut step).await? {
-        let answer = match request.first() {
-            Some(&REQUEST_IDENTITIES | &SIGN_REQUEST) => {
-                send(&mut agent, &request).await?;
-                let answer = receive(&mut agent).await?;
-                answer.ok_or(ErrorKind::UnexpectedEof)?
-            }
-            _ => vec![FAILURE],
+/// What an id of `--ssh` stands for. Clones are the same one.
+#[derive(Debug, Clone)]
+pub enum Agent {
+    Socket(PathBuf),
+    Keys(Arc<[Key]>),
+}
+
+/// Reads `--ssh ID[=SOCKET|KEY[,KEY]]`; errors in buildx's words.
+pub fn read(call: &Call<'_>) -> Result<BTreeMap<String, Agent>> {
+    let mut agents = BTreeMap::new();
+    for text in call.matches.list("ssh") {
+        let (id, paths) = text.split_once('=').unwrap_or((&text, ""));
+        let id = if id.is_empty() { "default" } else { id };
+        let from_environment = call.env.variable("SSH_AUTH_SOCK").unwrap_or_default();
+        let paths = match paths.trim_matches(',') {
+            "" => from_environment,
+            _ => paths,
         };
-        send(&mut step, &answer).await?;
+        if paths.is_empty() {
+            return Err(Failure::new(
+                "invalid empty ssh agent socket: make sure SSH_AUTH_SOCK is set, or give --ssh ID=SOCKET",
+            ));
+        }
+        let paths: Vec<&str> = paths.split(',').collect();
+        let found = find(&call.env.directory, &paths);
+        let found =
+            found.map_err(|why| Failure::new(format!("failed to convert agent config for ID: \"{id}\": {why}")));
+        if agents.insert(id.to_owned(), found?).is_some() {
+            return Err(Failure::new(format!("duplicate agent ID \"{id}\"")));
+        }
+    }
+    Ok(agents)
+}
+
+/// A socket, or keys.
+fn find(directory: &Path, paths: &[&str]) -> Result<Agent, String> {
+    let mut keys = Vec::new();
+    for text in paths {
+        let path = directory.join(text);
+        let missing = |error: io::Error| format!("stat {text}: {}", io_text(&error));
+        match std::fs::metadata(&path).map_err(missing)? {
+            found if !is_socket(&found) => keys.push(Key::read(&path, text)?),
+            _ if paths.len() > 1 => return Err("only single socket allowed".to_owned()),
+            _ => return Ok(Agent::Socket(path)),
+        }
+    }
+    Ok(Agent::Keys(keys.into()))
+}
+
+fn is_socket(found: &Metadata) -> bool {
+    found.file_type().is_socket()
+}
+
+/// Answers who is at the other end, until they are gone or say what makes no sense.
+pub async fn serve(keys: Arc<[Key]>, mut stream: DuplexStream) -> io::Result<()> {
+    while let Some(message) = wire::receive(&mut stream).await? {
+        let answer = answer(&keys, &message).unwrap_or_else(|| vec![FAILURE]);
+        wire::send(&mut stream, &answer).await?;
     }
     Ok(())
 }
 
-/// A message without its length; `None`: there are no more.
-async fn receive(from: &mut (impl AsyncRead + Unpin)) -> Result<Option<Vec<u8>>> {
-    let length = match from.read_u32().await {
-        Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(None),
-        length => usize::try_from(length?).unwrap_or(usize::MAX),
-    };
-    if length > MAX_MESSAGE {
-        return Err(Error::other(format!(
-            "a message of {length} bytes is none of an agent's"
-        )));
+/// `None` for what is refused.
+fn answer(keys: &[Key], message: &[u8]) -> Option<Vec<u8>> {
+    let (kind, mut rest) = message.split_first()?;
+    match *kind {
+        REQUEST_IDENTITIES => {
+            let mut out = vec![IDENTITIES_ANSWER];
+            out.extend(u32::try_from(keys.len()).ok()?.to_be_bytes());
+            for key in keys {
+                wire::string(&mut out, &key.public);
+                wire::string(&mut out, key.comment.as_bytes());
+            }
+            Some(out)
+        }
+        SIGN_REQUEST => {
+            let (public, data) = (take(&mut rest)?, take(&mut rest)?);
+            let flags = wire::take_count(&mut rest)?;
+            let key = keys.iter().find(|key| key.public == public)?;
+            let mut out = vec![SIGN_RESPONSE];
+            wire::string(&mut out, &key.sign(data, flags)?);
+            Some(out)
+        }
+        _ => None,
     }
-    let mut message = vec![0; length];
-    from.read_exact(&mut message).await?;
-    Ok(Some(message))
-}
-
-async fn send(to: &mut (impl AsyncWrite + Unpin), message: &[u8]) -> Result<()> {
-    let length = u32::try_from(message.len()).map_err(Error::other)?;
-    to.write_all(&[&length.to_be_bytes(), message].concat()).await?;
-    to.flush().await
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
     use super::*;
 
-    /// What a step hears that sends `bytes` and then nothing, and what the agent is asked.
-    async fn talk(bytes: &[u8], answers: &[u8]) -> (Vec<u8>, Vec<u8>) {
-        let (mut step, of_step) = tokio::io::duplex(1 << 20);
-        let (mut agent, of_agent) = tokio::io::duplex(1 << 20);
-        step.write_all(bytes).await.unwrap();
-        step.shutdown().await.unwrap();
-        agent.write_all(answers).await.unwrap();
-        agent.shutdown().await.unwrap();
-        let _ = serve(of_step, of_agent).await;
-        let (mut heard, mut asked) = (Vec::new(), Vec::new());
-        step.read_to_end(&mut heard).await.unwrap();
-        agent.read_to_end(&mut asked).await.unwrap();
-        (heard, asked)
-    }
-
-    #[tokio::test]
-    async fn keys_and_signatures_are_asked_for_and_nothing_is_changed() {
-        // REMOVE_ALL_IDENTITIES, REQUEST_IDENTITIES, LOCK, SIGN_REQUEST, EXTENSION, and an empty message.
-        let asks: &[&[u8]] = &[&[19], &[11], &[22, 0, 0, 0, 0], &[13, 1, 2], &[27], &[]];
-        let mut bytes = Vec::new();
-        for ask in asks {
-            send(&mut bytes, ask).await.unwrap();
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for message in [
+            &[][..],
+            &[0],
+            &[SIGN_REQUEST],
+            &[SIGN_REQUEST, 0, 0, 0, 9, 1],
+            &[SIGN_REQUEST, 0xff, 0xff, 0xff, 0xff],
+            // Of a key that is not there.
+            &[SIGN_REQUEST, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0],
+            // Add, remove, lock.
+            &[17],
+            &[19],
+            &[22, 0, 0, 0, 0],
+        ] {
+            assert_eq!(answer(&[], message), None, "{message:?}");
         }
-        let (heard, asked) = talk(&bytes, b"\0\0\0\x05\x0c\0\0\0\0\0\0\0\x02\x0e!").await;
-        assert_eq!(asked, b"\0\0\0\x01\x0b\0\0\0\x03\x0d\x01\x02");
-        let refused = b"\0\0\0\x01\x05";
-        let keys = b"\0\0\0\x05\x0c\0\0\0\0";
-        let signature = b"\0\0\0\x02\x0e!";
         assert_eq!(
-            heard,
-            [&refused[..], keys, refused, signature, refused, refused].concat()
+            answer(&[], &[REQUEST_IDENTITIES]),
+            Some(vec![IDENTITIES_ANSWER, 0, 0, 0, 0])
         );
     }
 
     #[tokio::test]
-    async fn a_message_is_no_longer_than_an_agent_takes() {
-        let (heard, asked) = talk(b"\xff\xff\xff\xff\x0b", b"").await;
-        assert!(heard.is_empty() && asked.is_empty());
-        // An agent that goes says nothing, and nothing is made up for it.
-        let (heard, asked) = talk(b"\0\0\0\x01\x0b", b"").await;
-        assert!(heard.is_empty() && asked == b"\0\0\0\x01\x0b");
+    async fn a_message_of_any_claimed_length_takes_no_memory() {
+        let (mut client, agent) = tokio::io::duplex(64);
+        let serving = tokio::spawn(serve(Arc::default(), agent));
+        client.write_u32(u32::MAX).await.unwrap();
+        assert_eq!(serving.await.unwrap().unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio_util::io::SyncIoBridge;
 
-use super::agent;
+use super::agent::{self, Agent};
 use super::outputs::Place;
 use super::request::Wanted;
 use super::show::Show;
@@ -192,15 +193,20 @@ impl Conversation {
 
     async fn agent(&self, wanted: &Wanted, number: u32, id: &str) -> Result<()> {
         let id = if id.is_empty() { "default" } else { id };
-        let Some(path) = wanted.agents.get(id) else {
-            return self.reply(number, Answer::Absent).await;
+        let path = match wanted.agents.get(id) {
+            None => return self.reply(number, Answer::Absent).await,
+            Some(Agent::Keys(keys)) => {
+                let keys = Arc::clone(keys);
+                return self.send(number, move |stream| agent::serve(keys, stream)).await;
+            }
+            Some(Agent::Socket(path)) => path,
         };
         match tokio::net::UnixStream::connect(path).await {
             Err(error) => {
                 let why = format!("connect to the agent {}: {}", path.display(), io_text(&error));
                 self.reply(number, Answer::Failed(why)).await
             }
-            Ok(agent) => self.send(number, |stream| agent::serve(stream, agent)).await,
+            Ok(agent) => self.send(number, |stream| agent::pass(stream, agent)).await,
         }
     }
 

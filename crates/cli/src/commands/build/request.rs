@@ -10,6 +10,7 @@ use ferry_build::request::{
 use ferry_kit::Id;
 use rustix::fs::{Mode, OFlags};
 
+use super::agent::{self, Agent};
 use super::layouts::Caches;
 use super::outputs::{self, Place};
 use crate::commands::Call;
@@ -43,8 +44,8 @@ pub struct Wanted {
     pub outputs: Vec<Place>,
     pub directories: Vec<Directory>,
     pub secrets: BTreeMap<String, Source>,
-    /// Sockets of agents, by id.
-    pub agents: BTreeMap<String, PathBuf>,
+    /// By id.
+    pub agents: BTreeMap<String, Agent>,
     pub caches: Caches,
 }
 
@@ -65,7 +66,7 @@ impl Wanted {
             outputs: outputs::read(call)?,
             directories: Vec::new(),
             secrets: secrets_of(call)?,
-            agents: agents_of(call)?,
+            agents: agent::read(call)?,
             caches: Caches::read(call)?,
         };
         wanted.contexts(call)?;
@@ -380,34 +381,4 @@ fn secrets_of(call: &Call<'_>) -> Result<BTreeMap<String, Source>> {
         found.insert(id, source);
     }
     Ok(found)
-}
-
-fn agents_of(call: &Call<'_>) -> Result<BTreeMap<String, PathBuf>> {
-    let mut agents = BTreeMap::new();
-    for text in call.matches.list("ssh") {
-        let (id, path) = match text.split_once('=') {
-            Some((id, path)) => (id.to_owned(), path.to_owned()),
-            None => (text.clone(), String::new()),
-        };
-        let path = match path.as_str() {
-            "" => call.env.variable("SSH_AUTH_SOCK").unwrap_or_default().to_owned(),
-            _ => path,
-        };
-        if path.is_empty() {
-            return Err(Failure::new(
-                "invalid empty ssh agent socket: make sure SSH_AUTH_SOCK is set, or give --ssh ID=SOCKET",
-            ));
-        }
-        let path = call.env.directory.join(path);
-        let is_socket =
-            std::fs::metadata(&path).is_ok_and(|found| std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()));
-        if !is_socket {
-            return Err(Failure::new(format!(
-                "--ssh {text}: {} is no agent's socket: keys are given by an agent, add them with ssh-add",
-                path.display()
-            )));
-        }
-        agents.insert(id, path);
-    }
-    Ok(agents)
 }

@@ -128,8 +128,8 @@ pub fn of_config(bytes: &[u8], listed: &[Descriptor]) -> Result<Found, String> {
     Cache::new(ours.diff_ids.clone(), blobs, ours).map(Found::Ours)
 }
 
-/// Reads the configuration of an image with these layers. Fails with the reason.
-pub fn of_image(bytes: &[u8], layers: &[Descriptor]) -> Result<Found, String> {
+/// Reads the configuration of an image with these layers, or of one that is here. Fails with the reason.
+pub fn of_image(bytes: &[u8], layers: Option<&[Descriptor]>) -> Result<Found, String> {
     #[derive(Deserialize)]
     struct Image {
         rootfs: RootFs,
@@ -148,10 +148,11 @@ pub fn of_image(bytes: &[u8], layers: &[Descriptor]) -> Result<Found, String> {
         return Ok(Found::Foreign(whose));
     };
     let diff_ids = image.rootfs.diff_ids;
-    if diff_ids.len() != layers.len() {
+    if layers.is_some_and(|layers| layers.len() != diff_ids.len()) {
         return Err("its configuration and its manifest have different numbers of layers".to_owned());
     }
-    let blobs = diff_ids.iter().cloned().zip(layers.iter().cloned()).collect();
+    let layers = layers.into_iter().flatten().cloned();
+    let blobs = diff_ids.iter().cloned().zip(layers).collect();
     Cache::new(diff_ids, blobs, ours).map(Found::Ours)
 }
 
@@ -345,11 +346,11 @@ mod tests {
             json!({"layers": [{"blob": Digest::of("x"), "parent": -1}], "records": [{"digest": Digest::of("r")}]});
         assert!(matches!(opened(&foreign), Ok(Found::Foreign("BuildKit"))));
         let image = json!({"rootfs": {"diff_ids": []}, "moby.buildkit.cache.v0": "W10="});
-        let read = of_image(image.to_string().as_bytes(), &[]);
+        let read = of_image(image.to_string().as_bytes(), Some(&[]));
         assert!(matches!(read, Ok(Found::Foreign("BuildKit"))));
         let image = json!({"rootfs": {"diff_ids": []}});
         assert!(matches!(
-            of_image(image.to_string().as_bytes(), &[]),
+            of_image(image.to_string().as_bytes(), Some(&[])),
             Ok(Found::Foreign("nobody"))
         ));
     }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ferry_build::cache::{CacheSource, Layout};
 use ferry_build::progress::{Event, Events, Warning};
@@ -18,6 +19,7 @@ use tokio_util::io::SyncIoBridge;
 
 use super::document::{self, Cache, Found, Record};
 use crate::builds::workshop::{Layer, Workshop, credentials, failed, reporting};
+use crate::error::Kind;
 use crate::images::{Blobs, CONFIG_MAX, Images};
 use crate::world::blocking;
 
@@ -40,6 +42,8 @@ struct Opened {
     name: String,
     cache: Cache,
     blobs: Arc<dyn Blobs>,
+    /// It could not be read from: this build asks it no more.
+    lost: AtomicBool,
 }
 
 impl Imported {
@@ -95,7 +99,10 @@ pub(in crate::builds) async fn import(
         };
         let running = events.start(format!("importing cache manifest from {name}"), Vec::new());
         let opened = match source {
-            CacheSource::Registry(reference) => from_registry(shop, reference, platform, session).await,
+            CacheSource::Registry(reference) => match from_here(shop, reference, platform) {
+                Some(found) => found,
+                None => from_registry(shop, reference, platform, session).await,
+            },
             CacheSource::Local(layout) => from_client(layout, session).await,
         };
         if let Ok((Found::Foreign(whose), _)) = &opened {
@@ -104,7 +111,12 @@ pub(in crate::builds) async fn import(
             events.log(running.id(), 1, line);
         }
         match running.end(opened).ok()? {
-            (Found::Ours(cache), blobs) => Some(Opened { name, cache, blobs }),
+            (Found::Ours(cache), blobs) => Some(Opened {
+                name,
+                cache,
+                blobs,
+                lost: AtomicBool::new(false),
+            }),
             (Found::Foreign(_), _) => None,
         }
     });
@@ -113,6 +125,18 @@ pub(in crate::builds) async fn import(
 }
 
 type Place = (Found, Arc<dyn Blobs>);
+
+/// An image of the engine's own, which no registry is asked for, as by dockerd.
+fn from_here(shop: &Workshop, name: &str, platform: &Platform) -> Option<Result<Place>> {
+    let reference = Reference::parse_named(name).ok()?.tagged();
+    let found = crate::images::find(&shop.world, &reference.to_string()).ok()?;
+    if !platform.matches(&crate::images::platform(&found)) {
+        return None;
+    }
+    let read = document::of_image(&found.raw_config, None);
+    let read = read.map_err(|why| Error::invalid(format!("the cache cannot be used: {why}")));
+    Some(read.map(|found| (found, Arc::new(Here) as Arc<dyn Blobs>)))
+}
 
 async fn from_registry(shop: &Workshop, name: &str, platform: &Platform, session: &Arc<dyn Session>) -> Result<Place> {
     let reference = Reference::parse_named(name).map_err(|error| Error::invalid(format!("{name}: {error}")))?;
@@ -152,7 +176,7 @@ async fn from_client(layout: &Layout, session: &Arc<dyn Session>) -> Result<Plac
 fn found(config: &Descriptor, bytes: &[u8], layers: &[Descriptor]) -> Result<Found> {
     let read = match config.media_type.as_str() {
         document::CONFIG => document::of_config(bytes, layers),
-        _ => document::of_image(bytes, layers),
+        _ => document::of_image(bytes, Some(layers)),
     };
     read.map_err(|why| Error::invalid(format!("the cache cannot be used: {why}")))
 }
@@ -232,6 +256,16 @@ impl Blobs for Kept {
     }
 }
 
+/// Of an image that is here all layers are.
+#[derive(Debug)]
+struct Here;
+
+impl Blobs for Here {
+    fn reader(&self, _: &Descriptor, _: u64, _: &Handle) -> Box<dyn Read + Send> {
+        Box::new(io::empty())
+    }
+}
+
 /// A content that is asked for when it is first read.
 struct Reading {
     store: Arc<dyn ContentStore>,
@@ -261,20 +295,26 @@ pub(in crate::builds) async fn obtain(
     events: &Events,
 ) -> Option<Tree<Layer>> {
     let (opened, record) = imported.find(key).filter(|(_, record)| !record.layers.is_empty())?;
-    match bring_step(shop, opened, record, (events, vertex)).await {
-        Ok(tree) => Some(tree),
-        Err(error) => {
-            events.send(Event::Warning(Warning {
-                vertex: vertex.to_owned(),
-                short: format!(
-                    "{} is made again: the cache {} does not have it: {error}",
-                    record.description, opened.name
-                ),
-                ..Warning::default()
-            }));
-            None
-        }
+    if opened.lost.load(Ordering::Relaxed) {
+        return None;
     }
+    let error = match bring_step(shop, opened, record, (events, vertex)).await {
+        Ok(tree) => return Some(tree),
+        Err(error) => error,
+    };
+    let (what, name) = (&record.description, &opened.name);
+    let short = match &error {
+        Error::NotFound(_) => format!("{what} is made again: the cache {name} does not have it: {error}"),
+        // Others that asked at the same time need not say so too.
+        _ if opened.lost.swap(true, Ordering::Relaxed) => return None,
+        _ => format!("{what} is made again: the cache {name} cannot be read, and is asked no more: {error}"),
+    };
+    events.send(Event::Warning(Warning {
+        vertex: vertex.to_owned(),
+        short,
+        ..Warning::default()
+    }));
+    None
 }
 
 /// Remembers steps that a build has known by their records alone, as far as their layers are here: those that what was brought in
@@ -351,7 +391,10 @@ pub(in crate::builds) async fn bring(
     drop(reporter);
     let _ = telling.await;
     // What came was wrong, or did not come.
-    let pull = brought.map_err(|error| Error::invalid(error.message))?;
+    let pull = brought.map_err(|error| match error.kind {
+        Kind::NotFound => Error::NotFound(error.message),
+        _ => Error::Invalid(error.message),
+    })?;
     blocking("note the layers", move || pull.held())
         .await
         .map_err(wrong)?

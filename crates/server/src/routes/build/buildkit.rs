@@ -61,6 +61,7 @@ pub async fn build(app: &App, query: &Query, headers: &HeaderMap, body: Body) ->
             upload = app.jobs.context(name).await?;
             request.context = Location::Upload(super::CONTEXT.to_owned());
         }
+        "" => request.context = Location::Upload(super::CONTEXT.to_owned()),
         _ => {}
     }
     let solve = solve(query, &request, &tags)?;

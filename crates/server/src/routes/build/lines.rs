@@ -4,13 +4,18 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use ferry_api::image::{Aux, Message, MessageError};
-use ferry_build::Error;
 use ferry_build::progress::Event;
+use ferry_build::{Error, Request as BuildRequest};
+use tokio::sync::{mpsc, oneshot};
 
+use super::refusal;
 use crate::body;
+use crate::failure::Failure;
 
 pub struct Lines {
-    sender: tokio::sync::mpsc::Sender<Bytes>,
+    sender: mpsc::Sender<Bytes>,
+    /// Where is waited for the begin of the answer, or for another one instead of it.
+    begins: Option<oneshot::Sender<Option<Failure>>>,
     quiet: bool,
     /// Steps of stages: whether they were told.
     steps: BTreeMap<String, bool>,
@@ -18,21 +23,33 @@ pub struct Lines {
 }
 
 impl Lines {
-    pub fn new(sender: tokio::sync::mpsc::Sender<Bytes>, quiet: bool) -> Self {
+    pub fn new(sender: mpsc::Sender<Bytes>, begins: oneshot::Sender<Option<Failure>>, quiet: bool) -> Self {
         Self {
             sender,
+            begins: Some(begins),
             quiet,
             steps: BTreeMap::new(),
             begun: 0,
         }
     }
 
-    async fn tell(&self, message: &Message) {
+    pub fn have_begun(&self) -> bool {
+        self.begins.is_none()
+    }
+
+    pub fn begin(&mut self) {
+        if let Some(begins) = self.begins.take() {
+            let _ = begins.send(None);
+        }
+    }
+
+    async fn tell(&mut self, message: &Message) {
+        self.begin();
         // A client that has gone misses it.
         let _ = self.sender.send(body::line(message).into()).await;
     }
 
-    async fn stream(&self, text: String) {
+    async fn stream(&mut self, text: String) {
         if !self.quiet {
             self.tell(&Message {
                 stream: text,
@@ -72,26 +89,42 @@ impl Lines {
         }
     }
 
-    pub async fn end(&self, outcome: ferry_build::Result<BTreeMap<String, String>>, names: &[String]) {
+    /// A build that failed before its answer began is refused instead.
+    async fn fail(&mut self, error: Error, request: &BuildRequest) {
+        if let Some(begins) = self.begins.take() {
+            let _ = begins.send(Some(refusal::answer(error, request)));
+            return;
+        }
+        let (code, text) = match &error {
+            Error::Step(failed) => match failed.exit_code {
+                Some(code) => (
+                    i64::from(code),
+                    format!("The command '{}' returned a non-zero code: {code}", failed.command),
+                ),
+                None => (0, failed.to_string()),
+            },
+            error => (0, error.to_string()),
+        };
+        self.tell(&Message {
+            error: Some(MessageError {
+                code,
+                message: text.clone(),
+            }),
+            error_message: text,
+            ..Message::default()
+        })
+        .await;
+    }
+
+    pub async fn end(
+        &mut self,
+        outcome: ferry_build::Result<BTreeMap<String, String>>,
+        request: &BuildRequest,
+        names: &[String],
+    ) {
         let told = match outcome {
             Ok(told) => told,
-            Err(error) => {
-                let code = match &error {
-                    Error::Step(failed) => failed.exit_code.map_or(0, i64::from),
-                    _ => 0,
-                };
-                let text = error.to_string();
-                return self
-                    .tell(&Message {
-                        error: Some(MessageError {
-                            code,
-                            message: text.clone(),
-                        }),
-                        error_message: text,
-                        ..Message::default()
-                    })
-                    .await;
-            }
+            Err(error) => return self.fail(error, request).await,
         };
         let id = told.get("containerimage.config.digest").cloned().unwrap_or_default();
         self.tell(&Message {

@@ -67,7 +67,7 @@ async fn converse(builds: Builds, connection: Connection) -> io::Result<()> {
         })
     };
     let Some(FromClient::Build {
-        request,
+        mut request,
         outputs,
         caches,
         directories,
@@ -75,6 +75,7 @@ async fn converse(builds: Builds, connection: Connection) -> io::Result<()> {
     else {
         return listening.await.map_err(io::Error::other)?;
     };
+    request.has_no_output = outputs.is_empty() && caches.is_empty();
     let answers = talk.clone();
     let answering = tokio::spawn(async move {
         while let Some(FromClient::Answer { number, answer }) = heard.recv().await {
