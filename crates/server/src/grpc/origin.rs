@@ -12,7 +12,7 @@ use ferry_image::Digest;
 /// Bytes of a command line that are looked at.
 const MOST: u64 = 128 << 10;
 /// What is another one in every build, and says nothing of the directory; with a value.
-const OF_A_BUILD: [&str; 7] = [
+const OF_A_BUILD: [&str; 19] = [
     "-t",
     "--tag",
     "--label",
@@ -20,8 +20,20 @@ const OF_A_BUILD: [&str; 7] = [
     "--annotation",
     "--iidfile",
     "--metadata-file",
+    "--target",
+    "--progress",
+    "--platform",
+    "--secret",
+    "--ssh",
+    "--cache-from",
+    "--cache-to",
+    "-o",
+    "--output",
+    "--network",
+    "--add-host",
+    "--no-cache-filter",
 ];
-const SWITCHES: [&str; 4] = ["-q", "--quiet", "--no-cache", "--pull"];
+const SWITCHES: [&str; 6] = ["-q", "--quiet", "--no-cache", "--pull", "--push", "--load"];
 
 /// The digest of a process's directory and of the words it was started with; `None` if they cannot be seen.
 pub fn of(process: i32) -> Option<String> {
@@ -67,6 +79,7 @@ mod tests {
         for line in [
             "docker-buildx build -t app:1 one/app",
             "docker-buildx build --tag=app:2 --build-arg A=1 -q one/app",
+            "docker-buildx build --target small --push one/app",
         ] {
             assert_eq!(kept(line), b"docker-buildx build one/app", "{line}");
         }
