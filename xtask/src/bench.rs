@@ -63,9 +63,9 @@ pub fn run(workspace: &Workspace, quick: bool, only_runtimes: bool, write: bool)
     Ok(true)
 }
 
-/// The table of engines that have many containers.
-pub fn many(workspace: &Workspace, quick: bool, write: bool) -> Result<bool> {
-    let binary = workspace.build_dist()?;
+/// The table of engines that have many containers; of that binary, or of the one that is shipped.
+pub fn many(workspace: &Workspace, binary: Option<&str>, quick: bool, write: bool) -> Result<bool> {
+    let binary = binary.map_or_else(|| workspace.build_dist(), |path| Ok(path.into()))?;
     let Some(peer) = Peer::start(workspace, PEER)? else {
         println!("nothing to compare with: the peers are not set up");
         return Ok(false);

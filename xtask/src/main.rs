@@ -30,8 +30,9 @@ cargo xtask TASK
   bench [--quick] [--runtime | --registry] [--write]
                             measure beside Docker Engine and the OCI runtimes (or only these, or the registry beside the
                             CNCF's); --write puts the tables into docs/benchmarks.md
-  bench --many [--quick] [--write]
-                            measure beside Docker Engine with a thousand containers stopped and two hundred running
+  bench --many [BINARY] [--quick] [--write]
+                            measure beside Docker Engine with a log of 5 GB, a thousand containers stopped and two
+                            hundred running
   bench --builds [BINARY] [--quick] [--write]
                             measure builds beside Docker Engine's BuildKit, with Ferry's command line and with Docker's
   bench --images [a,b,c] [--ops pull,again,push,save,load,rmi] [--engines ferry,ctr,podman,docker] [--rounds N] [--write]
@@ -86,11 +87,15 @@ fn run(task: &str, rest: &[String]) -> anyhow::Result<bool> {
         // In a peer's network: never called by hand.
         "load" => bench::registry::load::run(rest).map(|()| true),
         "bench" if flag("--registry") => bench::registries(&Workspace::find()?, flag("--quick"), flag("--write")),
-        "bench" if flag("--many") => bench::many(&Workspace::find()?, flag("--quick"), flag("--write")),
-        "bench" if flag("--builds") => {
+        "bench" if flag("--many") || flag("--builds") => {
             let binary = rest.iter().find(|arg| !arg.starts_with("--"));
-            let workspace = Workspace::find()?;
-            bench::builders(&workspace, binary.map(String::as_str), flag("--quick"), flag("--write"))
+            let run = if flag("--many") { bench::many } else { bench::builders };
+            run(
+                &Workspace::find()?,
+                binary.map(String::as_str),
+                flag("--quick"),
+                flag("--write"),
+            )
         }
         "bench" if flag("--images") => bench::images::run(&Workspace::find()?, rest),
         "bench" => bench::run(&Workspace::find()?, flag("--quick"), flag("--runtime"), flag("--write")),

@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, getrlimit, pidfd_open};
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::error::Error;
@@ -38,6 +38,8 @@ pub struct Supervisor {
 pub struct Shim {
     pub(crate) socket: OwnedFd,
     pub(crate) process: Spawned,
+    /// How many files it may open.
+    files: Rlimit,
     resolver: Option<Resolver>,
 }
 
@@ -173,8 +175,9 @@ impl Supervisor {
     /// Starts a shim that waits for its container: the part of a start that needs nothing known of it.
     pub async fn shim(&self) -> Result<Shim, Error> {
         let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // Somebody may have killed it meanwhile.
-        if let Some(spare) = spare.filter(|spare| spare.process.is_alive()) {
+        // Somebody may have killed it meanwhile, or changed the daemon's limit, which shims and containers inherit.
+        let is_good = |spare: &Shim| spare.process.is_alive() && spare.files == getrlimit(Resource::Nofile);
+        if let Some(spare) = spare.filter(is_good) {
             return Ok(spare);
         }
         let supervisor = self.clone();
@@ -270,11 +273,13 @@ impl Supervisor {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .kill_on_drop(false);
+        let files = getrlimit(Resource::Nofile);
         let process = Spawned::new(command.spawn()?);
         rustix::io::ioctl_fionbio(&ours, true).map_err(io::Error::from)?;
         Ok(Shim {
             socket: ours,
             process,
+            files,
             resolver: None,
         })
     }
