@@ -12,6 +12,7 @@ use ferry_sys::mount::{
 use ferry_sys::overlay::{Overlay, Upper};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatVfsMountFlags, StatxFlags, statx};
 use rustix::io::Errno;
+use rustix::mount::MountPropagationFlags;
 
 use crate::failure::{During as _, Failure, Kind};
 use crate::plan::{self, Propagation};
@@ -112,15 +113,38 @@ pub(crate) fn layers(
     let found = find_below(whole.as_fd(), Path::new("the image"), &step.subpath)?;
     match Mount::clone_of(found.as_fd(), Path::new(""), false) {
         // Cloning from a mount that is attached nowhere came with Linux 6.15.
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Err(Failure::new(
-            Kind::Setup,
-            format!(
-                "image-subpath={} needs Linux 6.15 or newer: mount the whole image, and use the path below its target",
-                step.subpath.display()
-            ),
-        )),
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            let enter = || ferry_sys::ns::unshare_mounts_of_thread().during(what);
+            in_other_mounts(proof, enter, || clone_attached(&whole, found.as_fd()).during(what))
+        }
         cloned => cloned.during(what),
     }
+}
+
+/// A clone of what was found in `whole`, which is attached for it: in a mount namespace that nobody else sees.
+fn clone_attached(whole: &Mount, found: BorrowedFd<'_>) -> io::Result<Mount> {
+    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    // What it covers is needed by nobody here.
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let place = rustix::fs::open("/proc", flags, Mode::empty())?;
+    whole.attach(place.as_fd())?;
+    Mount::clone_of(found, Path::new(""), false)
+}
+
+/// Does `work` in the mount namespace that `enter` goes to, and comes back: root and working directory are as before.
+pub(crate) fn in_other_mounts<T>(
+    _proof: &SingleThreaded,
+    enter: impl FnOnce() -> Result<(), Failure>,
+    work: impl FnOnce() -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let what = || "look into another mount namespace";
+    let open = |path: &str, flags| rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()).during(what);
+    let (here, directory) = (open("/proc/self/ns/mnt", OFlags::RDONLY)?, open(".", OFlags::PATH)?);
+    enter()?;
+    let done = work();
+    rustix::thread::move_into_link_name_space(here.as_fd(), None).during(what)?;
+    rustix::process::fchdir(&directory).during(what)?;
+    done
 }
 
 /// Clones what is at `subpath` below `path`. Whoever can write there may change it meanwhile: what is mounted is the very

@@ -403,18 +403,15 @@ fn open_layers(
 
 /// Opens the source of a bind mount as it is in the child's mount namespace, with the host's credentials.
 fn open_inside(proof: &SingleThreaded, child: &Child, plan: &Plan, index: usize) -> Result<Mount, Failure> {
-    let what = || "look into the container's mount namespace";
     let step = plan
         .mounts
         .get(index)
         .ok_or_else(|| Failure::new(Kind::Setup, "there is no mount of that number"))?;
-    let open = |path: &str, flags| rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()).during(what);
-    let (here, directory) = (open("/proc/self/ns/mnt", OFlags::RDONLY)?, open(".", OFlags::PATH)?);
-    rustix::thread::move_into_thread_name_spaces(child.pidfd.as_fd(), ThreadNameSpaceType::MOUNT).during(what)?;
-    let opened = open_bind(proof, plan, step);
-    rustix::thread::move_into_link_name_space(here.as_fd(), None).during(what)?;
-    rustix::process::fchdir(&directory).during(what)?;
-    opened
+    let enter = || {
+        rustix::thread::move_into_thread_name_spaces(child.pidfd.as_fd(), ThreadNameSpaceType::MOUNT)
+            .during(|| "look into the container's mount namespace")
+    };
+    source::in_other_mounts(proof, enter, || open_bind(proof, plan, step))
 }
 
 /// Of the time namespace that the child has made and nobody is in yet. Not by the child, to whom its own file may not

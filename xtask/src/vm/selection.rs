@@ -48,6 +48,7 @@ const CHOSEN: &[(&str, &[&str])] = &[
             "build::a_secret_is",
             "build::only_what",
             "build_ways::files_below",
+            "image_mounts::",
             "layers::device_nodes",
             "layers::whiteouts",
             "lifecycle::kill_sends",
