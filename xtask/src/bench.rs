@@ -65,7 +65,7 @@ pub fn run(workspace: &Workspace, quick: bool, only_runtimes: bool, write: bool)
 
 /// The table of engines that have many containers; of that binary, or of the one that is shipped.
 pub fn many(workspace: &Workspace, binary: Option<&str>, quick: bool, write: bool) -> Result<bool> {
-    let binary = binary.map_or_else(|| workspace.build_dist(), |path| Ok(path.into()))?;
+    let binary = binary.map_or_else(|| workspace.build_dist(), |path| Ok(std::path::absolute(path)?))?;
     let Some(peer) = Peer::start(workspace, PEER)? else {
         println!("nothing to compare with: the peers are not set up");
         return Ok(false);
@@ -93,7 +93,7 @@ pub fn many(workspace: &Workspace, binary: Option<&str>, quick: bool, write: boo
 
 /// The builders' tables; of that binary, or of the one that is shipped.
 pub fn builders(workspace: &Workspace, binary: Option<&str>, quick: bool, write: bool) -> Result<bool> {
-    let binary = binary.map_or_else(|| workspace.build_dist(), |path| Ok(path.into()))?;
+    let binary = binary.map_or_else(|| workspace.build_dist(), |path| Ok(std::path::absolute(path)?))?;
     let Some(peer) = Peer::start(workspace, PEER)? else {
         println!("nothing to compare with: the peers are not set up");
         return Ok(false);

@@ -1,8 +1,8 @@
 //! A container's files, for a process of Ferry's own that copies them in or out (rule D3).
 //!
 //! The process moves into the view for good: the root it ends up in is the container's, with what the user mounted there
-//! and without /proc, /sys and /dev, of which only /dev/shm is the user's. Nothing of the host can be reached by a path from there, whatever the container does
-//! to its files meanwhile, and of the host's privileges only those over files are left.
+//! and without /proc, /sys and /dev, of which only /dev/shm is the user's. Nothing of the host can be reached by a path from
+//! there, whatever the container does to its files meanwhile, and of the host's privileges only those over files are left.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};

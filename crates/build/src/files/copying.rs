@@ -345,15 +345,17 @@ impl Tree<'_> {
             return Err(content::changed(&from));
         }
         finish(&to, path, (uid, gid), mode)?;
-        match entry.content {
+        let read;
+        let attributes = match entry.content {
             // They were read with it, and no time has changed since.
-            Some(_) => set_xattrs(to.as_fd(), path, &entry.xattrs)?,
+            Some(_) => &entry.xattrs,
             None => {
                 let unread = |error| failed("read the attributes of", &from, error);
-                let found = xattrs(source.as_fd(), self.source.plain_owner).map_err(unread)?;
-                set_xattrs(to.as_fd(), path, &found)?;
+                read = xattrs(source.as_fd(), self.source.plain_owner).map_err(unread)?;
+                &read
             }
-        }
+        };
+        set_xattrs(to.as_fd(), path, attributes)?;
         rustix::fs::futimens(&to, &timestamps(time)).map_err(|error| failed("set the times of", path, error))?;
         Ok((record, false))
     }
