@@ -340,20 +340,40 @@ fn a_shim_that_is_stopped_holds_up_no_daemon_that_starts() {
 #[test]
 fn a_daemon_that_hears_nothing_for_long_kills_no_container() {
     let daemon = TestDaemon::start();
-    daemon.sleeper("c1", &["--health-cmd", "echo x", "--health-interval", "1ms"]);
-    let pid = daemon.pid("c1");
+    let names = ["c0", "c1", "c2", "c3", "c4"];
+    for name in names {
+        daemon.sleeper(name, &["--health-cmd", "echo x", "--health-interval", "1ms"]);
+    }
+    let pids = names.map(|name| daemon.pid(name));
     signal(daemon.engine_pid(), STOP);
     // More than the kernel keeps for it.
     std::thread::sleep(Duration::from_secs(6));
+    // What waits at the socket is asked before the engine has heard that the shims gave up on it.
+    let asked = [
+        &["exec", "c0", "true"][..],
+        &["cp", "c1:/etc/passwd", "-"],
+        &["kill", "-s", "WINCH", "c2"],
+        &["pause", "c3"],
+        &["exec", "-t", "c4", "true"],
+    ]
+    .map(|line| daemon.run(line).spawn());
+    std::thread::sleep(Duration::from_millis(300));
     signal(daemon.engine_pid(), CONT);
-    daemon.cli(["exec", "c1", "true"]).ok();
-    std::thread::sleep(Duration::from_millis(500));
-    assert_eq!(daemon.field("c1", "/State/Status"), "running");
-    assert_eq!(daemon.pid("c1"), pid);
-    let said = daemon.field("c1", "/State/Health/Status");
-    assert_eq!(said, "healthy");
-    daemon.cli(["stop", "-t", "0", "c1"]).ok();
-    assert_eq!(daemon.field("c1", "/State/ExitCode"), "137");
+    for client in asked {
+        client.finish().ok();
+    }
+    daemon.cli(["unpause", "c3"]).ok();
+    for (name, pid) in names.into_iter().zip(pids) {
+        wait_until("the container is healthy", || {
+            daemon.field(name, "/State/Health/Status") == "healthy"
+        });
+        assert_eq!(daemon.field(name, "/State/Status"), "running");
+        assert_eq!(daemon.pid(name), pid);
+    }
+    for name in names {
+        daemon.cli(["stop", "-t", "0", name]).ok();
+        assert_eq!(daemon.field(name, "/State/ExitCode"), "137");
+    }
 }
 
 #[test]

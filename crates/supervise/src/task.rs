@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ferry_runtime::plan::Process;
 use ferry_sys::packet;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use serde::Serialize;
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
@@ -121,6 +122,14 @@ impl Task {
     /// The container's first process in the host's PID namespace; 0 before it is started.
     pub fn pid(&self) -> i32 {
         self.inner.pid.load(Ordering::Relaxed)
+    }
+
+    /// The shim has closed its end: it is gone, or gave up on an engine that heard nothing for long. [`Event::Lost`] comes
+    /// behind what it had said.
+    pub fn is_closed(&self) -> bool {
+        let mut polled = [PollFd::new(&self.inner.socket, PollFlags::empty())];
+        let done = rustix::event::poll(&mut polled, Some(&Timespec::default()));
+        done.is_ok() && polled[0].revents().contains(PollFlags::HUP)
     }
 
     /// Sends a signal to the first process, or to an exec.

@@ -98,6 +98,10 @@ pub(crate) enum Command {
     Renew {
         reply: Answer<()>,
     },
+    /// Does nothing but come behind what the shim has said.
+    Settle {
+        reply: Answer<()>,
+    },
     Attach {
         client: oneshot::Receiver<(Attach, OwnedFd)>,
         reply: Answer<()>,
@@ -217,13 +221,27 @@ impl Actor {
                 biased;
                 event = next_event(&mut self.events) => self.on_event(event).await,
                 command = commands.recv() => match command {
-                    Some(command) => self.on_command(command).await,
+                    Some(command) => {
+                        self.hear_the_end().await;
+                        self.on_command(command).await;
+                    }
                     None => break,
                 },
-                () = sleep_until(deadline), if deadline.is_some() => self.on_deadline().await,
+                () = sleep_until(deadline), if deadline.is_some() => {
+                    self.hear_the_end().await;
+                    self.on_deadline().await;
+                }
                 // The engine ends; containers do not.
                 () = closing.cancelled() => break,
             }
+        }
+    }
+
+    /// A connection that the shim has closed carries nothing more: what it said before is dealt with, and that it is gone.
+    async fn hear_the_end(&mut self) {
+        while self.events.is_some() && self.task.as_ref().is_some_and(Task::is_closed) {
+            let event = next_event(&mut self.events).await;
+            self.on_event(event).await;
         }
     }
 
@@ -285,6 +303,7 @@ impl Actor {
                 let done = self.renew_names().await;
                 let _ = reply.send(done);
             }
+            Command::Settle { reply } => drop(reply.send(Ok(()))),
             Command::Attach { client, reply } => {
                 let done = self.attach(client);
                 let _ = reply.send(done);

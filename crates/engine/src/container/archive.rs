@@ -12,13 +12,14 @@ use std::time::Duration;
 
 use ferry_api::container::PathStat;
 use ferry_runtime::plan::User;
-use ferry_supervise::{FileStat, Files, FilesError, FilesRequest, FilesView, Operation};
+use ferry_supervise::{FileStat, Files, FilesError, FilesRequest, FilesView, Operation, Task};
 use rustix::fs::FileType;
 use rustix::process::{Pid, PidfdFlags};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
 use tokio::sync::{Notify, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
+use super::actor::Command;
 use super::handle::{Handle, Snapshot};
 use super::{Containers, files, plan};
 use crate::error::{Error, Kind, Result, StartFailure};
@@ -314,6 +315,9 @@ async fn begin(
 
 /// Where the files are now. It stays true as long as the guard is held, but for the end of a container that runs.
 async fn view(world: &Arc<World>, handle: &Handle) -> Result<(FilesView, Option<OwnedFd>, Guard)> {
+    if handle.snapshot().task.as_ref().is_some_and(Task::is_closed) {
+        handle.ask(|reply| Command::Settle { reply }).await?;
+    }
     let users = &handle.files().users;
     let shared = Arc::clone(users).read_owned().await;
     if let Some((first, user_namespace)) = first_process(&handle.snapshot()).await? {
