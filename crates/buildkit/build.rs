@@ -23,8 +23,11 @@ const FILES: [&str; 13] = [
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("cargo:rerun-if-changed={PROTO}");
     let files = FILES.map(|file| Path::new(PROTO).join(file));
+    // Not the directory: another clone's has another time.
+    for file in &files {
+        println!("cargo:rerun-if-changed={}", file.display());
+    }
     let messages = protox::compile(files, [PROTO])?;
     tonic_prost_build::configure()
         // What a session serves is called by path: one generic call instead of a client for each service.
