@@ -90,7 +90,10 @@ fn slow_the_first_command_of_the_readme_works_from_a_clean_clone() {
     assert!(output.stdout.contains("PID 1"), "{output:?}");
     // Alone, the binary takes tonic and tower with fewer features than with the tests: what lies below them was built for both.
     if cfg!(not(debug_assertions)) {
-        assert!(!output.stderr.contains("Compiling ferry-storage"), "built twice: {output:?}");
+        assert!(
+            !output.stderr.contains("Compiling ferry-storage"),
+            "built twice: {output:?}"
+        );
     }
     assert!(output.stderr.contains("ferry: started the engine"), "{output:?}");
     machine.wait_for_end(std::time::Duration::from_secs(15));

@@ -25,11 +25,34 @@ pub fn message<T: Serialize>(value: &T) -> serde_json::Result<Vec<u8>> {
     encode(value, true)
 }
 
+/// The body of a plain answer that is a list, of values that come one by one.
+#[derive(Debug, Default)]
+pub struct List {
+    text: Vec<u8>,
+}
+
+impl List {
+    pub fn push<T: Serialize>(&mut self, value: &T) -> serde_json::Result<()> {
+        self.text.push(if self.text.is_empty() { b'[' } else { b',' });
+        write(value, false, &mut self.text)
+    }
+
+    pub fn finish(mut self) -> Vec<u8> {
+        let end: &[u8] = if self.text.is_empty() { b"[]\n" } else { b"]\n" };
+        self.text.extend_from_slice(end);
+        self.text
+    }
+}
+
 fn encode<T: Serialize>(value: &T, html: bool) -> serde_json::Result<Vec<u8>> {
     let mut text = Vec::with_capacity(256);
-    value.serialize(&mut Serializer::with_formatter(&mut text, Go { html }))?;
+    write(value, html, &mut text)?;
     text.push(b'\n');
     Ok(text)
+}
+
+fn write<T: Serialize>(value: &T, html: bool, text: &mut Vec<u8>) -> serde_json::Result<()> {
+    value.serialize(&mut Serializer::with_formatter(text, Go { html }))
 }
 
 struct Go {
@@ -38,6 +61,10 @@ struct Go {
 
 impl Formatter for Go {
     fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        // U+2028 and U+2029 begin with this byte.
+        if !self.html && !fragment.as_bytes().contains(&0xE2) {
+            return writer.write_all(fragment.as_bytes());
+        }
         let mut rest = fragment;
         while let Some((at, found)) = rest.char_indices().find(|&(_, c)| self.escapes(c)) {
             writer.write_all(&rest.as_bytes()[..at])?;
@@ -69,5 +96,14 @@ mod tests {
             String::from_utf8(message(&text).unwrap()).unwrap(),
             "\"a\\u003cb\\u003e\\u0026\\u2028\\\"é\\n\"\n"
         );
+    }
+
+    #[test]
+    fn a_list_is_written_as_a_vector_is() {
+        for values in [&["a<", "\u{2028}", ""][..], &["€"], &[]] {
+            let mut list = List::default();
+            values.iter().for_each(|value| list.push(value).unwrap());
+            assert_eq!(list.finish(), body(&values).unwrap());
+        }
     }
 }

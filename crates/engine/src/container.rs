@@ -135,9 +135,9 @@ impl Containers {
             .await
     }
 
-    /// Newest first.
-    pub async fn list(&self, options: &ListOptions) -> Result<Vec<Summary>> {
-        list::list(&self.world, options).await
+    /// Newest first, each as soon as it is put together.
+    pub async fn list(&self, options: &ListOptions, take: impl FnMut(Summary)) -> Result<()> {
+        list::list(&self.world, options, take).await
     }
 
     pub async fn inspect(&self, name: &str, size: bool) -> Result<Inspect> {

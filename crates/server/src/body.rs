@@ -21,13 +21,13 @@ pub const JSON_MAX: usize = 16 * 1024 * 1024;
 
 /// An answer in JSON.
 pub fn answer<T: Serialize>(status: StatusCode, value: &T) -> Result<Response> {
-    let body = json::body(value).map_err(unwritable)?;
-    Ok((
-        status,
-        [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))],
-        body,
-    )
-        .into_response())
+    Ok(written(status, json::body(value).map_err(unwritable)?))
+}
+
+/// The same, of a text that is JSON.
+pub fn written(status: StatusCode, text: Vec<u8>) -> Response {
+    let json = HeaderValue::from_static("application/json");
+    (status, [(header::CONTENT_TYPE, json)], text).into_response()
 }
 
 pub fn ok<T: Serialize>(value: &T) -> Result<Response> {
@@ -35,7 +35,7 @@ pub fn ok<T: Serialize>(value: &T) -> Result<Response> {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape of map_err")]
-fn unwritable(error: serde_json::Error) -> Failure {
+pub fn unwritable(error: serde_json::Error) -> Failure {
     Failure::new(StatusCode::INTERNAL_SERVER_ERROR, format!("write the answer: {error}"))
 }
 

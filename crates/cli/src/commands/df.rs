@@ -257,16 +257,9 @@ fn image_rows(usage: &DiskUsage, truncate: bool) -> Vec<Value> {
     usage.images.iter().flatten().map(row).collect()
 }
 
-/// What is below the writable layer is counted with the images.
 fn container_rows(usage: &DiskUsage, truncate: bool) -> Vec<Value> {
-    let row = |container: &container::Summary| {
-        let own = container::Summary {
-            size_root_fs: 0,
-            ..container.clone()
-        };
-        ps::row(&own, truncate)
-    };
-    usage.containers.iter().flatten().map(row).collect()
+    let shown = usage.containers.iter().flatten().map(ps::Shown::without_image);
+    shown.map(|container| ps::row(&container, truncate)).collect()
 }
 
 fn volume_rows(usage: &DiskUsage) -> Vec<Value> {

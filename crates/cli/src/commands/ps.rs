@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use ferry_api::container::{PortSummary, Summary};
 use ferry_client::Query;
 use ferry_kit::{
@@ -5,7 +7,8 @@ use ferry_kit::{
     template::{Missing, Options},
     units,
 };
-use serde_json::{Value, json};
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::Value;
 
 use crate::{
     commands::{Call, filters},
@@ -64,6 +67,89 @@ const SHOWN: &str = "size/is/shown";
 
 const TYPE: &str = "*formatter.ContainerContext";
 
+/// What a row shows of a container. Of a thousand, the rest is most of what there is to read.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct Shown {
+    id: String,
+    names: Option<Vec<String>>,
+    image: String,
+    #[serde(rename = "ImageID")]
+    image_id: String,
+    command: String,
+    created: i64,
+    ports: Option<Vec<PortSummary>>,
+    size_rw: i64,
+    size_root_fs: i64,
+    labels: Option<BTreeMap<String, String>>,
+    state: String,
+    status: String,
+    network_settings: Option<Networks>,
+    mounts: Option<Vec<Mount>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct Networks {
+    networks: Option<BTreeMap<String, IgnoredAny>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct Mount {
+    name: String,
+    source: String,
+    driver: String,
+}
+
+impl Shown {
+    /// As `system df` shows it: what is below the writable layer is counted with the images.
+    pub fn without_image(container: &Summary) -> Self {
+        let Summary {
+            id,
+            names,
+            image,
+            image_id,
+            command,
+            created,
+            ports,
+            size_rw,
+            labels,
+            state,
+            status,
+            network_settings,
+            mounts,
+            ..
+        } = container.clone();
+        let names_of = |networks: BTreeMap<String, _>| networks.into_keys().map(|name| (name, IgnoredAny)).collect();
+        Self {
+            id,
+            names,
+            image,
+            image_id,
+            command,
+            created,
+            ports,
+            size_rw,
+            size_root_fs: 0,
+            labels,
+            state,
+            status,
+            network_settings: network_settings.map(|settings| Networks {
+                networks: settings.networks.map(names_of),
+            }),
+            mounts: mounts.map(|mounts| {
+                let shown = mounts.into_iter().map(|mount| Mount {
+                    name: mount.name,
+                    source: mount.source,
+                    driver: mount.driver,
+                });
+                shown.collect()
+            }),
+        }
+    }
+}
+
 pub async fn run(mut call: Call<'_>) -> Result<u8> {
     let quiet = call.matches.switch("quiet");
     let format = match call.matches.text("format") {
@@ -92,7 +178,7 @@ pub async fn run(mut call: Call<'_>) -> Result<u8> {
         .text("filters", &filters(&call.matches))
         .text("limit", &if limit > 0 { limit.to_string() } else { String::new() })
         .flag("size", size);
-    let containers: Vec<Summary> = call.client.get_json(&query.on("/containers/json")).await?;
+    let containers: Vec<Shown> = call.client.get_json(&query.on("/containers/json")).await?;
     let with_size = format!("{RAW}size: {{{{.Size}}}}\n");
     let format = match format.as_str() {
         "raw" if quiet => "container_id: {{.ID}}",
@@ -103,7 +189,25 @@ pub async fn run(mut call: Call<'_>) -> Result<u8> {
         format => format,
     };
     let truncate = !call.matches.switch("no-trunc");
-    let rows: Vec<Value> = containers.iter().map(|container| row(container, truncate)).collect();
+    // Of our own templates it is known what they show.
+    let fields: &[&str] = match format {
+        "{{.ID}}" => &["ID"],
+        "table" => &[
+            "ID",
+            "Image",
+            "Command",
+            "RunningFor",
+            "Status",
+            "Ports",
+            "Names",
+            "Size",
+        ],
+        _ => &FIELDS,
+    };
+    let rows: Vec<Value> = containers
+        .iter()
+        .map(|container| select(container, fields, truncate))
+        .collect();
     let label =
         |index: usize, name: &str, arguments: &[Value]| label(containers[index].labels.as_ref(), name, arguments);
     let table = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
@@ -134,7 +238,7 @@ fn asks_for_size(format: &str) -> Result<bool> {
         methods: Some(&|name, arguments| label(None, name, arguments)),
         ..Options::default()
     };
-    let mut probe = row(&Summary::default(), true);
+    let mut probe = row(&Shown::default(), true);
     probe["Size"] = SHOWN.into();
     let text = template
         .execute_with(&probe, &options)
@@ -142,53 +246,76 @@ fn asks_for_size(format: &str) -> Result<bool> {
     Ok(format.contains(".Size") || text.contains(SHOWN))
 }
 
-/// Fields in alphabetical order, as `json` prints them.
-pub fn row(container: &Summary, truncate: bool) -> Value {
-    let command = if truncate {
-        ellipsis(&container.command, 20)
-    } else {
-        container.command.clone()
-    };
-    let labels = container
-        .labels
-        .iter()
-        .flatten()
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect::<Vec<_>>();
-    let mounts = container.mounts.iter().flatten();
-    let local = mounts.clone().filter(|mount| mount.driver == "local").count();
-    let mounts = mounts.map(|mount| {
-        let name = if mount.name.is_empty() {
-            &mount.source
-        } else {
-            &mount.name
-        };
-        if truncate { ellipsis(name, 15) } else { name.clone() }
-    });
-    let networks = container
-        .network_settings
-        .iter()
-        .flat_map(|settings| settings.networks.iter().flatten());
-    json!({
-        "Command": gofmt::quote(&command),
-        "CreatedAt": go_time(container.created),
-        "ID": if truncate { short_id(&container.id) } else { &container.id },
-        "Image": image(container, truncate),
-        "Labels": labels.join(","),
-        "LocalVolumes": local.to_string(),
-        "Mounts": mounts.collect::<Vec<_>>().join(","),
-        "Names": names(container, truncate),
-        "Networks": networks.map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(","),
-        "Platform": null,
-        "Ports": ports(container.ports.clone().unwrap_or_default()),
-        "RunningFor": ago(container.created),
-        "Size": size(container),
-        "State": container.state,
-        "Status": container.status,
-    })
+/// In alphabetical order, as `json` prints them.
+const FIELDS: [&str; 15] = [
+    "Command",
+    "CreatedAt",
+    "ID",
+    "Image",
+    "Labels",
+    "LocalVolumes",
+    "Mounts",
+    "Names",
+    "Networks",
+    "Platform",
+    "Ports",
+    "RunningFor",
+    "Size",
+    "State",
+    "Status",
+];
+
+pub fn row(container: &Shown, truncate: bool) -> Value {
+    select(container, &FIELDS, truncate)
 }
 
-fn names(container: &Summary, truncate: bool) -> String {
+fn select(container: &Shown, fields: &[&str], truncate: bool) -> Value {
+    let field = |name: &&str| ((*name).to_owned(), field(container, name, truncate));
+    fields.iter().map(field).collect()
+}
+
+fn field(container: &Shown, name: &str, truncate: bool) -> Value {
+    let cut = |text: &str, width| match truncate {
+        true => ellipsis(text, width),
+        false => text.to_owned(),
+    };
+    let mounts = container.mounts.iter().flatten();
+    let text = match name {
+        "Command" => gofmt::quote(&cut(&container.command, 20)),
+        "CreatedAt" => go_time(container.created),
+        "ID" if truncate => short_id(&container.id).to_owned(),
+        "ID" => container.id.clone(),
+        "Image" => image(container, truncate),
+        "Labels" => {
+            let labels = container.labels.iter().flatten();
+            joined(labels.map(|(key, value)| format!("{key}={value}")))
+        }
+        "LocalVolumes" => mounts.filter(|mount| mount.driver == "local").count().to_string(),
+        "Mounts" => joined(mounts.map(|mount| match mount.name.as_str() {
+            "" => cut(&mount.source, 15),
+            name => cut(name, 15),
+        })),
+        "Names" => names(container, truncate),
+        "Networks" => {
+            let settings = container.network_settings.iter();
+            joined(settings.flat_map(|settings| settings.networks.iter().flatten().map(|(name, _)| name.clone())))
+        }
+        "Ports" => ports(container.ports.clone().unwrap_or_default()),
+        "RunningFor" => ago(container.created),
+        "Size" => size(container),
+        "State" => container.state.clone(),
+        "Status" => container.status.clone(),
+        // `Platform`: Docker knows it with its other store only.
+        _ => return Value::Null,
+    };
+    text.into()
+}
+
+fn joined(items: impl Iterator<Item = String>) -> String {
+    items.collect::<Vec<_>>().join(",")
+}
+
+fn names(container: &Shown, truncate: bool) -> String {
     let names: Vec<&str> = container
         .names
         .iter()
@@ -201,7 +328,7 @@ fn names(container: &Summary, truncate: bool) -> String {
     }
 }
 
-fn image(container: &Summary, truncate: bool) -> String {
+fn image(container: &Shown, truncate: bool) -> String {
     let image = &container.image;
     if image.is_empty() {
         return "<no image>".into();
@@ -220,7 +347,7 @@ fn image(container: &Summary, truncate: bool) -> String {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "three digits are printed")]
-fn size(container: &Summary) -> String {
+fn size(container: &Shown) -> String {
     let written = units::human_size_with_precision(container.size_rw as f64, 3);
     match container.size_root_fs {
         1.. => format!(

@@ -38,7 +38,7 @@ const FILTERS: [&str; 17] = [
     "mount",
 ];
 
-pub(super) async fn list(world: &Arc<World>, options: &ListOptions) -> Result<Vec<Summary>> {
+pub(super) async fn list(world: &Arc<World>, options: &ListOptions, mut take: impl FnMut(Summary)) -> Result<()> {
     let filters = &options.filters;
     let invalid = |error: ferry_api::Error| Error::invalid(error.to_string());
     filters.validate(&FILTERS).map_err(invalid)?;
@@ -47,7 +47,7 @@ pub(super) async fn list(world: &Arc<World>, options: &ListOptions) -> Result<Ve
     snapshots.sort_by_key(|snapshot| std::cmp::Reverse(snapshot.record.created));
     let all = options.all || options.limit > 0 || filters.contains("status") || filters.contains("exited");
     let linked = links::names(world);
-    let mut summaries = Vec::new();
+    let mut count = 0;
     for snapshot in snapshots {
         let record = &snapshot.record;
         let shown = all || record.run.status.is_live() || record.run.status == Status::Restarting;
@@ -58,12 +58,13 @@ pub(super) async fn list(world: &Arc<World>, options: &ListOptions) -> Result<Ve
         if let (Some(names), Some(links)) = (&mut summary.names, linked.get(&record.id)) {
             names.extend(links.iter().cloned());
         }
-        summaries.push(summary);
-        if options.limit > 0 && summaries.len() == options.limit {
+        take(summary);
+        count += 1;
+        if options.limit > 0 && count == options.limit {
             break;
         }
     }
-    Ok(summaries)
+    Ok(())
 }
 
 /// The filters, read once.

@@ -53,7 +53,9 @@ impl System {
                 size: true,
                 ..ListOptions::default()
             };
-            usage.containers = Some(Containers::new(self.world.clone()).list(&options).await?);
+            let containers = usage.containers.insert(Vec::new());
+            let all = Containers::new(self.world.clone());
+            all.list(&options, |summary| containers.push(summary)).await?;
         }
         if wanted("volume") {
             usage.volumes = Some(Volumes::usage(&self.world).await);
