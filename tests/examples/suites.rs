@@ -1,5 +1,5 @@
-//! `cargo xtask suites`: docker-py's own integration tests against an engine of their own. What they need of a registry, a swarm,
-//! plugins or the builder is left out, and so is what the real engine fails too.
+//! `cargo xtask suites`: docker-py's own integration tests against an engine of their own. What they need of a registry, a swarm or
+//! plugins is left out, and so is what the real engine fails too.
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -12,9 +12,7 @@ const USAGE: &str = "suites TESTS PYTHON [PYTEST-ARGUMENT...]";
 const NAMES: [&str; 3] = ["alpine:3.10", "alpine:latest", "busybox:musl"];
 
 /// Files of it.
-const FILES: [&str; 10] = [
-    // The builder.
-    "api_build_test.py",
+const FILES: [&str; 9] = [
     // Swarms.
     "api_config_test.py",
     "api_secret_test.py",
@@ -30,18 +28,11 @@ const FILES: [&str; 10] = [
 ];
 
 /// Single tests.
-const TESTS: [&str; 28] = [
+const TESTS: [&str; 23] = [
     // A swarm.
     "api_network_test.py::TestNetworks::test_create_inspect_network_with_scope",
     "api_network_test.py::TestNetworks::test_create_network_attachable",
     "api_network_test.py::TestNetworks::test_create_network_ingress",
-    // The builder.
-    "models_images_test.py::ImageCollectionTest::test_build",
-    "models_images_test.py::ImageCollectionTest::test_build_with_error",
-    "models_images_test.py::ImageCollectionTest::test_build_with_multiple_success",
-    "models_images_test.py::ImageCollectionTest::test_build_with_success_build_output",
-    // The name of the default runtime, which is no part of the request.
-    "api_container_test.py::ContainerCPUTest::test_create_with_runtime",
     // A registry.
     "api_image_test.py::ImportImageTest::test_get_load_image",
     "api_image_test.py::InspectDistributionTest::test_inspect_distribution",

@@ -289,3 +289,39 @@ print("done")
         .env("DOCKER_HOST", engine.host());
     assert_eq!(run.ok(), "done");
 }
+
+/// What docker-py says of a build: `pull=False`, in Python's words; and what it reads of one: a program's complaints in red, and
+/// no cache but the images it names.
+#[test]
+fn docker_py_builds() {
+    let engine = Engine::start();
+    engine.busybox();
+    let script = r#"
+import docker, io
+client = docker.from_env().api
+def build(text, **more):
+    return [line.get("stream", line.get("error", "")) for line in client.build(fileobj=io.BytesIO(text), decode=True, **more)]
+text = b"FROM busybox\nENV FOO=bar\nRUN touch baz\nRUN echo out; echo err >&2\n"
+first = build(text, tag="build1")
+assert first[-1] == "Successfully tagged build1:latest\n", first
+assert "out\n" in first and "\x1b[91merr\n\x1b[0m" in first, first
+cached = lambda lines: sum("Using cache" in line for line in lines)
+assert cached(build(text, cache_from=["build1"])) == 3
+none = build(text, cache_from=["nosuchtag"])
+assert cached(none) == 0 and "out\n" in none, none
+assert cached(build(text, cache_from=["nosuchtag", "build1"])) == 3
+c = client.create_container("busybox", "true", runtime="runc")
+assert client.inspect_container(c)["HostConfig"]["Runtime"] == "runc"
+c = client.create_container("busybox", "true", runtime="nobody's")
+assert client.inspect_container(c)["HostConfig"]["Runtime"] == "ferry"
+for _ in range(20):
+    c = client.create_container("busybox", "echo said")
+    client.start(c)
+    assert client.logs(c) == b"said\n"
+print("done")
+"#;
+    let run = Run::new(tools::python())
+        .args(["-c", script])
+        .env("DOCKER_HOST", engine.host());
+    assert_eq!(run.ok(), "done");
+}

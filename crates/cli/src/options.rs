@@ -159,6 +159,7 @@ pub fn create(matches: &Matches, env: &Environment, image: &str, command: &[Stri
         config,
         host_config: Some(host_config),
         networking_config,
+        runtime: String::new(),
         secrets: secrets::read(&matches.list("secret"), env)?,
     })
 }

@@ -31,6 +31,8 @@ use crate::world::World;
 
 /// How often a follower looks for more where nothing wakes it: before there is a log, and without inotify.
 const LOOK: Duration = Duration::from_millis(50);
+/// For what a program says first. Scripts ask for it as soon as it was started, and Docker starts so slowly that it is there.
+const FIRST: Duration = Duration::from_millis(100);
 /// Entries that are handed out at a time.
 const BATCH: usize = 256;
 /// Records that are looked at before others get their turn.
@@ -71,6 +73,8 @@ pub struct Logs {
     /// Wanted entries that are to be passed over.
     skip: usize,
     ready: VecDeque<Entry>,
+    /// Something was handed out.
+    begun: bool,
     published: Receiver<Arc<Snapshot>>,
     /// Of a follower, once it has come to the end.
     watch: Option<Watch>,
@@ -124,6 +128,7 @@ impl Logs {
             cursor,
             skip,
             ready: VecDeque::new(),
+            begun: false,
             published,
             watch: None,
             rotated: false,
@@ -135,13 +140,15 @@ impl Logs {
     pub async fn next(&mut self) -> io::Result<Option<Vec<Entry>>> {
         loop {
             if !self.ready.is_empty() {
+                self.begun = true;
                 return Ok(Some(self.ready.drain(..).collect()));
             }
             if self.done {
                 return Ok(None);
             }
             // Looked at before reading: what it wrote last is then read below.
-            let over = !self.query.follow || !self.may_write() || self.is_late();
+            let patience = self.patience();
+            let over = patience.is_zero() || !self.may_write() || self.is_late();
             let read = self.read_batch()?;
             if !self.ready.is_empty() {
                 continue;
@@ -166,7 +173,20 @@ impl Logs {
                     continue;
                 }
             }
-            self.wait_for_more().await;
+            let _ = tokio::time::timeout(patience, self.wait_for_more()).await;
+        }
+    }
+
+    /// How long more is waited for: as long as it takes, or for a program's first words.
+    fn patience(&self) -> Duration {
+        if self.query.follow {
+            return Duration::MAX;
+        }
+        let begun_at = self.published.borrow().record.run.started_at;
+        let age = begun_at.map(|at| Duration::try_from(jiff::Timestamp::now().duration_since(at)));
+        match age {
+            Some(Ok(age)) if !self.begun => FIRST.saturating_sub(age),
+            _ => Duration::ZERO,
         }
     }
 

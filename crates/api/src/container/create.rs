@@ -5,7 +5,7 @@ use crate::network::NetworkingConfig;
 use crate::wire::{omit, wire};
 
 wire! {
-    /// The body of `POST /containers/create`: the keys of [`Config`] and two more beside them.
+    /// The body of `POST /containers/create`: the keys of [`Config`] and more beside them.
     ///
     /// `null` as the whole body is read by [`Create::parse`] as `None`, for which Docker has an error of its own.
     #[serde(rename_all = "PascalCase")]
@@ -15,6 +15,9 @@ wire! {
         pub host_config: Option<HostConfig>,
         #[serde(skip_serializing_if = "omit")]
         pub networking_config: Option<NetworkingConfig>,
+        /// Where docker-py puts what belongs into the [`HostConfig`]; Docker passes over it.
+        #[serde(skip_serializing_if = "omit")]
+        pub runtime: String,
         /// Ferry's own. What they say is never in an answer.
         #[serde(skip_serializing_if = "omit")]
         pub secrets: Vec<Secret>,

@@ -28,9 +28,14 @@ pub(super) async fn create(
         mut config,
         host_config,
         networking_config,
+        runtime,
         secrets,
     } = request;
     let mut host = host_config.unwrap_or_default();
+    // One that is not known is passed over, as Docker does with each.
+    if host.runtime.is_empty() && world.live.get().runtimes.has(&runtime) {
+        host.runtime = runtime;
+    }
     let name = name
         .map(|name| name.trim_start_matches('/'))
         .filter(|name| !name.is_empty());

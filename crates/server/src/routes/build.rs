@@ -23,6 +23,7 @@ use ferry_build::output::Output;
 use ferry_build::progress::Events;
 use ferry_build::request::{Address, Limits, Location, NoCache, RunOptions};
 use ferry_build::{Error, Request as BuildRequest};
+use ferry_image::{DEFAULT_DOMAIN, Reference};
 use ferry_kit::Id;
 use http::{HeaderMap, Request, StatusCode};
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -84,8 +85,9 @@ async fn first(app: &App, query: &Query, headers: &HeaderMap, context: Body) -> 
             "experimental session with v1 builder is no longer supported, use builder version v2 (BuildKit) instead",
         ));
     }
-    let (build, names) = read(query)?;
+    let (mut build, names) = read(query)?;
     refusal::check(&build)?;
+    limit_cache(app, &mut build);
     let mut output = Output::default();
     output.attributes.insert("name".to_owned(), names.join(","));
     let quiet = query.flag("q");
@@ -101,7 +103,7 @@ async fn first(app: &App, query: &Query, headers: &HeaderMap, context: Body) -> 
             let told = builds.export(&solved, &[output], &[], session, events).await?;
             Ok::<_, Error>(told)
         };
-        let mut lines = Lines::new(sender, begins, quiet);
+        let mut lines = Lines::new(sender, begins, &request, quiet);
         tokio::pin!(building);
         let outcome = loop {
             tokio::select! {
@@ -127,6 +129,23 @@ async fn first(app: &App, query: &Query, headers: &HeaderMap, context: Body) -> 
             StatusCode::INTERNAL_SERVER_ERROR,
             "the build ended without a word",
         )),
+    }
+}
+
+/// To Docker's first builder caches are images that are here, and who names some has no step of others. Beyond it, those in a
+/// registry that is named are asked for.
+fn limit_cache(app: &App, build: &mut BuildRequest) {
+    let known = |source: &CacheSource| match source {
+        CacheSource::Registry(name) => {
+            let elsewhere = Reference::parse_named(name).is_ok_and(|name| name.domain() != DEFAULT_DOMAIN);
+            elsewhere || app.engine.images.inspect(name).is_ok()
+        }
+        CacheSource::Local(_) => true,
+    };
+    let any = !build.cache_from.is_empty();
+    build.cache_from.retain(known);
+    if any && build.cache_from.is_empty() {
+        build.no_cache = NoCache::All;
     }
 }
 
@@ -193,7 +212,7 @@ fn read(query: &Query) -> Result<(BuildRequest, Vec<String>)> {
         } else {
             NoCache::None
         },
-        pull: query.given("pull").is_some_and(|pull| !matches!(pull, "0" | "false")),
+        pull: query.flag("pull"),
         run: RunOptions {
             network: query.text("networkmode").to_owned(),
             extra_hosts: hosts(&query.all("extrahosts"))?,
@@ -222,7 +241,7 @@ fn read(query: &Query) -> Result<(BuildRequest, Vec<String>)> {
     };
     let names: Vec<String> = query.all("t").into_iter().filter(|name| !name.is_empty()).collect();
     for name in &names {
-        ferry_image::Reference::parse_named(name)
+        Reference::parse_named(name)
             .map_err(|error| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     }
     Ok((request, names))

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use ferry_api::image::{Aux, Message, MessageError};
 use ferry_build::progress::Event;
+use ferry_build::request::NoCache;
 use ferry_build::{Error, Request as BuildRequest};
 use tokio::sync::{mpsc, oneshot};
 
@@ -12,22 +13,33 @@ use super::refusal;
 use crate::body;
 use crate::failure::Failure;
 
+/// As [`ferry_build::progress::Log::stream`].
+const STDERR: u8 = 2;
+
 pub struct Lines {
     sender: mpsc::Sender<Bytes>,
     /// Where is waited for the begin of the answer, or for another one instead of it.
     begins: Option<oneshot::Sender<Option<Failure>>>,
     quiet: bool,
+    /// No step is to be taken from a cache; a base that is there comes from none.
+    no_cache: bool,
     /// Steps of stages: whether they were told.
     steps: BTreeMap<String, bool>,
     begun: usize,
 }
 
 impl Lines {
-    pub fn new(sender: mpsc::Sender<Bytes>, begins: oneshot::Sender<Option<Failure>>, quiet: bool) -> Self {
+    pub fn new(
+        sender: mpsc::Sender<Bytes>,
+        begins: oneshot::Sender<Option<Failure>>,
+        request: &BuildRequest,
+        quiet: bool,
+    ) -> Self {
         Self {
             sender,
             begins: Some(begins),
             quiet,
+            no_cache: request.no_cache == NoCache::All,
             steps: BTreeMap::new(),
             begun: 0,
         }
@@ -78,12 +90,18 @@ impl Lines {
                 let (begun, all) = (self.begun, self.steps.len());
                 let what = vertex.name.split_once("] ").map_or(&*vertex.name, |(_, what)| what);
                 self.stream(format!("Step {begun}/{all} : {what}\n")).await;
-                if vertex.cached {
+                if vertex.cached && !self.no_cache {
                     self.stream(" ---> Using cache\n".to_owned()).await;
                 }
             }
             Event::Log(log) => {
-                self.stream(String::from_utf8_lossy(&log.data).into_owned()).await;
+                let text = String::from_utf8_lossy(&log.data).into_owned();
+                // What a program complains of is red, for whoever prints it.
+                let shown = match log.stream {
+                    STDERR => format!("\x1b[91m{text}\x1b[0m"),
+                    _ => text,
+                };
+                self.stream(shown).await;
             }
             Event::Status(_) | Event::Warning(_) | Event::Explained(_) => {}
         }
