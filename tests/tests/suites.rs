@@ -306,7 +306,8 @@ first = build(text, tag="build1")
 assert first[-1] == "Successfully tagged build1:latest\n", first
 assert "out\n" in first and "\x1b[91merr\n\x1b[0m" in first, first
 cached = lambda lines: sum("Using cache" in line for line in lines)
-assert cached(build(text, cache_from=["build1"])) == 3
+again = build(text, cache_from=["build1"])
+assert cached(again) == 3 and again[0].startswith("Step 1"), again
 none = build(text, cache_from=["nosuchtag"])
 assert cached(none) == 0 and "out\n" in none, none
 assert cached(build(text, cache_from=["nosuchtag", "build1"])) == 3

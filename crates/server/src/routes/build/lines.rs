@@ -1,6 +1,6 @@
 //! What happens, in the words of Docker's first builder.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use ferry_api::image::{Aux, Message, MessageError};
@@ -23,6 +23,8 @@ pub struct Lines {
     quiet: bool,
     /// No step is to be taken from a cache; a base that is there comes from none.
     no_cache: bool,
+    /// Caches that are read. What they lack is no concern of who names an image.
+    caches: BTreeSet<String>,
     /// Steps of stages: whether they were told.
     steps: BTreeMap<String, bool>,
     begun: usize,
@@ -40,6 +42,7 @@ impl Lines {
             begins: Some(begins),
             quiet,
             no_cache: request.no_cache == NoCache::All,
+            caches: BTreeSet::new(),
             steps: BTreeMap::new(),
             begun: 0,
         }
@@ -74,8 +77,12 @@ impl Lines {
     pub async fn event(&mut self, event: Event) {
         match event {
             Event::Vertex(vertex) => {
-                if let (true, Some(error)) = (vertex.name.starts_with("importing cache"), &vertex.error) {
-                    return self.stream(format!("{}: {error}\n", vertex.name)).await;
+                if vertex.name.starts_with("importing cache") {
+                    if let Some(error) = &vertex.error {
+                        self.stream(format!("{}: {error}\n", vertex.name)).await;
+                    }
+                    self.caches.insert(vertex.id);
+                    return;
                 }
                 let is_step = vertex.name.starts_with('[') && !vertex.name.starts_with("[internal]");
                 if !is_step {
@@ -94,6 +101,7 @@ impl Lines {
                     self.stream(" ---> Using cache\n".to_owned()).await;
                 }
             }
+            Event::Log(log) if self.caches.contains(&log.vertex) => {}
             Event::Log(log) => {
                 let text = String::from_utf8_lossy(&log.data).into_owned();
                 // What a program complains of is red, for whoever prints it.
