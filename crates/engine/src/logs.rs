@@ -185,7 +185,7 @@ impl Logs {
         let begun_at = self.published.borrow().record.run.started_at;
         let age = begun_at.map(|at| Duration::try_from(jiff::Timestamp::now().duration_since(at)));
         match age {
-            Some(Ok(age)) if !self.begun => FIRST.saturating_sub(age),
+            Some(Ok(age)) if !self.begun && self.query.tail != Some(0) => FIRST.saturating_sub(age),
             _ => Duration::ZERO,
         }
     }
