@@ -146,6 +146,9 @@ impl Logs {
             if self.done {
                 return Ok(None);
             }
+            // An end that comes from here on wakes who waits below.
+            let mut published = self.published.clone();
+            published.mark_unchanged();
             // Looked at before reading: what it wrote last is then read below.
             let patience = self.patience();
             let over = patience.is_zero() || !self.may_write() || self.is_late();
@@ -173,7 +176,7 @@ impl Logs {
                     continue;
                 }
             }
-            let _ = tokio::time::timeout(patience, self.wait_for_more()).await;
+            let _ = tokio::time::timeout(patience, self.wait_for_more(published)).await;
         }
     }
 
@@ -202,9 +205,7 @@ impl Logs {
         self.query.until.is_some_and(|until| until.0 < jiff::Timestamp::now())
     }
 
-    async fn wait_for_more(&mut self) {
-        let mut published = self.published.clone();
-        published.mark_unchanged();
+    async fn wait_for_more(&mut self, mut published: Receiver<Arc<Snapshot>>) {
         let grown = async {
             match &self.watch {
                 Some(watch) => watch.changed().await,
