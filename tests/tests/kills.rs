@@ -376,6 +376,46 @@ fn a_daemon_that_hears_nothing_for_long_kills_no_container() {
     }
 }
 
+/// As the engine does it, in its place.
+fn freeze(pid: u32, freeze: bool) {
+    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let file = groups.lines().find_map(|line| {
+        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+        match controllers {
+            "freezer" => Some((
+                format!("/sys/fs/cgroup/freezer{path}/freezer.state"),
+                ["THAWED", "FROZEN"],
+            )),
+            "" => Some((format!("/sys/fs/cgroup{path}/cgroup.freeze"), ["0", "1"])),
+            _ => None,
+        }
+    });
+    let (file, words) = file.unwrap();
+    std::fs::write(file, words[usize::from(freeze)]).unwrap();
+}
+
+#[test]
+fn a_daemon_that_dies_half_way_through_a_pause_leaves_what_can_be_ended() {
+    let mut daemon = TestDaemon::start();
+    daemon.sleeper("c1", &["--health-cmd", "echo x", "--health-interval", "1ms"]);
+    let pid = daemon.pid("c1");
+    daemon.kill9();
+    freeze(pid, true);
+    daemon.start_again();
+    assert_eq!(daemon.field("c1", "/State/Status"), "paused");
+    daemon.cli(["unpause", "c1"]).ok();
+    assert_eq!(daemon.cli(["exec", "c1", "echo", "x"]).ok(), "x");
+    daemon.cli(["pause", "c1"]).ok();
+    daemon.kill9();
+    freeze(pid, false);
+    daemon.start_again();
+    assert_eq!(daemon.field("c1", "/State/Status"), "running");
+    assert_eq!(daemon.cli(["exec", "c1", "echo", "x"]).ok(), "x");
+    wait_until("the container is healthy", || {
+        daemon.field("c1", "/State/Health/Status") == "healthy"
+    });
+}
+
 #[test]
 fn a_helper_that_is_killed_fails_its_own_call_and_no_other() {
     let daemon = TestDaemon::start();

@@ -21,6 +21,13 @@ fn connect(engine: &Engine) -> UnixStream {
     stream
 }
 
+/// What a script says that has docker-py.
+#[track_caller]
+fn python(engine: &Engine, script: &str) -> String {
+    let run = Run::new(tools::python()).args(["-c", script]);
+    run.env("DOCKER_HOST", engine.host()).ok()
+}
+
 /// Reads until the answer ends with `end`.
 #[track_caller]
 fn read_until(stream: &mut UnixStream, end: &str) -> String {
@@ -284,10 +291,7 @@ sock.sendall(b"\x10")
 assert sock.recv(100) == b"", "not detached"
 print("done")
 "#;
-    let run = Run::new(tools::python())
-        .args(["-c", script])
-        .env("DOCKER_HOST", engine.host());
-    assert_eq!(run.ok(), "done");
+    assert_eq!(python(&engine, script), "done");
 }
 
 /// What docker-py says of a build: `pull=False`, in Python's words; and what it reads of one: a program's complaints in red, and
@@ -321,8 +325,5 @@ for _ in range(20):
     assert client.logs(c) == b"said\n"
 print("done")
 "#;
-    let run = Run::new(tools::python())
-        .args(["-c", script])
-        .env("DOCKER_HOST", engine.host());
-    assert_eq!(run.ok(), "done");
+    assert_eq!(python(&engine, script), "done");
 }

@@ -14,6 +14,10 @@ pub const MARK: &str = "ferry-test-";
 /// Prints what is left; true when nothing is. With `remove` it is ended, unmounted and deleted.
 pub fn run(remove: bool) -> Result<bool> {
     let mut left = Vec::new();
+    if remove {
+        // What is frozen takes no signal.
+        control_groups().iter().for_each(|group| thaw(group));
+    }
     for (pid, line) in processes() {
         left.push(format!("process {pid}: {line}"));
         if remove {
@@ -59,7 +63,8 @@ fn processes() -> Vec<(u32, String)> {
         .filter_map(|pid| {
             let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
             let line = String::from_utf8_lossy(&line).replace('\0', " ");
-            line.contains(MARK).then_some((pid, line))
+            let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+            (line.contains(MARK) || groups.contains(MARK)).then_some((pid, line))
         })
         .collect()
 }
@@ -96,6 +101,19 @@ fn control_groups() -> Vec<PathBuf> {
 pub fn remove_groups(mark: &str) {
     for group in control_groups().iter().filter(|group| group.ends_with(mark)) {
         remove_group(group);
+    }
+}
+
+fn thaw(dir: &Path) {
+    for (file, word) in [("freezer.state", "THAWED"), ("cgroup.freeze", "0")] {
+        if dir.join(file).exists() {
+            let _ = fs::write(dir.join(file), word);
+        }
+    }
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            thaw(&entry.path());
+        }
     }
 }
 

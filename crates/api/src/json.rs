@@ -29,18 +29,25 @@ pub fn message<T: Serialize>(value: &T) -> serde_json::Result<Vec<u8>> {
 #[derive(Debug, Default)]
 pub struct List {
     text: Vec<u8>,
+    failure: Option<serde_json::Error>,
 }
 
 impl List {
-    pub fn push<T: Serialize>(&mut self, value: &T) -> serde_json::Result<()> {
+    pub fn push<T: Serialize>(&mut self, value: &T) {
         self.text.push(if self.text.is_empty() { b'[' } else { b',' });
-        write(value, false, &mut self.text)
+        if let Err(error) = write(value, false, &mut self.text) {
+            self.failure = Some(error);
+        }
     }
 
-    pub fn finish(mut self) -> Vec<u8> {
+    /// The text, unless one of them could not be written.
+    pub fn finish(mut self) -> serde_json::Result<Vec<u8>> {
         let end: &[u8] = if self.text.is_empty() { b"[]\n" } else { b"]\n" };
         self.text.extend_from_slice(end);
-        self.text
+        match self.failure {
+            Some(error) => Err(error),
+            None => Ok(self.text),
+        }
     }
 }
 
@@ -102,8 +109,8 @@ mod tests {
     fn a_list_is_written_as_a_vector_is() {
         for values in [&["a<", "\u{2028}", ""][..], &["€"], &[]] {
             let mut list = List::default();
-            values.iter().for_each(|value| list.push(value).unwrap());
-            assert_eq!(list.finish(), body(&values).unwrap());
+            values.iter().for_each(|value| list.push(value));
+            assert_eq!(list.finish().unwrap(), body(&values).unwrap());
         }
     }
 }

@@ -237,6 +237,14 @@ impl World {
         format!("{parent}/{}", record.id)
     }
 
+    /// Of a container that runs, not as recorded: the daemon before may have died half-way through a pause or its end.
+    fn kernel_status(&self, record: &Record) -> Status {
+        match self.cgroup_of(record).is_ok_and(|cgroup| cgroup.is_frozen()) {
+            true => Status::Paused,
+            false => Status::Running,
+        }
+    }
+
     pub fn cgroup_of(&self, record: &Record) -> Result<Cgroup> {
         let what = || format!("find the control group of container {}", record.id);
         self.hierarchy
@@ -299,9 +307,7 @@ impl World {
                         container = record.id,
                         "the container's supervisor does not answer; is it stopped?"
                     );
-                    if !record.run.status.is_live() {
-                        record.run.status = Status::Running;
-                    }
+                    record.run.status = self.kernel_status(&record);
                     record.run.started_at = record.run.started_at.or_else(|| Some(Timestamp::now()));
                     Some((task, events))
                 }
@@ -311,14 +317,10 @@ impl World {
                         record.run.started_at = state.started_at.or(record.run.started_at);
                     }
                     record.run.pid = task.pid();
-                    record.run.status = match record.run.status {
-                        Status::Paused => Status::Paused,
-                        _ => Status::Running,
-                    };
+                    record.run.status = self.kernel_status(&record);
                     record.run.started_at = record.run.started_at.or_else(|| Some(Timestamp::now()));
                     self.catch_up_on_health(&mut record, state.health);
                     if record.run.health.is_some() && record.run.status == Status::Running {
-                        // The daemon before may have died half-way through a pause.
                         let _ = task.check_health(true).await;
                     }
                     Some((task, events))

@@ -21,13 +21,13 @@ pub const JSON_MAX: usize = 16 * 1024 * 1024;
 
 /// An answer in JSON.
 pub fn answer<T: Serialize>(status: StatusCode, value: &T) -> Result<Response> {
-    Ok(written(status, json::body(value).map_err(unwritable)?))
+    written(status, json::body(value))
 }
 
-/// The same, of a text that is JSON.
-pub fn written(status: StatusCode, text: Vec<u8>) -> Response {
+/// The same, of a text that was to become JSON.
+pub fn written(status: StatusCode, text: serde_json::Result<Vec<u8>>) -> Result<Response> {
     let json = HeaderValue::from_static("application/json");
-    (status, [(header::CONTENT_TYPE, json)], text).into_response()
+    Ok((status, [(header::CONTENT_TYPE, json)], text.map_err(unwritable)?).into_response())
 }
 
 pub fn ok<T: Serialize>(value: &T) -> Result<Response> {
@@ -35,7 +35,7 @@ pub fn ok<T: Serialize>(value: &T) -> Result<Response> {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape of map_err")]
-pub fn unwritable(error: serde_json::Error) -> Failure {
+fn unwritable(error: serde_json::Error) -> Failure {
     Failure::new(StatusCode::INTERNAL_SERVER_ERROR, format!("write the answer: {error}"))
 }
 

@@ -23,11 +23,17 @@ pub fn clean(mark: &str, dir: &Path, holder: Option<u32>) -> Vec<String> {
         std::thread::sleep(Duration::from_millis(10));
     }
     let mut left = Vec::new();
+    // What is frozen takes no signal, and holds up the shim that waits for it.
+    groups(mark).iter().for_each(|group| thaw(group));
     for (pid, line) in others() {
         left.push(format!("process {pid}: {line}"));
         if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
             let _ = kill_process(pid, Signal::KILL);
         }
+    }
+    let end = Instant::now() + GRACE;
+    while !left.is_empty() && !others().is_empty() && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(10));
     }
     for group in groups(mark) {
         // The parent is the test's own; what is below it was the daemon's.
@@ -138,6 +144,16 @@ pub fn children(dir: &Path) -> Vec<PathBuf> {
         .map(|entry| entry.path())
         .filter(|path| path.is_dir() && !path.is_symlink())
         .collect()
+}
+
+/// On both versions.
+pub fn thaw(dir: &Path) {
+    for (file, word) in [("freezer.state", "THAWED"), ("cgroup.freeze", "0")] {
+        if dir.join(file).exists() {
+            let _ = fs::write(dir.join(file), word);
+        }
+    }
+    children(dir).iter().for_each(|child| thaw(child));
 }
 
 fn remove_group(dir: &Path) {

@@ -1,6 +1,9 @@
 use std::collections::BTreeMap;
 
-use ferry_api::container::{PortSummary, Summary};
+use ferry_api::{
+    container::{PortSummary, Summary},
+    volume::MountPoint,
+};
 use ferry_client::Query;
 use ferry_kit::{
     Template, gofmt,
@@ -105,47 +108,35 @@ struct Mount {
 impl Shown {
     /// As `system df` shows it: what is below the writable layer is counted with the images.
     pub fn without_image(container: &Summary) -> Self {
-        let Summary {
-            id,
-            names,
-            image,
-            image_id,
-            command,
-            created,
-            ports,
-            size_rw,
-            labels,
-            state,
-            status,
-            network_settings,
-            mounts,
-            ..
-        } = container.clone();
-        let names_of = |networks: BTreeMap<String, _>| networks.into_keys().map(|name| (name, IgnoredAny)).collect();
+        let networks = container.network_settings.as_ref().map(|settings| Networks {
+            networks: settings.networks.as_ref().map(|networks| {
+                let names = networks.keys().cloned();
+                names.map(|name| (name, IgnoredAny)).collect()
+            }),
+        });
+        let mount = |mount: &MountPoint| Mount {
+            name: mount.name.clone(),
+            source: mount.source.clone(),
+            driver: mount.driver.clone(),
+        };
         Self {
-            id,
-            names,
-            image,
-            image_id,
-            command,
-            created,
-            ports,
-            size_rw,
+            id: container.id.clone(),
+            names: container.names.clone(),
+            image: container.image.clone(),
+            image_id: container.image_id.clone(),
+            command: container.command.clone(),
+            created: container.created,
+            ports: container.ports.clone(),
+            size_rw: container.size_rw,
             size_root_fs: 0,
-            labels,
-            state,
-            status,
-            network_settings: network_settings.map(|settings| Networks {
-                networks: settings.networks.map(names_of),
-            }),
-            mounts: mounts.map(|mounts| {
-                let shown = mounts.into_iter().map(|mount| Mount {
-                    name: mount.name,
-                    source: mount.source,
-                    driver: mount.driver,
-                });
-                shown.collect()
-            }),
+            labels: container.labels.clone(),
+            state: container.state.clone(),
+            status: container.status.clone(),
+            network_settings: networks,
+            mounts: container
+                .mounts
+                .as_ref()
+                .map(|mounts| mounts.iter().map(mount).collect()),
         }
     }
 }

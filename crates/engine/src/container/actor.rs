@@ -395,10 +395,10 @@ impl Actor {
 
     async fn pause(&mut self) -> Result<()> {
         self.permit(Verb::Pause)?;
-        // A check that began now would be frozen with the container, and whoever waits for its start with it.
-        self.check_health(false).await;
+        // A check that began now would be frozen with the container, and the shim, which waits for its start, would hear nothing.
+        self.end_checks().await?;
         if let Err(error) = self.freeze(true).await {
-            self.check_health(true).await;
+            self.begin_checks().await;
             return Err(error);
         }
         self.record.run.status = Status::Paused;
@@ -411,7 +411,7 @@ impl Actor {
     async fn unpause(&mut self) -> Result<()> {
         self.permit(Verb::Unpause)?;
         self.freeze(false).await?;
-        self.check_health(true).await;
+        self.begin_checks().await;
         self.record.run.status = Status::Running;
         self.publish();
         self.event("unpause", &[]);

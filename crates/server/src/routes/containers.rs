@@ -24,13 +24,11 @@ pub async fn list(State(app): State<App>, query: Query) -> Result<Response> {
     };
     // A thousand of them are written one by one: they never are in memory together but as text.
     let mut list = json::List::default();
-    let mut failure = None;
-    let written = |summary| failure = list.push(&summary).err().or_else(|| failure.take());
-    app.engine.containers.list(&options, written).await?;
-    match failure {
-        Some(error) => Err(body::unwritable(error)),
-        None => Ok(body::written(StatusCode::OK, list.finish())),
-    }
+    app.engine
+        .containers
+        .list(&options, |summary| list.push(&summary))
+        .await?;
+    body::written(StatusCode::OK, list.finish())
 }
 
 /// Before, nobody chose among a container's gateways.

@@ -4,6 +4,7 @@ use ferry_supervise::{Health, HealthStatus};
 
 use super::Actor;
 use crate::container::health::{self, OnFailure};
+use crate::error::Result;
 
 impl Actor {
     pub(super) fn on_probe_started(&self, exec: &str) {
@@ -57,17 +58,22 @@ impl Actor {
     }
 
     /// While the container is paused nobody looks after its health.
-    pub(super) async fn check_health(&mut self, check: bool) {
-        if self.record.run.health.is_none() {
-            return;
+    pub(super) async fn end_checks(&mut self) -> Result<()> {
+        if let Some(health) = &mut self.record.run.health {
+            let task = self.task.as_ref();
+            let task = task.ok_or(ferry_supervise::Error::Lost)?;
+            task.check_health(false).await?;
+            health.stop();
         }
-        if let Some(task) = &self.task
-            && let Err(error) = task.check_health(check).await
+        Ok(())
+    }
+
+    pub(super) async fn begin_checks(&self) {
+        if self.record.run.health.is_some()
+            && let Some(task) = &self.task
+            && let Err(error) = task.check_health(true).await
         {
             tracing::warn!(container = self.record.id, %error, "tell the supervisor about health checks");
-        }
-        if let (false, Some(health)) = (check, &mut self.record.run.health) {
-            health.stop();
         }
     }
 }

@@ -107,7 +107,7 @@ impl Actor {
     async fn thaw(&mut self) {
         if self.record.run.status == Status::Paused && self.freeze(false).await.is_ok() {
             self.record.run.status = Status::Running;
-            self.check_health(true).await;
+            self.begin_checks().await;
             self.publish();
         }
     }
