@@ -24,7 +24,7 @@ impl Actor {
         self.note_health(health).await;
     }
 
-    /// The health is on disk when it changes, so that a daemon that comes later finds out what it has missed.
+    /// A change is on disk before anybody sees it: a daemon that comes later tells of what this one has missed, and only of that.
     async fn note_health(&mut self, health: Health) {
         if !self.record.run.status.is_live() {
             return;
@@ -32,10 +32,12 @@ impl Actor {
         let before = self.record.run.health.as_ref().map(|health| health.status);
         let (now, streak) = (health.status, health.failing_streak);
         self.record.run.health = Some(health);
-        self.publish();
-        if before != Some(now) {
+        if before == Some(now) {
+            self.publish();
+        } else {
+            self.persist().await;
+            self.publish();
             self.event(&format!("health_status: {}", now.name()), &[]);
-            drop(self.persist_later().await);
         }
         // Not by the status alone: after a pause a container counts as unhealthy before anything was checked.
         if now == HealthStatus::Unhealthy && streak >= health::retries(&self.record) {
