@@ -240,9 +240,21 @@ fn pause_stops_every_process() {
     wait_until("it goes on", || count() > before);
     let message = engine.cli(["unpause", "c1"]).fails(1);
     assert!(message.contains("is not paused"), "{message}");
+    // A signal thaws it, as with Docker: of an end by SIGKILL no more is told than the end.
     engine.cli(["pause", "c1"]).ok();
-    engine.cli(["stop", "-t", "1", "c1"]).ok();
+    engine.cli(["kill", "-s", "CONT", "c1"]).ok();
+    assert_eq!(engine.field("c1", "/State/Status"), "running");
+    engine.cli(["pause", "c1"]).ok();
+    engine.cli(["stop", "-s", "KILL", "c1"]).ok();
     assert_eq!(engine.field("c1", "/State/Running"), "false");
+    // `--until` counts whole seconds, as Docker's.
+    std::thread::sleep(Duration::from_millis(1100));
+    let events = engine.cli(["events", "--since", "1h", "--until", "0s", "--format", "{{.Action}}"]);
+    let events = events.ok();
+    let (_, tail) = events.split_once("unpause\n").unwrap();
+    let expected = ["pause", "kill", "unpause", "pause", "kill"];
+    assert_eq!(tail.lines().take(5).collect::<Vec<_>>(), expected, "{events}");
+    assert_eq!(tail.matches("unpause").count(), 1, "{events}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ferry_supervise::Task;
 use tokio::time::Instant;
 
 use super::{Actor, Stopping, Then};
@@ -86,30 +87,40 @@ impl Actor {
         if signal == libc::SIGKILL || signal == crate::signal::of_container(&self.record.config) {
             self.record.run.stopped = true;
         }
-        self.task()?.kill(None, signal).await?;
-        self.event("kill", &[("signal", signal.to_string())]);
-        self.thaw().await;
-        Ok(())
+        let task = self.task()?.clone();
+        Ok(self.signal(&task, signal).await?)
     }
 
     /// A signal that belongs to a stop: that the container has ended meanwhile is no error.
     pub(super) async fn send_kill(&mut self, signal: i32) {
-        if let Some(task) = &self.task {
-            if let Err(error) = task.kill(None, signal).await {
+        if let Some(task) = self.task.clone() {
+            if let Err(error) = self.signal(&task, signal).await {
                 tracing::debug!(container = self.record.id, signal, %error, "signal");
             }
-            self.event("kill", &[("signal", signal.to_string())]);
         }
-        self.thaw().await;
     }
 
-    /// A frozen process takes no signal, SIGKILL included.
-    async fn thaw(&mut self) {
-        if self.record.run.status == Status::Paused && self.freeze(false).await.is_ok() {
+    /// A frozen process takes no signal, SIGKILL included, and a supervisor that waits for one answers nobody: it is asked
+    /// first and thawed before it answers.
+    async fn signal(&mut self, task: &Task, signal: i32) -> std::result::Result<(), ferry_supervise::Error> {
+        let (sent, thawed) = tokio::join!(task.kill(None, signal), self.thaw());
+        self.event("kill", &[("signal", signal.to_string())]);
+        // Of a container that is killed Docker tells no more than its end.
+        if thawed && signal != libc::SIGKILL {
+            self.event("unpause", &[]);
+        }
+        sent
+    }
+
+    /// Whether it was frozen.
+    async fn thaw(&mut self) -> bool {
+        let thawed = self.record.run.status == Status::Paused && self.freeze(false).await.is_ok();
+        if thawed {
             self.record.run.status = Status::Running;
             self.begin_checks().await;
             self.publish();
         }
+        thawed
     }
 
     /// Stops a container that is not well, as somebody who asks for that would.
