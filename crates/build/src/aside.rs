@@ -67,7 +67,9 @@ pub fn blocking<T: Send + 'static>(
 ) -> impl Future<Output = Result<T>> + Send {
     let awaited = Awaited(Stop::default());
     let stop = awaited.0.clone();
-    let working = tokio::task::spawn_blocking(move || stop.within(work));
+    // Boxed, so that a task is compiled once for each type of result.
+    let work: Box<dyn FnOnce() -> T + Send> = Box::new(move || stop.within(work));
+    let working = tokio::task::spawn_blocking(work);
     async move {
         let _awaited = awaited;
         working.await.map_err(|error| Error::internal(what, &error))

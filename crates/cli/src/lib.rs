@@ -28,20 +28,24 @@ mod ui;
 
 use std::ffi::OsString;
 
+use futures_util::future::LocalBoxFuture;
+
 pub use commands::Ending;
 pub use environment::{Build, Environment};
 pub use options::ulimit;
 pub use ui::Ui;
 
 /// Runs one command line, without the program's own name.
-pub async fn run(args: Vec<OsString>, env: Environment, ui: &mut Ui) -> Ending {
-    match commands::dispatch(&args, &env, ui).await {
-        Ok(ending) => ending,
-        Err(failure) => {
-            if !failure.message.is_empty() {
-                ui.error_line(&failure.message);
+pub fn run(args: Vec<OsString>, env: Environment, ui: &mut Ui) -> LocalBoxFuture<'_, Ending> {
+    Box::pin(async move {
+        match commands::dispatch(&args, &env, ui).await {
+            Ok(ending) => ending,
+            Err(failure) => {
+                if !failure.message.is_empty() {
+                    ui.error_line(&failure.message);
+                }
+                Ending::Code(failure.code)
             }
-            Ending::Code(failure.code)
         }
-    }
+    })
 }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use ferry_image::{Digest, Hasher};
+use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method, StatusCode, header};
 use reqwest::Response;
 
@@ -76,23 +77,27 @@ impl Repository {
 
     /// A blob of which nobody knows the size but the registry: connects, and takes its word for that. The stream ends after so many
     /// bytes or with an error.
-    pub async fn blob_of(&self, digest: &Digest) -> Result<BlobStream> {
-        let mut stream = self.blob(&Descriptor::new("", digest.clone(), u64::MAX), 0);
-        stream.unsized_yet = true;
-        stream.open().await?;
-        Ok(stream)
+    pub fn blob_of<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<BlobStream>> {
+        Box::pin(async move {
+            let mut stream = self.blob(&Descriptor::new("", digest.clone(), u64::MAX), 0);
+            stream.unsized_yet = true;
+            stream.open().await?;
+            Ok(stream)
+        })
     }
 
     /// The size of a blob, by HEAD. `None` when the registry has it and does not say.
-    pub async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
-        let mut tries = self.tries(self.sources());
-        let asked = self.blob(&Descriptor::new("", digest.clone(), u64::MAX), 0);
-        loop {
-            let endpoint = tries.next()?;
-            if let Some(done) = tries.settle(&endpoint, self.blob_size_at(&endpoint, digest).await) {
-                return done.map_err(|error| asked.explain(error));
+    pub fn blob_size<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<Option<u64>>> {
+        Box::pin(async move {
+            let mut tries = self.tries(self.sources());
+            let asked = self.blob(&Descriptor::new("", digest.clone(), u64::MAX), 0);
+            loop {
+                let endpoint = tries.next()?;
+                if let Some(done) = tries.settle(&endpoint, self.blob_size_at(&endpoint, digest).await) {
+                    return done.map_err(|error| asked.explain(error));
+                }
             }
-        }
+        })
     }
 
     async fn blob_size_at(&self, endpoint: &Endpoint, digest: &Digest) -> Result<Option<u64>> {
@@ -103,32 +108,34 @@ impl Repository {
     }
 
     /// A blob of at most `limit` bytes, whole and verified: a configuration.
-    pub async fn small_blob(&self, blob: &Descriptor, limit: u64) -> Result<Bytes> {
-        let registry = || self.name().domain().to_owned();
-        let subject = || format!("the blob {}@{}", self.path(), blob.digest);
-        if blob.size > limit {
-            return Err(Error::TooLarge {
-                registry: registry(),
-                subject: subject(),
-                limit,
-            });
-        }
-        let mut stream = self.blob(blob, 0);
-        let mut bytes = bytes::BytesMut::new();
-        while let Some(chunk) = stream.next().await? {
-            bytes.extend_from_slice(&chunk);
-        }
-        let mut hasher = Hasher::new(blob.digest.algorithm());
-        hasher.update(&bytes);
-        match hasher.finish() {
-            actual if actual == blob.digest => Ok(bytes.freeze()),
-            actual => Err(Error::Digest {
-                registry: registry(),
-                subject: subject(),
-                expected: blob.digest.clone(),
-                actual,
-            }),
-        }
+    pub fn small_blob<'a>(&'a self, blob: &'a Descriptor, limit: u64) -> BoxFuture<'a, Result<Bytes>> {
+        Box::pin(async move {
+            let registry = || self.name().domain().to_owned();
+            let subject = || format!("the blob {}@{}", self.path(), blob.digest);
+            if blob.size > limit {
+                return Err(Error::TooLarge {
+                    registry: registry(),
+                    subject: subject(),
+                    limit,
+                });
+            }
+            let mut stream = self.blob(blob, 0);
+            let mut bytes = bytes::BytesMut::new();
+            while let Some(chunk) = stream.next().await? {
+                bytes.extend_from_slice(&chunk);
+            }
+            let mut hasher = Hasher::new(blob.digest.algorithm());
+            hasher.update(&bytes);
+            match hasher.finish() {
+                actual if actual == blob.digest => Ok(bytes.freeze()),
+                actual => Err(Error::Digest {
+                    registry: registry(),
+                    subject: subject(),
+                    expected: blob.digest.clone(),
+                    actual,
+                }),
+            }
+        })
     }
 }
 
@@ -158,13 +165,15 @@ impl BlobStream {
     }
 
     /// Connects, if there is anything to come and no connection.
-    pub(crate) async fn open(&mut self) -> Result<()> {
-        while self.open.is_none() && self.at < self.end {
-            if let Err(error) = self.connect().await {
-                self.broken(error).await?;
+    pub(crate) fn open(&mut self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            while self.open.is_none() && self.at < self.end {
+                if let Err(error) = self.connect().await {
+                    self.broken(error).await?;
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// The server sends all of the blob, whatever is asked for.

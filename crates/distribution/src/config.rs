@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ferry_kit::{AtomicFile, Durability};
+use futures_util::future::BoxFuture;
 use serde::Serialize as _;
 use serde_json::{Map, Value};
 
@@ -125,96 +126,113 @@ impl ConfigFile {
     }
 
     /// What is kept for a registry, in the file or by its helper.
-    pub async fn credentials(&self, domain: &str, options: &HelperOptions) -> Result<Credentials> {
-        let key = key(domain);
-        match self.helper(key) {
-            Some(name) => {
-                let found = Helper::new(&name, options)?.get(key).await?;
-                Ok(found.unwrap_or_default())
+    pub fn credentials<'a>(
+        &'a self,
+        domain: &'a str,
+        options: &'a HelperOptions,
+    ) -> BoxFuture<'a, Result<Credentials>> {
+        Box::pin(async move {
+            let key = key(domain);
+            match self.helper(key) {
+                Some(name) => {
+                    let found = Helper::new(&name, options)?.get(key).await?;
+                    Ok(found.unwrap_or_default())
+                }
+                None => self.kept(key),
             }
-            None => self.kept(key),
-        }
+        })
     }
 
     /// All credentials, by registry: what a build sends along.
-    pub async fn all(&self, options: &HelperOptions) -> Result<BTreeMap<String, Credentials>> {
-        let mut found = BTreeMap::new();
-        if let Some(store) = self.text("credsStore") {
-            let helper = Helper::new(&store, options)?;
-            for key in helper.list().await?.into_keys() {
-                if let Some(credentials) = helper.get(&key).await? {
-                    found.insert(domain(&key).to_owned(), credentials);
+    pub fn all<'a>(&'a self, options: &'a HelperOptions) -> BoxFuture<'a, Result<BTreeMap<String, Credentials>>> {
+        Box::pin(async move {
+            let mut found = BTreeMap::new();
+            if let Some(store) = self.text("credsStore") {
+                let helper = Helper::new(&store, options)?;
+                for key in helper.list().await?.into_keys() {
+                    if let Some(credentials) = helper.get(&key).await? {
+                        found.insert(domain(&key).to_owned(), credentials);
+                    }
+                }
+            } else {
+                let keys = self.content.get("auths").and_then(Value::as_object);
+                for key in keys.into_iter().flat_map(Map::keys) {
+                    let credentials = self.kept(key)?;
+                    if !credentials.is_anonymous() {
+                        found.insert(domain(key).to_owned(), credentials);
+                    }
                 }
             }
-        } else {
-            let keys = self.content.get("auths").and_then(Value::as_object);
-            for key in keys.into_iter().flat_map(Map::keys) {
-                let credentials = self.kept(key)?;
-                if !credentials.is_anonymous() {
+            let helpers = self.content.get("credHelpers").and_then(Value::as_object);
+            for (key, name) in helpers.into_iter().flatten() {
+                let Some(name) = name.as_str().filter(|name| !name.is_empty()) else {
+                    continue;
+                };
+                if let Some(credentials) = Helper::new(name, options)?.get(key).await? {
                     found.insert(domain(key).to_owned(), credentials);
                 }
             }
-        }
-        let helpers = self.content.get("credHelpers").and_then(Value::as_object);
-        for (key, name) in helpers.into_iter().flatten() {
-            let Some(name) = name.as_str().filter(|name| !name.is_empty()) else {
-                continue;
-            };
-            if let Some(credentials) = Helper::new(name, options)?.get(key).await? {
-                found.insert(domain(key).to_owned(), credentials);
-            }
-        }
-        Ok(found)
+            Ok(found)
+        })
     }
 
     /// Keeps credentials, with the registry's helper or in the file, which is to be saved then. As Docker does, the file names
     /// a registry whose secret a helper keeps.
-    pub async fn store(&mut self, domain: &str, credentials: &Credentials, options: &HelperOptions) -> Result<()> {
-        let key = key(domain);
-        let mut entry = Map::new();
-        if let Some(name) = self.helper(key) {
-            Helper::new(&name, options)?.store(key, credentials).await?;
-        } else {
-            match credentials {
-                Credentials::Basic { username, password } => {
-                    entry.insert(
-                        "auth".to_owned(),
-                        STANDARD.encode(format!("{username}:{password}")).into(),
-                    );
+    pub fn store<'a>(
+        &'a mut self,
+        domain: &'a str,
+        credentials: &'a Credentials,
+        options: &'a HelperOptions,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let key = key(domain);
+            let mut entry = Map::new();
+            if let Some(name) = self.helper(key) {
+                Helper::new(&name, options)?.store(key, credentials).await?;
+            } else {
+                match credentials {
+                    Credentials::Basic { username, password } => {
+                        entry.insert(
+                            "auth".to_owned(),
+                            STANDARD.encode(format!("{username}:{password}")).into(),
+                        );
+                    }
+                    Credentials::Identity { username, token } => {
+                        entry.insert("auth".to_owned(), STANDARD.encode(format!("{username}:")).into());
+                        entry.insert("identitytoken".to_owned(), token.clone().into());
+                    }
+                    Credentials::Registry { token } => {
+                        entry.insert("registrytoken".to_owned(), token.clone().into());
+                    }
+                    Credentials::Anonymous => {}
                 }
-                Credentials::Identity { username, token } => {
-                    entry.insert("auth".to_owned(), STANDARD.encode(format!("{username}:")).into());
-                    entry.insert("identitytoken".to_owned(), token.clone().into());
-                }
-                Credentials::Registry { token } => {
-                    entry.insert("registrytoken".to_owned(), token.clone().into());
-                }
-                Credentials::Anonymous => {}
             }
-        }
-        let auths = self.content.entry("auths").or_insert_with(|| Map::new().into());
-        if !auths.is_object() {
-            *auths = Map::new().into();
-        }
-        if let Some(auths) = auths.as_object_mut() {
-            auths.insert(key.to_owned(), entry.into());
-        }
-        Ok(())
+            let auths = self.content.entry("auths").or_insert_with(|| Map::new().into());
+            if !auths.is_object() {
+                *auths = Map::new().into();
+            }
+            if let Some(auths) = auths.as_object_mut() {
+                auths.insert(key.to_owned(), entry.into());
+            }
+            Ok(())
+        })
     }
 
     /// Forgets them. `false` when there were none in the file.
-    pub async fn erase(&mut self, domain: &str, options: &HelperOptions) -> Result<bool> {
-        let key = key(domain).to_owned();
-        if let Some(name) = self.helper(&key) {
-            Helper::new(&name, options)?.erase(&key).await?;
-        }
-        let auths = self.content.get_mut("auths").and_then(Value::as_object_mut);
-        let Some(auths) = auths else { return Ok(false) };
-        let same: Vec<String> = auths.keys().filter(|other| matches(other, &key)).cloned().collect();
-        for key in &same {
-            auths.shift_remove(key);
-        }
-        Ok(!same.is_empty())
+    pub fn erase<'a>(&'a mut self, domain: &'a str, options: &'a HelperOptions) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async move {
+            let key = key(domain).to_owned();
+            if let Some(name) = self.helper(&key) {
+                Helper::new(&name, options)?.erase(&key).await?;
+            }
+            let auths = self.content.get_mut("auths").and_then(Value::as_object_mut);
+            let Some(auths) = auths else { return Ok(false) };
+            let same: Vec<String> = auths.keys().filter(|other| matches(other, &key)).cloned().collect();
+            for key in &same {
+                auths.shift_remove(key);
+            }
+            Ok(!same.is_empty())
+        })
     }
 
     /// Whether a secret for the registry lies in the file itself: no helper keeps it.

@@ -51,6 +51,7 @@ mod verified;
 use std::sync::Arc;
 
 use ferry_image::Reference;
+use futures_util::future::BoxFuture;
 
 pub use blob::BlobStream;
 pub use credentials::Credentials;
@@ -91,8 +92,12 @@ impl Client {
     }
 
     /// The manifest or index a reference names.
-    pub async fn resolve(&self, reference: &Reference, credentials: &Credentials) -> Result<Manifest> {
-        self.repository(reference, credentials)?.resolve(reference).await
+    pub fn resolve<'a>(
+        &'a self,
+        reference: &'a Reference,
+        credentials: &'a Credentials,
+    ) -> BoxFuture<'a, Result<Manifest>> {
+        Box::pin(async move { self.repository(reference, credentials)?.resolve(reference).await })
     }
 
     /// Forgets tokens and what registries have asked for: after a login or logout.

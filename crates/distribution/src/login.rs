@@ -1,5 +1,6 @@
 //! `docker login`: whether a registry takes these credentials, and what is to be kept of them.
 
+use futures_util::future::BoxFuture;
 use http::{Method, StatusCode};
 
 use crate::auth::{self, Challenge, Scope};
@@ -30,17 +31,19 @@ impl std::fmt::Debug for LoggedIn {
 
 impl Client {
     /// Shows credentials to a registry (`docker.io`, `r.example:5000`, or a key of config.json).
-    pub async fn login(&self, registry: &str, credentials: &Credentials) -> Result<LoggedIn> {
-        let domain = crate::config::domain(registry);
-        let shared = &self.shared;
-        let endpoints = endpoint::own(domain, credentials, &shared.transport.insecure)?;
-        let mut tries = Tries::new(shared.clone(), endpoints.into_iter().map(Into::into).collect());
-        loop {
-            let endpoint = tries.next()?;
-            if let Some(done) = tries.settle(&endpoint, self.login_at(&endpoint).await) {
-                return done;
+    pub fn login<'a>(&'a self, registry: &'a str, credentials: &'a Credentials) -> BoxFuture<'a, Result<LoggedIn>> {
+        Box::pin(async move {
+            let domain = crate::config::domain(registry);
+            let shared = &self.shared;
+            let endpoints = endpoint::own(domain, credentials, &shared.transport.insecure)?;
+            let mut tries = Tries::new(shared.clone(), endpoints.into_iter().map(Into::into).collect());
+            loop {
+                let endpoint = tries.next()?;
+                if let Some(done) = tries.settle(&endpoint, self.login_at(&endpoint).await) {
+                    return done;
+                }
             }
-        }
+        })
     }
 
     async fn login_at(&self, endpoint: &Endpoint) -> Result<LoggedIn> {

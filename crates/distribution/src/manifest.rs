@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use ferry_image::media::{ACCEPT_MANIFESTS, Kind, OCI_INDEX, OCI_MANIFEST};
 use ferry_image::{Digest, Hasher, Reference};
+use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method, header};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -177,34 +178,38 @@ fn too_deep(bytes: &[u8]) -> bool {
 
 impl Repository {
     /// The manifest or index that a reference to this repository names, by its digest if it has one, else by its tag.
-    pub async fn resolve(&self, reference: &Reference) -> Result<Manifest> {
-        let tagged = reference.clone().tagged();
-        let found = match (tagged.digest(), tagged.tag()) {
-            (Some(digest), _) => self.fetch(&digest.to_string(), Some(digest), None).await,
-            (None, tag) => self.fetch(tag.unwrap_or(ferry_image::DEFAULT_TAG), None, None).await,
-        };
-        found.map_err(|error| self.pull_error(error, &tagged))
+    pub fn resolve<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Manifest>> {
+        Box::pin(async move {
+            let tagged = reference.clone().tagged();
+            let found = match (tagged.digest(), tagged.tag()) {
+                (Some(digest), _) => self.fetch(&digest.to_string(), Some(digest), None).await,
+                (None, tag) => self.fetch(tag.unwrap_or(ferry_image::DEFAULT_TAG), None, None).await,
+            };
+            found.map_err(|error| self.pull_error(error, &tagged))
+        })
     }
 
     /// Its descriptor alone, by HEAD: registries that count pulls do not count it. Not verified.
-    pub async fn head(&self, reference: &Reference) -> Result<Descriptor> {
-        let tagged = reference.clone().tagged();
-        let name = match (tagged.digest(), tagged.tag()) {
-            (Some(digest), _) => digest.to_string(),
-            (None, tag) => tag.unwrap_or(ferry_image::DEFAULT_TAG).to_owned(),
-        };
-        let mut tries = self.tries(self.sources());
-        let found = loop {
-            let endpoint = tries.next().map_err(|error| self.pull_error(error, &tagged))?;
-            if let Some(done) = tries.settle(&endpoint, self.head_at(&endpoint, &name, tagged.digest()).await) {
-                break done.map_err(|error| self.pull_error(error, &tagged))?;
+    pub fn head<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Descriptor>> {
+        Box::pin(async move {
+            let tagged = reference.clone().tagged();
+            let name = match (tagged.digest(), tagged.tag()) {
+                (Some(digest), _) => digest.to_string(),
+                (None, tag) => tag.unwrap_or(ferry_image::DEFAULT_TAG).to_owned(),
+            };
+            let mut tries = self.tries(self.sources());
+            let found = loop {
+                let endpoint = tries.next().map_err(|error| self.pull_error(error, &tagged))?;
+                if let Some(done) = tries.settle(&endpoint, self.head_at(&endpoint, &name, tagged.digest()).await) {
+                    break done.map_err(|error| self.pull_error(error, &tagged))?;
+                }
+            };
+            match found {
+                Some(descriptor) => Ok(descriptor),
+                // Some servers say nothing to HEAD.
+                None => Ok(self.resolve(reference).await?.descriptor),
             }
-        };
-        match found {
-            Some(descriptor) => Ok(descriptor),
-            // Some servers say nothing to HEAD.
-            None => Ok(self.resolve(reference).await?.descriptor),
-        }
+        })
     }
 
     async fn head_at(&self, endpoint: &Endpoint, name: &str, asked: Option<&Digest>) -> Result<Option<Descriptor>> {
@@ -222,20 +227,22 @@ impl Repository {
     }
 
     /// Whether the registry itself has a manifest or index in this repository. Asks by HEAD.
-    pub async fn has_manifest(&self, digest: &Digest) -> Result<bool> {
-        let mut tries = self.tries(self.own());
-        loop {
-            let endpoint = tries.next()?;
-            let outcome = async {
-                let call = self.call(&endpoint, Method::HEAD, &format!("manifests/{digest}"), &[])?;
-                let scope = self.scope("pull,push");
-                self.ask(&endpoint, &scope, &accepting(call), &[200, 404]).await
-            };
-            let outcome = outcome.await;
-            if let Some(done) = tries.settle(&endpoint, outcome) {
-                return Ok(done?.status() == http::StatusCode::OK);
+    pub fn has_manifest<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async move {
+            let mut tries = self.tries(self.own());
+            loop {
+                let endpoint = tries.next()?;
+                let outcome = async {
+                    let call = self.call(&endpoint, Method::HEAD, &format!("manifests/{digest}"), &[])?;
+                    let scope = self.scope("pull,push");
+                    self.ask(&endpoint, &scope, &accepting(call), &[200, 404]).await
+                };
+                let outcome = outcome.await;
+                if let Some(done) = tries.settle(&endpoint, outcome) {
+                    return Ok(done?.status() == http::StatusCode::OK);
+                }
             }
-        }
+        })
     }
 
     /// The manifest or index with this digest and size.
@@ -253,14 +260,21 @@ impl Repository {
         })
     }
 
-    async fn fetch(&self, name: &str, expected: Option<&Digest>, size: Option<u64>) -> Result<Manifest> {
-        let mut tries = self.tries(self.sources());
-        loop {
-            let endpoint = tries.next()?;
-            if let Some(done) = tries.settle(&endpoint, self.fetch_at(&endpoint, name, expected, size).await) {
-                return done;
+    fn fetch<'a>(
+        &'a self,
+        name: &'a str,
+        expected: Option<&'a Digest>,
+        size: Option<u64>,
+    ) -> BoxFuture<'a, Result<Manifest>> {
+        Box::pin(async move {
+            let mut tries = self.tries(self.sources());
+            loop {
+                let endpoint = tries.next()?;
+                if let Some(done) = tries.settle(&endpoint, self.fetch_at(&endpoint, name, expected, size).await) {
+                    return done;
+                }
             }
-        }
+        })
     }
 
     async fn fetch_at(

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use ferry_image::media::{Kind, OCI_INDEX};
 use ferry_image::{Digest, Reference};
+use futures_util::future::BoxFuture;
 use http::{Method, StatusCode, header};
 use reqwest::Response;
 use serde::Deserialize;
@@ -48,39 +49,46 @@ struct Subject {
 impl Repository {
     /// Puts a manifest or index where `reference` says: under its tag, or, when it has none, under its digest. What it names
     /// must be there.
-    pub async fn push_manifest(&self, reference: &Reference, media_type: &str, bytes: &Bytes) -> Result<Published> {
-        let name = match (reference.tag(), reference.digest()) {
-            (Some(tag), _) => tag.to_owned(),
-            (None, Some(digest)) => digest.to_string(),
-            (None, None) => Digest::of(bytes).to_string(),
-        };
-        let (digest, takes_subject) = self.put(&name, media_type, bytes).await?;
-        let subject: Option<Subject> = serde_json::from_slice(bytes).ok();
-        let Some(Subject {
-            subject: Some(subject),
-            artifact_type,
-            config,
-            annotations,
-        }) = subject
-        else {
-            return Ok(Published {
+    pub fn push_manifest<'a>(
+        &'a self,
+        reference: &'a Reference,
+        media_type: &'a str,
+        bytes: &'a Bytes,
+    ) -> BoxFuture<'a, Result<Published>> {
+        Box::pin(async move {
+            let name = match (reference.tag(), reference.digest()) {
+                (Some(tag), _) => tag.to_owned(),
+                (None, Some(digest)) => digest.to_string(),
+                (None, None) => Digest::of(bytes).to_string(),
+            };
+            let (digest, takes_subject) = self.put(&name, media_type, bytes).await?;
+            let subject: Option<Subject> = serde_json::from_slice(bytes).ok();
+            let Some(Subject {
+                subject: Some(subject),
+                artifact_type,
+                config,
+                annotations,
+            }) = subject
+            else {
+                return Ok(Published {
+                    digest,
+                    referrers_tag: None,
+                });
+            };
+            if takes_subject {
+                return Ok(Published {
+                    digest,
+                    referrers_tag: None,
+                });
+            }
+            let mut entry = Descriptor::new(media_type, digest.clone(), bytes.len() as u64);
+            entry.artifact_type = artifact_type.or_else(|| config.map(|config| config.media_type));
+            entry.annotations = annotations.unwrap_or_default();
+            let tag = self.list_referrer(&subject.digest, entry).await?;
+            Ok(Published {
                 digest,
-                referrers_tag: None,
-            });
-        };
-        if takes_subject {
-            return Ok(Published {
-                digest,
-                referrers_tag: None,
-            });
-        }
-        let mut entry = Descriptor::new(media_type, digest.clone(), bytes.len() as u64);
-        entry.artifact_type = artifact_type.or_else(|| config.map(|config| config.media_type));
-        entry.annotations = annotations.unwrap_or_default();
-        let tag = self.list_referrer(&subject.digest, entry).await?;
-        Ok(Published {
-            digest,
-            referrers_tag: Some(tag),
+                referrers_tag: Some(tag),
+            })
         })
     }
 
@@ -138,28 +146,35 @@ impl Repository {
     }
 
     /// What refers to a manifest, of one artifact type or all.
-    pub async fn referrers(&self, subject: &Digest, artifact_type: Option<&str>) -> Result<Vec<Descriptor>> {
-        let mut tries = self.tries(self.own());
-        let listed = loop {
-            let endpoint = tries.next()?;
-            if let Some(done) = tries.settle(&endpoint, self.referrers_at(&endpoint, subject, artifact_type).await) {
-                break done?;
-            }
-        };
-        let mut found = match listed {
-            Some(listed) => listed,
-            None => match self.resolve(&self.tag(&referrers_tag(subject))?).await {
-                Ok(found) => match found.content {
-                    Content::Index { manifests } => manifests,
-                    Content::Image { .. } => Vec::new(),
+    pub fn referrers<'a>(
+        &'a self,
+        subject: &'a Digest,
+        artifact_type: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Vec<Descriptor>>> {
+        Box::pin(async move {
+            let mut tries = self.tries(self.own());
+            let listed = loop {
+                let endpoint = tries.next()?;
+                if let Some(done) = tries.settle(&endpoint, self.referrers_at(&endpoint, subject, artifact_type).await)
+                {
+                    break done?;
+                }
+            };
+            let mut found = match listed {
+                Some(listed) => listed,
+                None => match self.resolve(&self.tag(&referrers_tag(subject))?).await {
+                    Ok(found) => match found.content {
+                        Content::Index { manifests } => manifests,
+                        Content::Image { .. } => Vec::new(),
+                    },
+                    Err(error) if error.is_not_found() => Vec::new(),
+                    Err(error) => return Err(error),
                 },
-                Err(error) if error.is_not_found() => Vec::new(),
-                Err(error) => return Err(error),
-            },
-        };
-        // A registry may ignore the filter.
-        found.retain(|entry| artifact_type.is_none_or(|wanted| entry.artifact_type.as_deref() == Some(wanted)));
-        Ok(found)
+            };
+            // A registry may ignore the filter.
+            found.retain(|entry| artifact_type.is_none_or(|wanted| entry.artifact_type.as_deref() == Some(wanted)));
+            Ok(found)
+        })
     }
 
     /// `None` when the registry does not know how.
@@ -194,14 +209,16 @@ impl Repository {
     }
 
     /// All tags, in the order of the mirror or registry that has them.
-    pub async fn tags(&self) -> Result<Vec<String>> {
-        let mut tries = self.tries(self.sources());
-        loop {
-            let endpoint = tries.next()?;
-            if let Some(done) = tries.settle(&endpoint, self.tags_at(&endpoint).await) {
-                return done.map_err(|error| self.pull_error(error, self.name()));
+    pub fn tags(&self) -> BoxFuture<'_, Result<Vec<String>>> {
+        Box::pin(async move {
+            let mut tries = self.tries(self.sources());
+            loop {
+                let endpoint = tries.next()?;
+                if let Some(done) = tries.settle(&endpoint, self.tags_at(&endpoint).await) {
+                    return done.map_err(|error| self.pull_error(error, self.name()));
+                }
             }
-        }
+        })
     }
 
     async fn tags_at(&self, endpoint: &Endpoint) -> Result<Vec<String>> {
@@ -223,14 +240,16 @@ impl Repository {
     }
 
     /// Deletes what `reference` names: a tag, or, with a digest, a manifest and all its tags. Not every registry lets one.
-    pub async fn delete_manifest(&self, reference: &Reference) -> Result<()> {
-        let name = match (reference.digest(), reference.tag()) {
-            (Some(digest), _) => digest.to_string(),
-            (None, Some(tag)) => tag.to_owned(),
-            (None, None) => return Err(Error::Options(format!("{reference} names no tag and no digest"))),
-        };
-        let deleted = self.delete(&format!("manifests/{name}")).await;
-        deleted.map_err(|error| self.pull_error(error, reference))
+    pub fn delete_manifest<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let name = match (reference.digest(), reference.tag()) {
+                (Some(digest), _) => digest.to_string(),
+                (None, Some(tag)) => tag.to_owned(),
+                (None, None) => return Err(Error::Options(format!("{reference} names no tag and no digest"))),
+            };
+            let deleted = self.delete(&format!("manifests/{name}")).await;
+            deleted.map_err(|error| self.pull_error(error, reference))
+        })
     }
 
     pub(crate) async fn delete(&self, rest: &str) -> Result<()> {

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ferry_image::Digest;
+use futures_util::future::BoxFuture;
 use http::{Method, StatusCode, header};
 use reqwest::Response;
 use tokio::sync::mpsc;
@@ -100,14 +101,16 @@ struct Way<'a> {
 
 impl Repository {
     /// Whether the registry has the blob in this repository.
-    pub async fn has_blob(&self, blob: &Descriptor) -> Result<bool> {
-        let mut tries = self.tries(self.own());
-        loop {
-            let endpoint = tries.next()?;
-            if let Some(done) = tries.settle(&endpoint, self.has_blob_at(&endpoint, blob).await) {
-                return done;
+    pub fn has_blob<'a>(&'a self, blob: &'a Descriptor) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async move {
+            let mut tries = self.tries(self.own());
+            loop {
+                let endpoint = tries.next()?;
+                if let Some(done) = tries.settle(&endpoint, self.has_blob_at(&endpoint, blob).await) {
+                    return done;
+                }
             }
-        }
+        })
     }
 
     async fn has_blob_at(&self, endpoint: &Endpoint, blob: &Descriptor) -> Result<bool> {
@@ -124,49 +127,53 @@ impl Repository {
 
     /// Takes the blob over from another repository of the same registry, named by its path. `false` when the registry would
     /// rather have it sent.
-    pub async fn mount_blob(&self, blob: &Descriptor, from: &str) -> Result<bool> {
-        let mut tries = self.tries(self.own());
-        loop {
-            let endpoint = tries.next()?;
-            let outcome = self.begin(&endpoint, Some((blob, from))).await;
-            if let Some(done) = tries.settle(&endpoint, outcome) {
-                return match done? {
-                    None => Ok(true),
-                    Some(upload) => {
-                        self.cancel(&endpoint, &upload).await;
-                        Ok(false)
-                    }
-                };
+    pub fn mount_blob<'a>(&'a self, blob: &'a Descriptor, from: &'a str) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async move {
+            let mut tries = self.tries(self.own());
+            loop {
+                let endpoint = tries.next()?;
+                let outcome = self.begin(&endpoint, Some((blob, from))).await;
+                if let Some(done) = tries.settle(&endpoint, outcome) {
+                    return match done? {
+                        None => Ok(true),
+                        Some(upload) => {
+                            self.cancel(&endpoint, &upload).await;
+                            Ok(false)
+                        }
+                    };
+                }
             }
-        }
+        })
     }
 
     /// Sends a blob, if it is not there. `from` are paths of other repositories of the registry that may have it; `progress`
     /// hears how many bytes of it are over there, which can become fewer.
-    pub async fn push_blob(
-        &self,
-        blob: &Descriptor,
+    pub fn push_blob<'a>(
+        &'a self,
+        blob: &'a Descriptor,
         source: Arc<dyn Source>,
-        from: &[&str],
+        from: &'a [&'a str],
         progress: impl Fn(u64) + Send + Sync + 'static,
-    ) -> Result<Pushed> {
-        let mut way = Way {
-            blob,
-            source,
-            chunk: u64::MAX,
-            whole: false,
-            best: 0,
-            sent: Arc::default(),
-            progress: Arc::new(progress),
-        };
-        let mut tries = self.tries(self.own());
-        loop {
-            let endpoint = tries.next()?;
-            let outcome = self.push_at(&endpoint, &mut way, from).await;
-            if let Some(done) = tries.settle(&endpoint, outcome) {
-                return done;
+    ) -> BoxFuture<'a, Result<Pushed>> {
+        Box::pin(async move {
+            let mut way = Way {
+                blob,
+                source,
+                chunk: u64::MAX,
+                whole: false,
+                best: 0,
+                sent: Arc::default(),
+                progress: Arc::new(progress),
+            };
+            let mut tries = self.tries(self.own());
+            loop {
+                let endpoint = tries.next()?;
+                let outcome = self.push_at(&endpoint, &mut way, from).await;
+                if let Some(done) = tries.settle(&endpoint, outcome) {
+                    return done;
+                }
             }
-        }
+        })
     }
 
     async fn push_at(&self, endpoint: &Endpoint, way: &mut Way<'_>, from: &[&str]) -> Result<Pushed> {
@@ -452,8 +459,8 @@ impl Repository {
     }
 
     /// Takes away a blob. Not every registry lets one.
-    pub async fn delete_blob(&self, digest: &Digest) -> Result<()> {
-        self.delete(&format!("blobs/{digest}")).await
+    pub fn delete_blob<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move { self.delete(&format!("blobs/{digest}")).await })
     }
 }
 

@@ -1,6 +1,7 @@
 //! `docker search`: the index that Docker Hub still has, and few others (`GET /v1/search`).
 
 use ferry_image::DEFAULT_DOMAIN;
+use futures_util::future::BoxFuture;
 use http::{Method, StatusCode, header};
 use serde::Deserialize;
 
@@ -32,17 +33,24 @@ struct Results {
 impl Client {
     /// Asks an index for a term: that of Docker Hub, or of the registry that the term begins with (`host:port/term`). The index
     /// chooses the order; `limit` is how many it is asked for.
-    pub async fn search(&self, term: &str, limit: u32, credentials: &Credentials) -> Result<Vec<SearchResult>> {
-        let (domain, term) = split(term);
-        let shared = &self.shared;
-        let endpoints = endpoint::index(domain, credentials, &shared.transport.insecure)?;
-        let mut tries = Tries::new(shared.clone(), endpoints.into_iter().map(Into::into).collect());
-        loop {
-            let endpoint = tries.next()?;
-            if let Some(done) = tries.settle(&endpoint, self.search_at(&endpoint, term, limit).await) {
-                return done;
+    pub fn search<'a>(
+        &'a self,
+        term: &'a str,
+        limit: u32,
+        credentials: &'a Credentials,
+    ) -> BoxFuture<'a, Result<Vec<SearchResult>>> {
+        Box::pin(async move {
+            let (domain, term) = split(term);
+            let shared = &self.shared;
+            let endpoints = endpoint::index(domain, credentials, &shared.transport.insecure)?;
+            let mut tries = Tries::new(shared.clone(), endpoints.into_iter().map(Into::into).collect());
+            loop {
+                let endpoint = tries.next()?;
+                if let Some(done) = tries.settle(&endpoint, self.search_at(&endpoint, term, limit).await) {
+                    return done;
+                }
             }
-        }
+        })
     }
 
     async fn search_at(&self, endpoint: &Endpoint, term: &str, limit: u32) -> Result<Vec<SearchResult>> {

@@ -109,62 +109,69 @@ impl Builds {
 
     /// Builds. Dropped, the build is canceled, and its processes end. What happens is told to `events`, the last event before this
     /// returns.
-    pub async fn solve(&self, request: Request, session: Arc<dyn Session>, events: Events) -> Result<Solved, Error> {
-        self.check_entitlements(&request)?;
-        let call = request.call;
-        let job = Job {
-            request: Arc::new(request),
-            session: Arc::clone(&session),
-            workspace: self.shop(),
-            events,
-        };
-        if let Some(call) = call {
-            let answers = ferry_build::answer(&job, call).await?;
-            return Ok(self.keep(Inner {
+    pub fn solve(
+        &self,
+        request: Request,
+        session: Arc<dyn Session>,
+        events: Events,
+    ) -> BoxFuture<'_, Result<Solved, Error>> {
+        Box::pin(async move {
+            self.check_entitlements(&request)?;
+            let call = request.call;
+            let job = Job {
+                request: Arc::new(request),
+                session: Arc::clone(&session),
+                workspace: self.shop(),
+                events,
+            };
+            if let Some(call) = call {
+                let answers = ferry_build::answer(&job, call).await?;
+                return Ok(self.keep(Inner {
+                    id: Id::random().to_string(),
+                    answers,
+                    ..Inner::default()
+                }));
+            }
+            if job.request.cache_from.len() > cache::MOST {
+                let most = cache::MOST;
+                return Err(Error::invalid(format!(
+                    "--cache-from: a build has at most {most} caches"
+                )));
+            }
+            let building = async {
+                let (plan, ()) = tokio::try_join!(ferry_build::plan(&job), import(&job))?;
+                let solution = ferry_build::solve(&job, &plan).await?;
+                Ok::<_, Error>((plan, solution))
+            };
+            let (plan, solution) = tokio::select! {
+                built = building => built?,
+                () = session.gone() => return Err(Error::Canceled),
+            };
+            if let Some(imported) = job.workspace.imported.get() {
+                cache::keep(&job.workspace, imported, &solution.keys).await;
+            }
+            collect::later(&self.world, &self.shared);
+            if let Err(error) = self.world.store.steps.settle().await {
+                tracing::warn!(%error, "cannot note which steps were used");
+            }
+            let unfinished = plan.image.finish(&[], &[], plan.epoch.unwrap_or_default());
+            Ok(self.keep(Inner {
                 id: Id::random().to_string(),
-                answers,
-                ..Inner::default()
-            }));
-        }
-        if job.request.cache_from.len() > cache::MOST {
-            let most = cache::MOST;
-            return Err(Error::invalid(format!(
-                "--cache-from: a build has at most {most} caches"
-            )));
-        }
-        let building = async {
-            let (plan, ()) = tokio::try_join!(ferry_build::plan(&job), import(&job))?;
-            let solution = ferry_build::solve(&job, &plan).await?;
-            Ok::<_, Error>((plan, solution))
-        };
-        let (plan, solution) = tokio::select! {
-            built = building => built?,
-            () = session.gone() => return Err(Error::Canceled),
-        };
-        if let Some(imported) = job.workspace.imported.get() {
-            cache::keep(&job.workspace, imported, &solution.keys).await;
-        }
-        collect::later(&self.world, &self.shared);
-        if let Err(error) = self.world.store.steps.settle().await {
-            tracing::warn!(%error, "cannot note which steps were used");
-        }
-        let unfinished = plan.image.finish(&[], &[], plan.epoch.unwrap_or_default());
-        Ok(self.keep(Inner {
-            id: Id::random().to_string(),
-            config: unfinished.map_err(|error| Error::internal("write the image's configuration", &error))?,
-            image: plan.image,
-            tree: solution.tree,
-            identity: solution.identity,
-            epoch: plan.epoch,
-            keys: solution.keys,
-            imported: job.workspace.imported,
-            is_inline: job
-                .request
-                .build_args
-                .get(INLINE_ARGUMENT)
-                .is_some_and(|value| is_true(value)),
-            answers: BTreeMap::new(),
-        }))
+                config: unfinished.map_err(|error| Error::internal("write the image's configuration", &error))?,
+                image: plan.image,
+                tree: solution.tree,
+                identity: solution.identity,
+                epoch: plan.epoch,
+                keys: solution.keys,
+                imported: job.workspace.imported,
+                is_inline: job
+                    .request
+                    .build_args
+                    .get(INLINE_ARGUMENT)
+                    .is_some_and(|value| is_true(value)),
+                answers: BTreeMap::new(),
+            }))
+        })
     }
 
     /// A client may allow a build only what the daemon's configuration grants, as with dockerd.
@@ -184,27 +191,29 @@ impl Builds {
     }
 
     /// A result's files.
-    pub async fn view(&self, solved: &Solved) -> Result<Root, Error> {
-        self.shop().view(&solved.inner.tree).await
+    pub fn view<'a>(&'a self, solved: &'a Solved) -> BoxFuture<'a, Result<Root, Error>> {
+        Box::pin(async move { self.shop().view(&solved.inner.tree).await })
     }
 
     /// An image as a build would find it; without a platform, the engine's own.
-    pub async fn image(
-        &self,
-        name: &str,
+    pub fn image<'a>(
+        &'a self,
+        name: &'a str,
         platform: Option<Platform>,
         pull: bool,
-        session: &Arc<dyn Session>,
-        events: &Events,
-    ) -> Result<Image, Error> {
-        let name = match name.parse() {
-            Ok(AnyReference::Name(reference)) => reference.tagged().to_string(),
-            Ok(AnyReference::Id(id)) => id.to_string(),
-            Err(error) => return Err(Error::invalid(format!("{name}: {error}"))),
-        };
-        let shop = self.shop();
-        let platform = platform.unwrap_or_else(|| shop.platform());
-        shop.find_image(&name, &platform, pull, session, events).await
+        session: &'a Arc<dyn Session>,
+        events: &'a Events,
+    ) -> BoxFuture<'a, Result<Image, Error>> {
+        Box::pin(async move {
+            let name = match name.parse() {
+                Ok(AnyReference::Name(reference)) => reference.tagged().to_string(),
+                Ok(AnyReference::Id(id)) => id.to_string(),
+                Err(error) => return Err(Error::invalid(format!("{name}: {error}"))),
+            };
+            let shop = self.shop();
+            let platform = platform.unwrap_or_else(|| shop.platform());
+            shop.find_image(&name, &platform, pull, session, events).await
+        })
     }
 
     /// Lets other builds name a result, as long as somebody holds it.
@@ -218,33 +227,35 @@ impl Builds {
     }
 
     /// Makes something of a result. Returns what clients are told: `containerimage.digest`, `containerimage.config.digest`, `image.name`, …
-    pub async fn export(
-        &self,
-        solved: &Solved,
-        outputs: &[Output],
-        caches: &[CacheDestination],
+    pub fn export<'a>(
+        &'a self,
+        solved: &'a Solved,
+        outputs: &'a [Output],
+        caches: &'a [CacheDestination],
         session: Arc<dyn Session>,
         events: Events,
-    ) -> Result<BTreeMap<String, String>, Error> {
-        let (shop, solved) = (self.shop(), &solved.inner);
-        let is_inline = caches.iter().any(|cache| cache.place == Place::Inline);
-        let is_image =
-            |output: &Output| matches!(output.kind, OutputKind::Image | OutputKind::Docker | OutputKind::Oci);
-        if is_inline && !outputs.iter().any(is_image) {
-            return Err(Error::invalid(
-                "--cache-to type=inline: nothing of this build is an image: add an output that is, or use type=registry",
-            ));
-        }
-        let is_inline = is_inline || solved.is_inline;
-        let mut told = BTreeMap::new();
-        for (number, output) in outputs.iter().enumerate() {
-            let exporting = export::export(&shop, solved, number, output, is_inline, &session, &events);
-            told.extend(exporting.await?);
-        }
-        for destination in caches {
-            told.extend(cache::export(&shop, solved, destination, &session, &events).await?);
-        }
-        Ok(told)
+    ) -> BoxFuture<'a, Result<BTreeMap<String, String>, Error>> {
+        Box::pin(async move {
+            let (shop, solved) = (self.shop(), &solved.inner);
+            let is_inline = caches.iter().any(|cache| cache.place == Place::Inline);
+            let is_image =
+                |output: &Output| matches!(output.kind, OutputKind::Image | OutputKind::Docker | OutputKind::Oci);
+            if is_inline && !outputs.iter().any(is_image) {
+                return Err(Error::invalid(
+                    "--cache-to type=inline: nothing of this build is an image: add an output that is, or use type=registry",
+                ));
+            }
+            let is_inline = is_inline || solved.is_inline;
+            let mut told = BTreeMap::new();
+            for (number, output) in outputs.iter().enumerate() {
+                let exporting = export::export(&shop, solved, number, output, is_inline, &session, &events);
+                told.extend(exporting.await?);
+            }
+            for destination in caches {
+                told.extend(cache::export(&shop, solved, destination, &session, &events).await?);
+            }
+            Ok(told)
+        })
     }
 
     /// A directory for what a client sends; it goes with who holds it.
@@ -263,13 +274,13 @@ impl Builds {
     }
 
     /// What is kept of builds, and matches ([`Prune::filters`]).
-    pub async fn usage(&self, filters: &[String]) -> Result<Vec<Kept>, Error> {
-        kept::usage(&self.world, &self.shared, filters).await
+    pub fn usage<'a>(&'a self, filters: &'a [String]) -> BoxFuture<'a, Result<Vec<Kept>, Error>> {
+        Box::pin(async move { kept::usage(&self.world, &self.shared, filters).await })
     }
 
     /// Removes some of that; what went.
-    pub async fn prune(&self, prune: Prune) -> Result<Vec<Kept>, Error> {
-        kept::prune(&self.world, &self.shared, prune).await
+    pub fn prune(&self, prune: Prune) -> BoxFuture<'_, Result<Vec<Kept>, Error>> {
+        Box::pin(async move { kept::prune(&self.world, &self.shared, prune).await })
     }
 }
 

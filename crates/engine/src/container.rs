@@ -34,6 +34,7 @@ use std::time::{Duration, Instant};
 use ferry_api::container::{Create, Created, Inspect, Summary, Top, Update, Updated, Wait};
 use ferry_api::{Filters, exec as api_exec};
 use ferry_supervise::Attach;
+use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 
 pub(crate) use self::actor::{Command, spawn};
@@ -130,9 +131,16 @@ impl Containers {
     }
 
     /// Makes a container. `name`: the user's, or one is made up.
-    pub async fn create(&self, name: Option<&str>, platform: Option<&str>, request: Create) -> Result<Created> {
-        self.timed("create", create::create(&self.world, name, platform, request))
-            .await
+    pub fn create<'a>(
+        &'a self,
+        name: Option<&'a str>,
+        platform: Option<&'a str>,
+        request: Create,
+    ) -> BoxFuture<'a, Result<Created>> {
+        Box::pin(async move {
+            self.timed("create", create::create(&self.world, name, platform, request))
+                .await
+        })
     }
 
     /// Newest first, each as soon as it is put together.
@@ -140,8 +148,8 @@ impl Containers {
         list::list(&self.world, options, take).await
     }
 
-    pub async fn inspect(&self, name: &str, size: bool) -> Result<Inspect> {
-        inspect::inspect(&self.world, &self.find(name)?.snapshot(), size).await
+    pub fn inspect<'a>(&'a self, name: &'a str, size: bool) -> BoxFuture<'a, Result<Inspect>> {
+        Box::pin(async move { inspect::inspect(&self.world, &self.find(name)?.snapshot(), size).await })
     }
 
     pub async fn start(&self, name: &str) -> Result<Permit> {
@@ -225,9 +233,11 @@ impl Containers {
         }
     }
 
-    pub async fn update(&self, name: &str, update: Update) -> Result<Updated> {
-        let update = Box::new(update);
-        self.find(name)?.ask(|reply| Command::Update { update, reply }).await
+    pub fn update<'a>(&'a self, name: &'a str, update: Update) -> BoxFuture<'a, Result<Updated>> {
+        Box::pin(async move {
+            let update = Box::new(update);
+            self.find(name)?.ask(|reply| Command::Update { update, reply }).await
+        })
     }
 
     pub async fn resize(&self, name: &str, rows: u16, columns: u16) -> Result<()> {
@@ -247,8 +257,8 @@ impl Containers {
         Ok(self.find(name)?.wait(condition))
     }
 
-    pub async fn top(&self, name: &str, arguments: &str) -> Result<Top> {
-        top::top(&self.world, &self.find(name)?.snapshot(), arguments).await
+    pub fn top<'a>(&'a self, name: &'a str, arguments: &'a str) -> BoxFuture<'a, Result<Top>> {
+        Box::pin(async move { top::top(&self.world, &self.find(name)?.snapshot(), arguments).await })
     }
 
     /// Finds a container whose statistics are to be seen.
@@ -258,51 +268,57 @@ impl Containers {
 
     /// Keeps a place for a client. Its connection follows with [`Attachment::connect`], after the HTTP upgrade; a start
     /// that is asked for between the two waits for it, so that not a byte is missed.
-    pub async fn attach(&self, name: &str, options: &AttachOptions) -> Result<Attachment> {
-        let handle = self.find(name)?;
-        let snapshot = handle.snapshot();
-        let record = &snapshot.record;
-        record
-            .run
-            .status
-            .permit(state::Verb::Attach, &record.name, &record.id)?;
-        let detach_keys = crate::signal::detach_keys(options.detach_keys.as_deref())?;
-        let attach = Attach {
-            stdin: options.stdin && record.config.open_stdin,
-            stdout: options.stdout,
-            stderr: options.stderr,
-            framed: None,
-            detach_keys,
-            already_read: Vec::new(),
-        };
-        let replay = match options.logs {
-            true => {
-                let query = LogQuery {
-                    stdout: options.stdout,
-                    stderr: options.stderr,
-                    ..LogQuery::default()
-                };
-                Some(Logs::open(&self.world, &handle, query).await?)
-            }
-            false => None,
-        };
-        let (place, client) = oneshot::channel();
-        handle.ask(|reply| Command::Attach { client, reply }).await?;
-        Ok(Attachment {
-            tty: record.config.tty,
-            attach,
-            place,
-            replay,
-            stream: options.stream,
+    pub fn attach<'a>(&'a self, name: &'a str, options: &'a AttachOptions) -> BoxFuture<'a, Result<Attachment>> {
+        Box::pin(async move {
+            let handle = self.find(name)?;
+            let snapshot = handle.snapshot();
+            let record = &snapshot.record;
+            record
+                .run
+                .status
+                .permit(state::Verb::Attach, &record.name, &record.id)?;
+            let detach_keys = crate::signal::detach_keys(options.detach_keys.as_deref())?;
+            let attach = Attach {
+                stdin: options.stdin && record.config.open_stdin,
+                stdout: options.stdout,
+                stderr: options.stderr,
+                framed: None,
+                detach_keys,
+                already_read: Vec::new(),
+            };
+            let replay = match options.logs {
+                true => {
+                    let query = LogQuery {
+                        stdout: options.stdout,
+                        stderr: options.stderr,
+                        ..LogQuery::default()
+                    };
+                    Some(Logs::open(&self.world, &handle, query).await?)
+                }
+                false => None,
+            };
+            let (place, client) = oneshot::channel();
+            handle.ask(|reply| Command::Attach { client, reply }).await?;
+            Ok(Attachment {
+                tty: record.config.tty,
+                attach,
+                place,
+                replay,
+                stream: options.stream,
+            })
         })
     }
 
-    pub async fn logs(&self, name: &str, query: LogQuery) -> Result<Logs> {
-        Logs::open(&self.world, &self.find(name)?, query).await
+    pub fn logs<'a>(&'a self, name: &'a str, query: LogQuery) -> BoxFuture<'a, Result<Logs>> {
+        Box::pin(async move { Logs::open(&self.world, &self.find(name)?, query).await })
     }
 
-    pub async fn exec_create(&self, name: &str, request: api_exec::Create) -> Result<api_exec::Created> {
-        exec::create(&self.world, &self.find(name)?, request).await
+    pub fn exec_create<'a>(
+        &'a self,
+        name: &'a str,
+        request: api_exec::Create,
+    ) -> BoxFuture<'a, Result<api_exec::Created>> {
+        Box::pin(async move { exec::create(&self.world, &self.find(name)?, request).await })
     }
 
     /// What is known of an exec that is about to start; then [`ExecStart::run`].

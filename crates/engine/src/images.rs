@@ -14,6 +14,7 @@ use std::sync::Arc;
 use ferry_api::image::{Deleted, History, Inspect};
 use ferry_image::{Digest, Platform, Reference};
 use ferry_storage::{Image, ImportOptions, LoadOptions, Loaded, RemoveOptions, Removed, Save, User};
+use futures_util::future::BoxFuture;
 
 use crate::error::{Error, Result};
 use crate::world::World;
@@ -99,54 +100,58 @@ impl Images {
         Ok(items)
     }
 
-    pub async fn tag(&self, source: &str, repository: &str, tag: &str) -> Result<()> {
-        let image = self.find(source)?;
-        let name = if tag.is_empty() {
-            repository.to_owned()
-        } else {
-            format!("{repository}:{tag}")
-        };
-        let reference = parse_reference(&name)?;
-        if reference.digest().is_some() {
-            return Err(Error::invalid("refusing to create a tag with a digest reference"));
-        }
-        self.world.store.images.tag_like(&image.id, &reference, source).await?;
-        self.world
-            .events
-            .image(&image.id.to_string(), "tag", &reference.familiar());
-        Ok(())
+    pub fn tag<'a>(&'a self, source: &'a str, repository: &'a str, tag: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let image = self.find(source)?;
+            let name = if tag.is_empty() {
+                repository.to_owned()
+            } else {
+                format!("{repository}:{tag}")
+            };
+            let reference = parse_reference(&name)?;
+            if reference.digest().is_some() {
+                return Err(Error::invalid("refusing to create a tag with a digest reference"));
+            }
+            self.world.store.images.tag_like(&image.id, &reference, source).await?;
+            self.world
+                .events
+                .image(&image.id.to_string(), "tag", &reference.familiar());
+            Ok(())
+        })
     }
 
-    pub async fn remove(&self, name: &str, force: bool, no_prune: bool) -> Result<Vec<Deleted>> {
-        let id = self.find(name)?.id.to_string();
-        let users = self.users();
-        let options = RemoveOptions {
-            force,
-            prune: !no_prune,
-        };
-        let removed = self.world.store.images.remove(name, options, users).await?;
-        let mut answers = Vec::new();
-        for item in removed {
-            match item {
-                Removed::Untagged(name) => {
-                    self.world.events.image(&id, "untag", &id);
-                    answers.push(Deleted {
-                        untagged: name,
-                        ..Deleted::default()
-                    });
-                }
-                Removed::Deleted(digest) => {
-                    if digest == id {
-                        self.world.events.image(&id, "delete", &id);
+    pub fn remove<'a>(&'a self, name: &'a str, force: bool, no_prune: bool) -> BoxFuture<'a, Result<Vec<Deleted>>> {
+        Box::pin(async move {
+            let id = self.find(name)?.id.to_string();
+            let users = self.users();
+            let options = RemoveOptions {
+                force,
+                prune: !no_prune,
+            };
+            let removed = self.world.store.images.remove(name, options, users).await?;
+            let mut answers = Vec::new();
+            for item in removed {
+                match item {
+                    Removed::Untagged(name) => {
+                        self.world.events.image(&id, "untag", &id);
+                        answers.push(Deleted {
+                            untagged: name,
+                            ..Deleted::default()
+                        });
                     }
-                    answers.push(Deleted {
-                        deleted: digest,
-                        ..Deleted::default()
-                    });
+                    Removed::Deleted(digest) => {
+                        if digest == id {
+                            self.world.events.image(&id, "delete", &id);
+                        }
+                        answers.push(Deleted {
+                            deleted: digest,
+                            ..Deleted::default()
+                        });
+                    }
                 }
             }
-        }
-        Ok(answers)
+            Ok(answers)
+        })
     }
 
     /// Loads an archive of images. Blocking: call it where that is allowed.

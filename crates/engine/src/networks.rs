@@ -26,6 +26,7 @@ use ferry_api::events::kind;
 use ferry_api::network::{
     Connect, Create, Created, Disconnect, EndpointResource, EndpointSettings, HeldPort, Inspect, Prune, mode,
 };
+use futures_util::future::BoxFuture;
 
 pub(crate) use self::attacher::{Attacher, Attachment};
 pub(crate) use self::names::Names;
@@ -111,120 +112,130 @@ impl Networks {
         })
     }
 
-    pub async fn create(&self, request: Create) -> Result<Created> {
-        let name = request.name.trim().to_owned();
-        if name.is_empty() {
-            return Err(Error::invalid("invalid name: name is empty"));
-        }
-        if is_builtin(&name) || name == mode::DEFAULT {
-            return Err(Error::new(
-                Kind::Forbidden,
-                format!("operation is not permitted on predefined {name} network"),
-            ));
-        }
-        if name.contains(['/', '\n', '\0']) || name.starts_with("container:") {
-            return Err(Error::invalid(format!("invalid name: {name:?}")));
-        }
-        if request.ingress || !matches!(request.scope.as_str(), "" | "local") {
-            return Err(Error::unsupported(
-                "networks of a swarm are not there: create a local one, without --ingress and --scope",
-            ));
-        }
-        let stored = self.world.networks.create(name, request).await?;
-        self.event(&stored, "create", None);
-        let unused: Vec<&str> = stored.unused.iter().map(|config| config.subnet.as_str()).collect();
-        let warning = match unused.is_empty() {
-            true => String::new(),
-            false => format!(
-                "the network has no IPv6, and {} is not used: create it with --ipv6 (EnableIPv6)",
-                unused.join(", ")
-            ),
-        };
-        Ok(Created {
-            id: stored.id.clone(),
-            warning,
+    pub fn create(&self, request: Create) -> BoxFuture<'_, Result<Created>> {
+        Box::pin(async move {
+            let name = request.name.trim().to_owned();
+            if name.is_empty() {
+                return Err(Error::invalid("invalid name: name is empty"));
+            }
+            if is_builtin(&name) || name == mode::DEFAULT {
+                return Err(Error::new(
+                    Kind::Forbidden,
+                    format!("operation is not permitted on predefined {name} network"),
+                ));
+            }
+            if name.contains(['/', '\n', '\0']) || name.starts_with("container:") {
+                return Err(Error::invalid(format!("invalid name: {name:?}")));
+            }
+            if request.ingress || !matches!(request.scope.as_str(), "" | "local") {
+                return Err(Error::unsupported(
+                    "networks of a swarm are not there: create a local one, without --ingress and --scope",
+                ));
+            }
+            let stored = self.world.networks.create(name, request).await?;
+            self.event(&stored, "create", None);
+            let unused: Vec<&str> = stored.unused.iter().map(|config| config.subnet.as_str()).collect();
+            let warning = match unused.is_empty() {
+                true => String::new(),
+                false => format!(
+                    "the network has no IPv6, and {} is not used: create it with --ipv6 (EnableIPv6)",
+                    unused.join(", ")
+                ),
+            };
+            Ok(Created {
+                id: stored.id.clone(),
+                warning,
+            })
         })
     }
 
-    pub async fn remove(&self, name: &str) -> Result<()> {
-        let network = self.world.networks.find(name)?;
-        if is_builtin(&network.name) {
-            return Err(Error::new(
-                Kind::Forbidden,
-                format!("{} is a pre-defined network and cannot be removed", network.name),
-            ));
-        }
-        if let Some((_, member)) = self.members(&network).into_iter().next() {
-            return Err(Error::new(
-                Kind::Forbidden,
-                format!(
-                    "error while removing network: network {} has active endpoints (name:{:?} id:{:?})",
-                    network.name,
-                    member.name,
-                    member.endpoint_id.get(..12).unwrap_or_default()
-                ),
-            ));
-        }
-        self.world.networks.remove(&network).await?;
-        self.event(&network, "destroy", None);
-        Ok(())
+    pub fn remove<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let network = self.world.networks.find(name)?;
+            if is_builtin(&network.name) {
+                return Err(Error::new(
+                    Kind::Forbidden,
+                    format!("{} is a pre-defined network and cannot be removed", network.name),
+                ));
+            }
+            if let Some((_, member)) = self.members(&network).into_iter().next() {
+                return Err(Error::new(
+                    Kind::Forbidden,
+                    format!(
+                        "error while removing network: network {} has active endpoints (name:{:?} id:{:?})",
+                        network.name,
+                        member.name,
+                        member.endpoint_id.get(..12).unwrap_or_default()
+                    ),
+                ));
+            }
+            self.world.networks.remove(&network).await?;
+            self.event(&network, "destroy", None);
+            Ok(())
+        })
     }
 
-    pub async fn connect(&self, name: &str, request: Connect) -> Result<()> {
-        let network = self.world.networks.find(name)?;
-        let handle = self.world.containers.find(&request.container)?;
-        let settings = request.endpoint_config.unwrap_or_default();
-        membership::check(&network, &settings)?;
-        handle
-            .ask(|reply| Command::Connect {
-                network,
-                settings: Box::new(settings),
-                reply,
-            })
-            .await
+    pub fn connect<'a>(&'a self, name: &'a str, request: Connect) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let network = self.world.networks.find(name)?;
+            let handle = self.world.containers.find(&request.container)?;
+            let settings = request.endpoint_config.unwrap_or_default();
+            membership::check(&network, &settings)?;
+            handle
+                .ask(|reply| Command::Connect {
+                    network,
+                    settings: Box::new(settings),
+                    reply,
+                })
+                .await
+        })
     }
 
-    pub async fn disconnect(&self, name: &str, request: Disconnect) -> Result<()> {
-        let network = self.world.networks.find(name)?;
-        let handle = self.world.containers.find(&request.container)?;
-        handle.ask(|reply| Command::Disconnect { network, reply }).await
+    pub fn disconnect<'a>(&'a self, name: &'a str, request: Disconnect) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let network = self.world.networks.find(name)?;
+            let handle = self.world.containers.find(&request.container)?;
+            handle.ask(|reply| Command::Disconnect { network, reply }).await
+        })
     }
 
     /// Removes every network of the user's that no container runs on.
-    pub async fn prune(&self, filters: &Filters) -> Result<Prune> {
-        const FILTERS: [&str; 3] = ["label", "label!", "until"];
-        filters
-            .validate(&FILTERS)
-            .map_err(|error| Error::invalid(error.to_string()))?;
-        let until = crate::images::until(filters)?;
-        let mut deleted = Vec::new();
-        for network in self.world.networks.all() {
-            let unlabelled = !filters.contains("label!") || !filters.labels("label!", &network.labels);
-            let wanted = !is_builtin(&network.name)
-                && filters.labels("label", &network.labels)
-                && unlabelled
-                && until.is_none_or(|until| network.created < until)
-                && self.members(&network).is_empty();
-            // One that somebody joined meanwhile stays.
-            if wanted && self.world.networks.remove(&network).await.is_ok() {
-                self.event(&network, "destroy", None);
-                deleted.push(network.name.clone());
+    pub fn prune<'a>(&'a self, filters: &'a Filters) -> BoxFuture<'a, Result<Prune>> {
+        Box::pin(async move {
+            const FILTERS: [&str; 3] = ["label", "label!", "until"];
+            filters
+                .validate(&FILTERS)
+                .map_err(|error| Error::invalid(error.to_string()))?;
+            let until = crate::images::until(filters)?;
+            let mut deleted = Vec::new();
+            for network in self.world.networks.all() {
+                let unlabelled = !filters.contains("label!") || !filters.labels("label!", &network.labels);
+                let wanted = !is_builtin(&network.name)
+                    && filters.labels("label", &network.labels)
+                    && unlabelled
+                    && until.is_none_or(|until| network.created < until)
+                    && self.members(&network).is_empty();
+                // One that somebody joined meanwhile stays.
+                if wanted && self.world.networks.remove(&network).await.is_ok() {
+                    self.event(&network, "destroy", None);
+                    deleted.push(network.name.clone());
+                }
             }
-        }
-        self.world.events.publish(
-            kind::NETWORK,
-            "prune",
-            "",
-            BTreeMap::from([("reclaimed".to_owned(), "0".to_owned())]),
-        );
-        Ok(Prune {
-            networks_deleted: (!deleted.is_empty()).then_some(deleted),
+            self.world.events.publish(
+                kind::NETWORK,
+                "prune",
+                "",
+                BTreeMap::from([("reclaimed".to_owned(), "0".to_owned())]),
+            );
+            Ok(Prune {
+                networks_deleted: (!deleted.is_empty()).then_some(deleted),
+            })
         })
     }
 
     /// Who has which port of the host: containers that published it, and processes that are bound to it.
-    pub async fn ports(&self) -> Result<Vec<HeldPort>> {
-        self.world.networks.ports(&self.world).await
+    pub fn ports(&self) -> BoxFuture<'_, Result<Vec<HeldPort>>> {
+        Box::pin(async move { self.world.networks.ports(&self.world).await })
     }
 
     /// The containers that run on it.

@@ -29,6 +29,7 @@ use std::sync::Arc;
 use ferry_api::Filters;
 use ferry_api::events::kind;
 use ferry_api::volume::{Create, List, Prune, Usage, Volume as Shown, mount_type};
+use futures_util::future::BoxFuture;
 
 pub(crate) use self::copy_up::{When, copy_up};
 pub(crate) use self::shelf::Shelf;
@@ -85,66 +86,72 @@ impl Volumes {
     }
 
     /// The volume of that name, made if it is not there.
-    pub async fn create(&self, mut request: Create) -> Result<Shown> {
-        if request.name.is_empty() {
-            request.name = ferry_kit::Id::random().to_string();
-            request.labels.insert(ANONYMOUS.to_owned(), String::new());
-        }
-        let world = &self.world;
-        let _changes = world.volumes.change().await;
-        Ok(world.volumes.create(world, request).await?.0.shown())
+    pub fn create(&self, mut request: Create) -> BoxFuture<'_, Result<Shown>> {
+        Box::pin(async move {
+            if request.name.is_empty() {
+                request.name = ferry_kit::Id::random().to_string();
+                request.labels.insert(ANONYMOUS.to_owned(), String::new());
+            }
+            let world = &self.world;
+            let _changes = world.volumes.change().await;
+            Ok(world.volumes.create(world, request).await?.0.shown())
+        })
     }
 
     /// `force`: fine if there is none. One that a container has is never removed.
-    pub async fn remove(&self, name: &str, force: bool) -> Result<()> {
-        let world = &self.world;
-        let _changes = world.volumes.change().await;
-        match world.volumes.find("get", name) {
-            Ok(volume) => world.volumes.remove(world, &volume).await,
-            Err(_) if force => Ok(()),
-            Err(error) => Err(error),
-        }
+    pub fn remove<'a>(&'a self, name: &'a str, force: bool) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let world = &self.world;
+            let _changes = world.volumes.change().await;
+            match world.volumes.find("get", name) {
+                Ok(volume) => world.volumes.remove(world, &volume).await,
+                Err(_) if force => Ok(()),
+                Err(error) => Err(error),
+            }
+        })
     }
 
     /// Removes what no container has: volumes without a name of the user's, or all of them with the filter `all`.
-    pub async fn prune(&self, filters: &Filters) -> Result<Prune> {
-        filters
-            .validate(&["label", "label!", "all"])
-            .map_err(|error| invalid(&error))?;
-        let all = filters.contains("all") && filters.flag("all", false).map_err(|error| invalid(&error))?;
-        let world = &self.world;
-        let mut pruned = Prune {
-            volumes_deleted: Some(Vec::new()),
-            ..Prune::default()
-        };
-        let users = users(world);
-        for volume in world.volumes.all() {
-            let stored = &volume.stored;
-            let unlabelled = !filters.contains("label!") || !filters.labels("label!", stored.labels());
-            let wanted = (all || stored.labels().contains_key(ANONYMOUS))
+    pub fn prune<'a>(&'a self, filters: &'a Filters) -> BoxFuture<'a, Result<Prune>> {
+        Box::pin(async move {
+            filters
+                .validate(&["label", "label!", "all"])
+                .map_err(|error| invalid(&error))?;
+            let all = filters.contains("all") && filters.flag("all", false).map_err(|error| invalid(&error))?;
+            let world = &self.world;
+            let mut pruned = Prune {
+                volumes_deleted: Some(Vec::new()),
+                ..Prune::default()
+            };
+            let users = users(world);
+            for volume in world.volumes.all() {
+                let stored = &volume.stored;
+                let unlabelled = !filters.contains("label!") || !filters.labels("label!", stored.labels());
+                let wanted = (all || stored.labels().contains_key(ANONYMOUS))
                 // As Docker: what the options name is not seen to be unused from here.
                 && stored.options.as_ref().is_none_or(BTreeMap::is_empty)
                 && filters.labels("label", stored.labels())
                 && unlabelled
                 && !users.contains_key(&stored.name);
-            if !wanted {
-                continue;
+                if !wanted {
+                    continue;
+                }
+                let size = disk::size(&volume).await.unwrap_or(0);
+                let _changes = world.volumes.change().await;
+                // One that a container has got meanwhile stays.
+                if world.volumes.remove(world, &volume).await.is_ok() {
+                    pruned.space_reclaimed = pruned.space_reclaimed.saturating_add(size);
+                    pruned.volumes_deleted.get_or_insert_default().push(stored.name.clone());
+                }
             }
-            let size = disk::size(&volume).await.unwrap_or(0);
-            let _changes = world.volumes.change().await;
-            // One that a container has got meanwhile stays.
-            if world.volumes.remove(world, &volume).await.is_ok() {
-                pruned.space_reclaimed = pruned.space_reclaimed.saturating_add(size);
-                pruned.volumes_deleted.get_or_insert_default().push(stored.name.clone());
-            }
-        }
-        world.events.publish(
-            kind::VOLUME,
-            "prune",
-            "",
-            BTreeMap::from([("reclaimed".to_owned(), pruned.space_reclaimed.to_string())]),
-        );
-        Ok(pruned)
+            world.events.publish(
+                kind::VOLUME,
+                "prune",
+                "",
+                BTreeMap::from([("reclaimed".to_owned(), pruned.space_reclaimed.to_string())]),
+            );
+            Ok(pruned)
+        })
     }
 
     /// Every volume with its size and how many containers have it. What is elsewhere is not counted, as with Docker.

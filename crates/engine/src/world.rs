@@ -10,6 +10,7 @@ use std::time::Duration;
 use ferry_cgroup::{Cgroup, Hierarchy};
 use ferry_storage::{Document as _, Store};
 use ferry_supervise::{Event, Exit, State, Supervisor, Task};
+use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -86,61 +87,63 @@ pub(crate) struct World {
 
 impl Engine {
     /// Opens the data root, finds the containers that an earlier daemon left running, and repairs what does not match.
-    pub async fn open(config: Config) -> Result<Self> {
-        let failed = |what: &str, error: &(dyn std::error::Error + 'static)| Error::internal(what, error);
-        if !rustix::process::geteuid().is_root() {
-            let why = "the engine makes namespaces, mounts and control groups: start it as root (or with sudo)";
-            return Err(Error::new(crate::error::Kind::Internal, why));
-        }
-        make_private(&config.exec_root).map_err(|error| {
-            failed(
-                &format!("make the run directory {}", config.exec_root.display()),
-                &error,
-            )
-        })?;
-        let root = config.data_root.clone();
-        let store = tokio::task::spawn_blocking(move || Store::open(&root)).await;
-        let store = store.map_err(|error| failed("open the data root", &error))??;
-        let hierarchy = Hierarchy::detect().map_err(|error| failed("find the control groups", &error))?;
-        let supervisor = Supervisor::new().map_err(|error| failed("protect the engine's binary", &error))?;
-        let networks = Attacher::open(&config, &store).await?;
-        let events = Arc::new(Bus::default());
-        let world = Arc::new(World {
-            host: Host::read(),
-            store,
-            supervisor,
-            hierarchy,
-            networks,
-            volumes: Shelf::new(&config.data_root),
-            secrets: Secrets::new(&config.exec_root),
-            containers: Index::default(),
-            execs: Execs::default(),
-            ids: Ids::default(),
-            seccomp: seccomp::Cache::default(),
-            apparmor: AppArmor::detect(),
-            events: Arc::clone(&events),
-            stats: Sampler::default(),
-            counts: Counts::default(),
-            live: Live::new(&config)?,
-            tasks: TaskTracker::new(),
-            removals: AtomicUsize::new(0),
-            closing: CancellationToken::new(),
-            config,
-        });
-        let preparing = Arc::clone(&world);
-        world.tasks.spawn(async move { preparing.apparmor.prepare().await });
-        world.reconcile().await?;
-        world.tasks.spawn(Sampler::tend(Arc::clone(&world)));
-        world.tasks.spawn(crate::logs::keeper::tend(Arc::clone(&world)));
-        Ok(Self {
-            containers: Containers::new(Arc::clone(&world)),
-            images: Images::new(Arc::clone(&world)),
-            networks: Networks::new(Arc::clone(&world)),
-            volumes: Volumes::new(Arc::clone(&world)),
-            system: System::new(Arc::clone(&world)),
-            builds: Builds::new(Arc::clone(&world)),
-            events,
-            world,
+    pub fn open(config: Config) -> BoxFuture<'static, Result<Self>> {
+        Box::pin(async move {
+            let failed = |what: &str, error: &(dyn std::error::Error + 'static)| Error::internal(what, error);
+            if !rustix::process::geteuid().is_root() {
+                let why = "the engine makes namespaces, mounts and control groups: start it as root (or with sudo)";
+                return Err(Error::new(crate::error::Kind::Internal, why));
+            }
+            make_private(&config.exec_root).map_err(|error| {
+                failed(
+                    &format!("make the run directory {}", config.exec_root.display()),
+                    &error,
+                )
+            })?;
+            let root = config.data_root.clone();
+            let store = tokio::task::spawn_blocking(move || Store::open(&root)).await;
+            let store = store.map_err(|error| failed("open the data root", &error))??;
+            let hierarchy = Hierarchy::detect().map_err(|error| failed("find the control groups", &error))?;
+            let supervisor = Supervisor::new().map_err(|error| failed("protect the engine's binary", &error))?;
+            let networks = Attacher::open(&config, &store).await?;
+            let events = Arc::new(Bus::default());
+            let world = Arc::new(World {
+                host: Host::read(),
+                store,
+                supervisor,
+                hierarchy,
+                networks,
+                volumes: Shelf::new(&config.data_root),
+                secrets: Secrets::new(&config.exec_root),
+                containers: Index::default(),
+                execs: Execs::default(),
+                ids: Ids::default(),
+                seccomp: seccomp::Cache::default(),
+                apparmor: AppArmor::detect(),
+                events: Arc::clone(&events),
+                stats: Sampler::default(),
+                counts: Counts::default(),
+                live: Live::new(&config)?,
+                tasks: TaskTracker::new(),
+                removals: AtomicUsize::new(0),
+                closing: CancellationToken::new(),
+                config,
+            });
+            let preparing = Arc::clone(&world);
+            world.tasks.spawn(async move { preparing.apparmor.prepare().await });
+            world.reconcile().await?;
+            world.tasks.spawn(Sampler::tend(Arc::clone(&world)));
+            world.tasks.spawn(crate::logs::keeper::tend(Arc::clone(&world)));
+            Ok(Self {
+                containers: Containers::new(Arc::clone(&world)),
+                images: Images::new(Arc::clone(&world)),
+                networks: Networks::new(Arc::clone(&world)),
+                volumes: Volumes::new(Arc::clone(&world)),
+                system: System::new(Arc::clone(&world)),
+                builds: Builds::new(Arc::clone(&world)),
+                events,
+                world,
+            })
         })
     }
 
@@ -155,8 +158,8 @@ impl Engine {
     }
 
     /// What Prometheus reads, as text.
-    pub async fn metrics(&self) -> String {
-        metrics::text(&self.world).await
+    pub fn metrics(&self) -> BoxFuture<'_, String> {
+        Box::pin(async move { metrics::text(&self.world).await })
     }
 
     /// Replaces what may change while it runs, and publishes dockerd's event of it. What is under way goes on as it began; of
@@ -166,21 +169,25 @@ impl Engine {
     }
 
     /// Ends the engine, not the containers: they live on in their shims. Without any, bridge and firewall table go too.
-    pub async fn close(&self) {
-        self.world.closing.cancel();
-        self.world.tasks.close();
-        if tokio::time::timeout(CLOSING, self.world.tasks.wait()).await.is_err() {
-            tracing::warn!("some tasks did not end in time");
-        }
-        if !self.is_busy() {
-            self.world.networks.shutdown().await;
-            let _ = self.world.hierarchy.remove_empty(&self.world.config.cgroup_parent);
-        }
+    pub fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            self.world.closing.cancel();
+            self.world.tasks.close();
+            if tokio::time::timeout(CLOSING, self.world.tasks.wait()).await.is_err() {
+                tracing::warn!("some tasks did not end in time");
+            }
+            if !self.is_busy() {
+                self.world.networks.shutdown().await;
+                let _ = self.world.hierarchy.remove_empty(&self.world.config.cgroup_parent);
+            }
+        })
     }
 }
 
 /// Does on a thread of its own what blocks.
 pub(crate) async fn blocking<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    // Boxed, so that a task is compiled once for each type of result.
+    let work: Box<dyn FnOnce() -> T + Send> = Box::new(work);
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| Error::internal(what, &error))
 }

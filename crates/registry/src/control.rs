@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixListener;
@@ -50,32 +51,38 @@ pub fn ask(root: &Path, collection: &Collection) -> io::Result<Collected> {
 }
 
 /// Answers until `shutdown`. The caller holds the directory's lock, so that a socket which is there is nobody's.
-pub async fn listen(storage: FileSystem, metrics: Arc<Metrics>, shutdown: CancellationToken) -> io::Result<()> {
-    let path = socket(storage.root());
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(&path)?;
-    loop {
-        let accepted = tokio::select! {
-            () = shutdown.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            // One after the other: only one collects at a time anyway.
-            Ok((stream, _)) => {
-                if let Err(error) = answer(stream, &storage, &metrics).await {
-                    tracing::warn!(%error, "a request to collect was not answered");
+pub fn listen(
+    storage: FileSystem,
+    metrics: Arc<Metrics>,
+    shutdown: CancellationToken,
+) -> BoxFuture<'static, io::Result<()>> {
+    Box::pin(async move {
+        let path = socket(storage.root());
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&path)?;
+        loop {
+            let accepted = tokio::select! {
+                () = shutdown.cancelled() => break,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                // One after the other: only one collects at a time anyway.
+                Ok((stream, _)) => {
+                    if let Err(error) = answer(stream, &storage, &metrics).await {
+                        tracing::warn!(%error, "a request to collect was not answered");
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(%error, "cannot accept a request to collect");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
-            Err(error) => {
-                tracing::error!(%error, "cannot accept a request to collect");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
         }
-    }
-    std::fs::remove_file(&path)
+        std::fs::remove_file(&path)
+    })
 }
 
 async fn answer(mut stream: tokio::net::UnixStream, storage: &FileSystem, metrics: &Metrics) -> io::Result<()> {

@@ -27,6 +27,7 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use crate::FileSystem;
 use crate::auth::{Access, Auth};
 use crate::backend::Backend;
 use crate::failure::{Answer, Code, Failure};
@@ -133,8 +134,9 @@ pub struct Peer {
 }
 
 /// All paths of a registry: `/v2/`, `/token` where there are tokens, `/healthz`.
-pub fn router<B: Backend>(registry: Registry<B>) -> Router {
-    Router::new().fallback(handle::<B>).with_state(registry)
+pub fn router(registry: Registry<FileSystem>) -> Router {
+    // Not generic, so that it is compiled here, not by each who calls it.
+    Router::new().fallback(handle::<FileSystem>).with_state(registry)
 }
 
 async fn handle<B: Backend>(State(registry): State<Registry<B>>, request: Request<Body>) -> Response {

@@ -15,6 +15,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
 use ferry_tls::{Acceptor, refuse_plain};
+use futures_util::future::BoxFuture;
 use http::Request;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -93,31 +94,33 @@ impl Listener {
 }
 
 /// Serves until `shutdown`; then takes no more connections, lets answers under way end, and cuts those that do not.
-pub async fn serve(
+pub fn serve(
     listeners: Vec<Listener>,
     router: Router,
     limits: Limits,
     metrics: Arc<Metrics>,
     shutdown: CancellationToken,
-) {
-    let tasks = TaskTracker::new();
-    let room = Arc::new(Semaphore::new(limits.connections));
-    let server = Arc::new(Server {
-        router,
-        limits,
-        metrics,
-        shutdown,
-    });
-    let accepting: Vec<_> = listeners
-        .into_iter()
-        .map(|listener| tokio::spawn(accept(listener, server.clone(), room.clone(), tasks.clone())))
-        .collect();
-    for task in accepting {
-        // A task that panicked has listened for as long as it could.
-        let _ = task.await;
-    }
-    tasks.close();
-    tasks.wait().await;
+) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        let tasks = TaskTracker::new();
+        let room = Arc::new(Semaphore::new(limits.connections));
+        let server = Arc::new(Server {
+            router,
+            limits,
+            metrics,
+            shutdown,
+        });
+        let accepting: Vec<_> = listeners
+            .into_iter()
+            .map(|listener| tokio::spawn(accept(listener, server.clone(), room.clone(), tasks.clone())))
+            .collect();
+        for task in accepting {
+            // A task that panicked has listened for as long as it could.
+            let _ = task.await;
+        }
+        tasks.close();
+        tasks.wait().await;
+    })
 }
 
 #[derive(Debug)]

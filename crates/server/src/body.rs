@@ -7,12 +7,14 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::{Buf as _, Bytes};
 use ferry_api::image::Message;
 use ferry_api::json;
+use futures_util::StreamExt as _;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 
 use crate::failure::{Failure, Result};
 
@@ -151,10 +153,7 @@ const LINES: usize = 64;
 /// Lines of progress from code that blocks, as the answer's body.
 pub fn lines() -> (Lines, Body) {
     let (sender, receiver) = mpsc::channel::<Bytes>(LINES);
-    let lines = futures_util::stream::unfold(receiver, |mut receiver| async move {
-        let line = receiver.recv().await?;
-        Some((Ok::<_, io::Error>(line), receiver))
-    });
+    let lines = ReceiverStream::new(receiver).map(Ok::<_, io::Error>);
     (Lines { sender }, Body::from_stream(lines))
 }
 

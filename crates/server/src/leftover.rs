@@ -76,16 +76,14 @@ impl HttpBody for Leftover {
 
 #[cfg(test)]
 mod tests {
+    use tokio_stream::wrappers::ReceiverStream;
+
     use super::*;
 
     #[tokio::test]
     async fn what_a_handler_left_is_read_and_a_silent_client_is_not_waited_for() {
         let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Bytes, std::io::Error>>(4);
-        let stream = futures_util::stream::unfold(receiver, |mut receiver| async move {
-            let piece = receiver.recv().await?;
-            Some((piece, receiver))
-        });
-        let mut request = Request::new(Body::from_stream(stream));
+        let mut request = Request::new(Body::from_stream(ReceiverStream::new(receiver)));
         let leftover = Leftover::of(&mut request).unwrap();
         sender.send(Ok(Bytes::from_static(b"one"))).await.unwrap();
         let mut body = request.into_body();

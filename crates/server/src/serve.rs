@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use futures_util::future::BoxFuture;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
@@ -99,21 +100,28 @@ impl Drop for Guard {
 
 /// Serves until `shutdown`; then takes no more connections, waits for no request that is not whole, lets answers under way end,
 /// and cuts those that do not.
-pub async fn serve(listeners: Vec<Listener>, router: Router, shutdown: CancellationToken, activity: Activity) {
-    let tasks = TaskTracker::new();
-    let mut accepting = JoinSet::new();
-    for listener in listeners {
-        accepting.spawn(accept(
-            listener,
-            router.clone(),
-            shutdown.clone(),
-            activity.clone(),
-            tasks.clone(),
-        ));
-    }
-    while accepting.join_next().await.is_some() {}
-    tasks.close();
-    tasks.wait().await;
+pub fn serve(
+    listeners: Vec<Listener>,
+    router: Router,
+    shutdown: CancellationToken,
+    activity: Activity,
+) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        let tasks = TaskTracker::new();
+        let mut accepting = JoinSet::new();
+        for listener in listeners {
+            accepting.spawn(accept(
+                listener,
+                router.clone(),
+                shutdown.clone(),
+                activity.clone(),
+                tasks.clone(),
+            ));
+        }
+        while accepting.join_next().await.is_some() {}
+        tasks.close();
+        tasks.wait().await;
+    })
 }
 
 async fn accept(

@@ -208,6 +208,8 @@ impl Images {
 }
 
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    // Boxed, so that a task is compiled once for each type of result.
+    let work: Box<dyn FnOnce() -> Result<T> + Send> = Box::new(work);
     tokio::task::spawn_blocking(work).await.map_err(|_| Error::Closed)?
 }
 

@@ -67,7 +67,8 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (log, stop) = (Arc::new(Mutex::new(Vec::new())), CancellationToken::new());
-        let answer = Arc::new(answer);
+        // One server for all tests' answers: each of its own would be compiled again.
+        let answer: Arc<dyn Fn(Asked) -> Answer + Send + Sync> = Arc::new(answer);
         let (remembered, ended) = (log.clone(), stop.clone());
         tokio::spawn(async move {
             loop {
@@ -119,7 +120,7 @@ impl Drop for Server {
 async fn one(
     request: Request<Incoming>,
     log: Arc<Mutex<Vec<Asked>>>,
-    answer: Arc<impl Fn(Asked) -> Answer>,
+    answer: Arc<dyn Fn(Asked) -> Answer + Send + Sync>,
 ) -> Result<Response<Body>, Infallible> {
     let (parts, body) = request.into_parts();
     let asked = Asked {

@@ -13,6 +13,7 @@ use std::time::Duration;
 use ferry_api::container::PathStat;
 use ferry_runtime::plan::User;
 use ferry_supervise::{FileStat, Files, FilesError, FilesRequest, FilesView, Operation, Task};
+use futures_util::future::BoxFuture;
 use rustix::fs::FileType;
 use rustix::process::{Pid, PidfdFlags};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
@@ -172,89 +173,95 @@ impl<'a> Wanted<'a> {
 }
 
 impl Containers {
-    pub async fn path_stat(&self, container: &str, path: &str) -> Result<PathStat> {
-        let wanted = Wanted::parse(path)?;
-        let handle = self.find(container)?;
-        let mut files = begin(&self.world, &handle, &wanted, Operation::Stat, None).await?;
-        match files.answer().await? {
-            Ok(Some(stat)) => Ok(shown(&wanted, &stat)),
-            Ok(None) => Err(ferry_supervise::Error::Lost.into()),
-            Err(error) => Err(wanted.failed(container, error)),
-        }
+    pub fn path_stat<'a>(&'a self, container: &'a str, path: &'a str) -> BoxFuture<'a, Result<PathStat>> {
+        Box::pin(async move {
+            let wanted = Wanted::parse(path)?;
+            let handle = self.find(container)?;
+            let mut files = begin(&self.world, &handle, &wanted, Operation::Stat, None).await?;
+            match files.answer().await? {
+                Ok(Some(stat)) => Ok(shown(&wanted, &stat)),
+                Ok(None) => Err(ferry_supervise::Error::Lost.into()),
+                Err(error) => Err(wanted.failed(container, error)),
+            }
+        })
     }
 
     /// `path` and all below it.
-    pub async fn archive(&self, container: &str, path: &str) -> Result<Archive> {
-        let wanted = Wanted::parse(path)?;
-        let handle = self.find(container)?;
-        let failed = |error: io::Error| Error::internal("make a pipe", &error);
-        let (ours, theirs) = pipe_pair().map_err(failed)?;
-        let pipe = pipe::Receiver::from_owned_fd(ours).map_err(failed)?;
-        let name = wanted.name.clone();
-        let mut files = begin(&self.world, &handle, &wanted, Operation::Read { name }, Some(theirs)).await?;
-        match files.answer().await? {
-            Ok(Some(stat)) => {
-                let stat = shown(&wanted, &stat);
-                let record = &handle.snapshot().record;
-                self.world.events.container(record, "archive-path", &[]);
-                Ok(Archive { stat, files, pipe })
+    pub fn archive<'a>(&'a self, container: &'a str, path: &'a str) -> BoxFuture<'a, Result<Archive>> {
+        Box::pin(async move {
+            let wanted = Wanted::parse(path)?;
+            let handle = self.find(container)?;
+            let failed = |error: io::Error| Error::internal("make a pipe", &error);
+            let (ours, theirs) = pipe_pair().map_err(failed)?;
+            let pipe = pipe::Receiver::from_owned_fd(ours).map_err(failed)?;
+            let name = wanted.name.clone();
+            let mut files = begin(&self.world, &handle, &wanted, Operation::Read { name }, Some(theirs)).await?;
+            match files.answer().await? {
+                Ok(Some(stat)) => {
+                    let stat = shown(&wanted, &stat);
+                    let record = &handle.snapshot().record;
+                    self.world.events.container(record, "archive-path", &[]);
+                    Ok(Archive { stat, files, pipe })
+                }
+                Ok(None) => Err(ferry_supervise::Error::Lost.into()),
+                Err(error) => Err(wanted.failed(container, error)),
             }
-            Ok(None) => Err(ferry_supervise::Error::Lost.into()),
-            Err(error) => Err(wanted.failed(container, error)),
-        }
+        })
     }
 
     /// Unpacks a tar stream into the directory `path`. What was unpacked stays there when this fails.
-    pub async fn put_archive(
-        &self,
-        container: &str,
-        path: &str,
+    pub fn put_archive<'a>(
+        &'a self,
+        container: &'a str,
+        path: &'a str,
         options: PutOptions,
-        mut archive: impl AsyncRead + Send + Unpin,
-    ) -> Result<()> {
-        let wanted = Wanted::parse(path)?;
-        let handle = self.find(container)?;
-        let user = handle.snapshot().record.config.user.clone();
-        let owner = (options.copy_uid_gid && !user.is_empty()).then_some(User::Named {
-            user,
-            groups: Vec::new(),
-        });
-        let failed = |error: io::Error| Error::internal("make a pipe", &error);
-        let (theirs, ours) = pipe_pair().map_err(failed)?;
-        let mut pipe = pipe::Sender::from_owned_fd(ours).map_err(failed)?;
-        let operation = Operation::Write {
-            keep_kinds: options.no_overwrite_dir_non_dir,
-            owner,
-        };
-        let mut files = begin(&self.world, &handle, &wanted, operation, Some(theirs)).await?;
-        let mut buffer = vec![0; CHUNK];
-        let sent = loop {
-            match archive.read(&mut buffer).await {
-                Ok(0) => break Ok(()),
-                // It has no more use for what follows: its answer says why.
-                Ok(count) if pipe.write_all(&buffer[..count]).await.is_err() => break Ok(()),
-                Ok(_) => {}
-                Err(error) => break Err(error),
+        archive: &'a mut (dyn AsyncRead + Send + Unpin),
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let wanted = Wanted::parse(path)?;
+            let handle = self.find(container)?;
+            let user = handle.snapshot().record.config.user.clone();
+            let owner = (options.copy_uid_gid && !user.is_empty()).then_some(User::Named {
+                user,
+                groups: Vec::new(),
+            });
+            let failed = |error: io::Error| Error::internal("make a pipe", &error);
+            let (theirs, ours) = pipe_pair().map_err(failed)?;
+            let mut pipe = pipe::Sender::from_owned_fd(ours).map_err(failed)?;
+            let operation = Operation::Write {
+                keep_kinds: options.no_overwrite_dir_non_dir,
+                owner,
+            };
+            let mut files = begin(&self.world, &handle, &wanted, operation, Some(theirs)).await?;
+            let mut buffer = vec![0; CHUNK];
+            let sent = loop {
+                match archive.read(&mut buffer).await {
+                    Ok(0) => break Ok(()),
+                    // It has no more use for what follows: its answer says why.
+                    Ok(count) if pipe.write_all(&buffer[..count]).await.is_err() => break Ok(()),
+                    Ok(_) => {}
+                    Err(error) => break Err(error),
+                }
+            };
+            drop(pipe);
+            // The client is told of what came first.
+            let answer = files.answer().await?;
+            if let Err(error) = sent {
+                return Err(Error::invalid(format!("read the archive: {error}")));
             }
-        };
-        drop(pipe);
-        // The client is told of what came first.
-        let answer = files.answer().await?;
-        if let Err(error) = sent {
-            return Err(Error::invalid(format!("read the archive: {error}")));
-        }
-        match answer {
-            Ok(_) => {
-                let record = &handle.snapshot().record;
-                self.world.events.container(record, "extract-to-dir", &[]);
-                Ok(())
+            match answer {
+                Ok(_) => {
+                    let record = &handle.snapshot().record;
+                    self.world.events.container(record, "extract-to-dir", &[]);
+                    Ok(())
+                }
+                Err(FilesError::NotADirectory) => Err(Error::invalid("extraction point is not a directory")),
+                Err(FilesError::ReadOnly) => Err(Error::invalid(read_only(&handle.snapshot(), &wanted.clean))),
+                Err(FilesError::Invalid(reason)) => Err(Error::invalid(reason)),
+                Err(FilesError::Other(reason)) => Err(Error::new(Kind::Internal, reason)),
+                Err(error @ FilesError::NotFound) => Err(wanted.failed(container, error)),
             }
-            Err(FilesError::NotADirectory) => Err(Error::invalid("extraction point is not a directory")),
-            Err(FilesError::ReadOnly) => Err(Error::invalid(read_only(&handle.snapshot(), &wanted.clean))),
-            Err(FilesError::Invalid(reason)) => Err(Error::invalid(reason)),
-            Err(FilesError::Other(reason)) => Err(Error::new(Kind::Internal, reason)),
-            Err(error @ FilesError::NotFound) => Err(wanted.failed(container, error)),
-        }
+        })
     }
 }
 

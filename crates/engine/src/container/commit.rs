@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ferry_api::container::Config;
 use ferry_image::Reference;
 use ferry_storage::{CommitOptions, Shift, UpperOptions};
+use futures_util::future::BoxFuture;
 
 use super::record::Record;
 use super::state::Status;
@@ -50,8 +51,8 @@ pub struct Export {
 
 impl Containers {
     /// Makes an image of a container, running or not; the image's id.
-    pub async fn commit(&self, name: &str, commit: Commit) -> Result<String> {
-        self.timed("commit", self.make_image(name, commit)).await
+    pub fn commit<'a>(&'a self, name: &'a str, commit: Commit) -> BoxFuture<'a, Result<String>> {
+        Box::pin(async move { self.timed("commit", self.make_image(name, commit)).await })
     }
 
     async fn make_image(&self, name: &str, commit: Commit) -> Result<String> {

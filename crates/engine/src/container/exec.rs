@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use ferry_api::exec::{Create, Created, Inspect, ProcessConfig, Start};
 use ferry_kit::Id;
 use ferry_supervise::Attach;
+use futures_util::future::BoxFuture;
 
 use super::actor::Command;
 use super::archive;
@@ -153,33 +154,35 @@ pub struct ExecStart {
 
 impl ExecStart {
     /// Starts the process; `client` is the connection that sees it from its first byte.
-    pub async fn run(self, client: Option<(OwnedFd, Vec<u8>)>) -> Result<()> {
-        let request = &self.entry.request;
-        let client = client.map(|(connection, already_read)| {
-            let attach = Attach {
-                stdin: request.attach_stdin,
-                stdout: request.attach_stdout,
-                stderr: request.attach_stderr,
-                framed: Some(!self.tty),
-                detach_keys: if request.tty {
-                    self.entry.detach_keys.clone()
-                } else {
-                    Vec::new()
-                },
-                already_read,
-            };
-            (attach, connection)
-        });
-        let (entry, size) = (Arc::clone(&self.entry), self.size);
-        self.entry
-            .container
-            .ask(|reply| Command::RunExec {
-                entry,
-                size,
-                client,
-                reply,
-            })
-            .await
+    pub fn run(self, client: Option<(OwnedFd, Vec<u8>)>) -> BoxFuture<'static, Result<()>> {
+        Box::pin(async move {
+            let request = &self.entry.request;
+            let client = client.map(|(connection, already_read)| {
+                let attach = Attach {
+                    stdin: request.attach_stdin,
+                    stdout: request.attach_stdout,
+                    stderr: request.attach_stderr,
+                    framed: Some(!self.tty),
+                    detach_keys: if request.tty {
+                        self.entry.detach_keys.clone()
+                    } else {
+                        Vec::new()
+                    },
+                    already_read,
+                };
+                (attach, connection)
+            });
+            let (entry, size) = (Arc::clone(&self.entry), self.size);
+            self.entry
+                .container
+                .ask(|reply| Command::RunExec {
+                    entry,
+                    size,
+                    client,
+                    reply,
+                })
+                .await
+        })
     }
 }
 

@@ -8,6 +8,7 @@ use ferry_distribution::{Content, Credentials, Descriptor, Manifest, Repository}
 use ferry_image::media::Kind as MediaKind;
 use ferry_image::{Digest, Platform, Reference};
 use ferry_storage::{Image, LoadOptions, NewPull, Pull, Remote};
+use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::{JoinError, JoinSet};
@@ -38,39 +39,41 @@ pub struct PullRequest {
 
 impl Images {
     /// Brings an image in. Dropping the future stops it; the parts of layers that have come are kept for the next time.
-    pub async fn pull(&self, request: PullRequest, reporter: &Reporter) -> Result<()> {
-        let name = &request.reference;
-        let source = Source {
-            repository: self.world.live.get().client.repository(name, &request.credentials)?,
-            platform: request.platform.clone(),
-            reporter,
-        };
-        let mut pulled = Pulled::default();
-        if name.tag().is_some() || name.digest().is_some() {
-            pulled = self.pull_one(&source, name).await?;
-        } else {
-            for tag in source.repository.tags().await? {
-                let tagged = name.clone().with_tag(&tag);
-                let tagged = tagged.map_err(|error| Error::invalid(crate::error::chain(&error)))?;
-                let one = self.pull_one(&source, &tagged).await?;
-                pulled.newer |= one.newer;
-                pulled.other_platform = pulled.other_platform.or(one.other_platform);
+    pub fn pull<'a>(&'a self, request: PullRequest, reporter: &'a Reporter) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let name = &request.reference;
+            let source = Source {
+                repository: self.world.live.get().client.repository(name, &request.credentials)?,
+                platform: request.platform.clone(),
+                reporter,
+            };
+            let mut pulled = Pulled::default();
+            if name.tag().is_some() || name.digest().is_some() {
+                pulled = self.pull_one(&source, name).await?;
+            } else {
+                for tag in source.repository.tags().await? {
+                    let tagged = name.clone().with_tag(&tag);
+                    let tagged = tagged.map_err(|error| Error::invalid(crate::error::chain(&error)))?;
+                    let one = self.pull_one(&source, &tagged).await?;
+                    pulled.newer |= one.newer;
+                    pulled.other_platform = pulled.other_platform.or(one.other_platform);
+                }
             }
-        }
-        let reference = name.familiar();
-        self.world.events.image(&reference, "pull", &name.familiar_name());
-        reporter.tell(Step::Pulled {
-            reference: reference.clone(),
-            newer: pulled.newer,
-        });
-        if let (Some(found), Some(wanted)) = (pulled.other_platform, request.platform) {
-            reporter.tell(Step::OtherPlatform {
-                reference,
-                found,
-                wanted,
+            let reference = name.familiar();
+            self.world.events.image(&reference, "pull", &name.familiar_name());
+            reporter.tell(Step::Pulled {
+                reference: reference.clone(),
+                newer: pulled.newer,
             });
-        }
-        Ok(())
+            if let (Some(found), Some(wanted)) = (pulled.other_platform, request.platform) {
+                reporter.tell(Step::OtherPlatform {
+                    reference,
+                    found,
+                    wanted,
+                });
+            }
+            Ok(())
+        })
     }
 
     async fn pull_one(&self, source: &Source<'_>, reference: &Reference) -> Result<Pulled> {

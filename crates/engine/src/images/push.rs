@@ -8,6 +8,7 @@ use ferry_distribution::{Credentials, Descriptor, Pushed, Repository, Source};
 use ferry_image::media::{self, Kind as MediaKind};
 use ferry_image::{Digest, Platform, Reference};
 use ferry_storage::{Image, Layer, Outgoing, Packing, Travelling, Way};
+use futures_util::future::BoxFuture;
 use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::{JoinError, JoinSet};
@@ -34,20 +35,22 @@ pub struct PushRequest {
 
 impl Images {
     /// Sends an image, or all of a name, to the registry in its name. Dropping the future stops it; what is there stays there.
-    pub async fn push(&self, request: PushRequest, reporter: &Reporter) -> Result<()> {
-        let name = &request.reference;
-        reporter.tell(Step::Pushing {
-            repository: name.name(),
-        });
-        let images = self.tagged(name)?;
-        let repository = self.world.live.get().client.repository(name, &request.credentials)?;
-        for (reference, image) in images {
-            check_platform(&reference, &image, request.platform.as_ref())?;
-            // A platform that is asked for goes alone.
-            let alone = request.platform.is_some();
-            self.push_one(&repository, &reference, &image, alone, reporter).await?;
-        }
-        Ok(())
+    pub fn push<'a>(&'a self, request: PushRequest, reporter: &'a Reporter) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let name = &request.reference;
+            reporter.tell(Step::Pushing {
+                repository: name.name(),
+            });
+            let images = self.tagged(name)?;
+            let repository = self.world.live.get().client.repository(name, &request.credentials)?;
+            for (reference, image) in images {
+                check_platform(&reference, &image, request.platform.as_ref())?;
+                // A platform that is asked for goes alone.
+                let alone = request.platform.is_some();
+                self.push_one(&repository, &reference, &image, alone, reporter).await?;
+            }
+            Ok(())
+        })
     }
 
     /// What a name stands for: one tag, or all there are.

@@ -7,12 +7,10 @@ use ferry_network::ports::Holder;
 use super::publish;
 use crate::container::Record;
 use crate::error::{Error, Kind, Result, chain};
-use crate::world::World;
+use crate::world::{self, World};
 
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| Error::internal("work on the network", &error))
+    world::blocking("work on the network", work).await
 }
 
 /// Does blocking work where that is allowed.

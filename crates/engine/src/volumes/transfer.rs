@@ -10,6 +10,7 @@ use std::sync::Arc;
 use ferry_archive::{ApplyOptions, CreateOptions, Whiteouts};
 use ferry_kit::Id;
 use ferry_sys::Root;
+use futures_util::future::BoxFuture;
 
 use super::{Volume, Volumes, names};
 use crate::container::Record;
@@ -26,13 +27,15 @@ pub struct Transfer {
 }
 
 impl Volumes {
-    pub async fn transfer(&self, name: &str) -> Result<Transfer> {
-        let world = Arc::clone(&self.world);
-        let changes = world.volumes.change().await;
-        let volume = world.volumes.find("get", name)?;
-        let transfer = Transfer::of(&world, volume);
-        drop(changes);
-        transfer.mounted().await
+    pub fn transfer<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Transfer>> {
+        Box::pin(async move {
+            let world = Arc::clone(&self.world);
+            let changes = world.volumes.change().await;
+            let volume = world.volumes.find("get", name)?;
+            let transfer = Transfer::of(&world, volume);
+            drop(changes);
+            transfer.mounted().await
+        })
     }
 }
 

@@ -12,6 +12,7 @@ use futures_util::{Stream, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::io::{ReaderStream, StreamReader};
 use tokio_util::sync::PollSender;
 use tonic::metadata::MetadataMap;
@@ -65,9 +66,9 @@ pub struct Archive {
 
 impl Archive {
     pub fn new(caller: Caller, about: MetadataMap) -> Self {
-        let (sender, mut receiver) = mpsc::channel(WAITING);
+        let (sender, receiver) = mpsc::channel(WAITING);
         let sending = tokio::spawn(async move {
-            let pieces = futures_util::stream::poll_fn(move |context| receiver.poll_recv(context));
+            let pieces = ReceiverStream::new(receiver);
             let mut answer = caller.stream::<_, BytesMessage>(RESULT, about, pieces).await?;
             while answer.message().await?.is_some() {}
             Ok(())

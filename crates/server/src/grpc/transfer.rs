@@ -9,6 +9,7 @@ use ferry_buildkit::session::{FILES, RESULT};
 use ferry_sys::Root;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
@@ -25,10 +26,6 @@ fn failure(error: &fsutil::Error) -> Error {
         fsutil::Error::Protocol(_) | fsutil::Error::Remote(_) => Error::Invalid(error.to_string()),
         fsutil::Error::Io { source, .. } => Error::Internal(format!("{error}: {source}")),
     }
-}
-
-fn answers(mut receiver: mpsc::Receiver<Packet>) -> impl futures_util::Stream<Item = Packet> + Send + 'static {
-    futures_util::stream::poll_fn(move |context| receiver.poll_recv(context))
 }
 
 /// Makes `root` what the client has.
@@ -71,7 +68,9 @@ pub async fn receive(
     };
     report(progress.clone());
     let reading = async {
-        let mut coming = caller.stream::<_, Packet>(FILES, about, answers(outgoing)).await?;
+        let mut coming = caller
+            .stream::<_, Packet>(FILES, about, ReceiverStream::new(outgoing))
+            .await?;
         let mut last = Instant::now();
         while let Some(packet) = coming.message().await? {
             if to_writer.send(packet).await.is_err() {
@@ -125,7 +124,9 @@ pub async fn send(caller: &Caller, about: MetadataMap, tree: Root) -> Result<()>
         ))
     });
     let writing = async {
-        let mut coming = caller.stream::<_, Packet>(RESULT, about, answers(outgoing)).await?;
+        let mut coming = caller
+            .stream::<_, Packet>(RESULT, about, ReceiverStream::new(outgoing))
+            .await?;
         while let Some(packet) = coming.message().await? {
             if to_reader.send(packet).await.is_err() {
                 break;
