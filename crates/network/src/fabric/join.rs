@@ -285,7 +285,8 @@ impl Claim<'_> {
     /// Fixes the container's address to its port, and waits until that is seen to work.
     ///
     /// The host end was up before the container's, without a carrier; until the kernel has noticed that it has one now,
-    /// the bridge forwards nothing to it, and a first packet would be lost and sent again a second later.
+    /// the bridge forwards nothing to it, and a first packet would be lost and sent again a second later. The same holds for
+    /// the bridge whose first port this is, and for what the host sends through it.
     fn finish_port(&self) -> Result<()> {
         if self.endpoint.host_ifname.is_empty() {
             return Ok(());
@@ -301,8 +302,9 @@ impl Claim<'_> {
                 let (port, mac) = (link.index, self.endpoint.mac.0);
                 state.route.run(&[Request::AddForward { port, mac }])?;
             }
+            let bridge = state.route.link(&LinkId::Index(self.index))?;
             drop(state);
-            if link.operational {
+            if link.operational && bridge.is_none_or(|bridge| bridge.operational) {
                 break;
             }
             std::thread::sleep(LOOK_AGAIN);

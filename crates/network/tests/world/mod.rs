@@ -269,6 +269,11 @@ pub fn outside() -> OwnedFd {
             },
         ])
         .unwrap();
+    // Until the kernel has noticed its carrier, a packet would be lost and sent again a second later.
+    let works = |route: &mut Route, link| route.link(&link).unwrap().unwrap().operational;
+    while !works(&mut here, LinkId::Index(near)) || !works(&mut far.route, LinkId::Index(wire)) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
     far.fd
 }
 

@@ -93,10 +93,10 @@ impl Actor {
 
     /// A signal that belongs to a stop: that the container has ended meanwhile is no error.
     pub(super) async fn send_kill(&mut self, signal: i32) {
-        if let Some(task) = self.task.clone() {
-            if let Err(error) = self.signal(&task, signal).await {
-                tracing::debug!(container = self.record.id, signal, %error, "signal");
-            }
+        if let Some(task) = self.task.clone()
+            && let Err(error) = self.signal(&task, signal).await
+        {
+            tracing::debug!(container = self.record.id, signal, %error, "signal");
         }
     }
 
