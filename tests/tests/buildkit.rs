@@ -35,7 +35,8 @@ fn docker_build_sends_a_context_once() {
     assert_eq!(place.inside("app", "wc -c < /made; cd /src; echo *"), "100000\na ü b");
 
     let again = place.docker("build -t app .");
-    assert_eq!(sent(&again), "done", "{again:?}");
+    let nothing = sent(&again);
+    assert!(nothing.ends_with("done") && !nothing.contains('B'), "{again:?}");
     assert!(again.stderr.contains("CACHED"), "{again:?}");
     again.ok();
 

@@ -44,6 +44,8 @@ const LEAST_CHUNK: u64 = 256 << 10;
 const PROGRESS: u64 = 32 << 10;
 /// Times the usual time that the end of an upload may take: registries hash, or copy, all of it.
 const END: u32 = 10;
+/// Answers in a row that say so of what a broken connection had sent, and the registry took in only then.
+const LATE: u32 = 5;
 
 /// What is to be pushed: can be read from any offset, several times.
 pub trait Source: Send + Sync + 'static {
@@ -95,6 +97,8 @@ struct Way<'a> {
     whole: bool,
     /// What the registry had when there was progress last: only [`PROGRESS`] more is some.
     best: u64,
+    /// How often the registry may still turn out to have more than it said, since a connection broke.
+    late: u32,
     sent: Arc<AtomicU64>,
     progress: Arc<dyn Fn(u64) + Send + Sync>,
 }
@@ -162,6 +166,7 @@ impl Repository {
                 chunk: u64::MAX,
                 whole: false,
                 best: 0,
+                late: 0,
                 sent: Arc::default(),
                 progress: Arc::new(progress),
             };
@@ -203,10 +208,17 @@ impl Repository {
                 }
                 Err(error) => error,
             };
-            if let Some(begun) = upload.take_if(|_| !matches!(error, Error::Network { .. })) {
+            let is_late = way.late > 0 && is_out_of_step(&error);
+            match &error {
+                Error::Network { .. } => way.late = LATE,
+                _ => way.late = way.late.saturating_sub(1),
+            }
+            if let Some(begun) = upload.take_if(|_| !is_late && !matches!(error, Error::Network { .. })) {
                 self.cancel(endpoint, &begun).await;
             }
-            retry.after(error).await?;
+            if !is_late {
+                retry.after(error).await?;
+            }
             if let Some(begun) = &mut upload {
                 match self.status(endpoint, begun).await {
                     Ok(true) if begun.at >= way.best + PROGRESS => {
@@ -462,6 +474,13 @@ impl Repository {
     pub fn delete_blob<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move { self.delete(&format!("blobs/{digest}")).await })
     }
+}
+
+/// Whether the registry has more, or less, of an upload than was thought.
+fn is_out_of_step(error: &Error) -> bool {
+    error
+        .answer()
+        .is_some_and(|answer| answer.status == StatusCode::RANGE_NOT_SATISFIABLE)
 }
 
 fn smaller(chunk: u64) -> u64 {

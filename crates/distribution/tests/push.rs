@@ -145,6 +145,37 @@ async fn everything_with_the_cncf_registry() {
     round_trip(cncf.address, false).await;
 }
 
+/// What a connection had sent when it broke is taken in only after the registry was asked how much is there.
+#[tokio::test]
+async fn an_upload_that_turns_out_to_be_longer_goes_on() {
+    const UPLOAD: (&str, &str) = ("location", "/v2/a/blobs/uploads/1");
+    let (sent, asked_for) = (AtomicU64::new(0), AtomicU64::new(0));
+    let server = Server::start(move |asked| {
+        let first = |count: &AtomicU64| count.fetch_add(1, Ordering::Relaxed) == 0;
+        let answer = match asked.method.as_str() {
+            "HEAD" => full(404, &[], ""),
+            "POST" => full(202, &[UPLOAD], ""),
+            "GET" if first(&asked_for) => full(204, &[UPLOAD, ("range", "0-9")], ""),
+            "GET" => full(204, &[UPLOAD, ("range", "0-49")], ""),
+            // The connection breaks.
+            "PATCH" if first(&sent) => return Box::pin(async { panic!("as wanted") }),
+            "PATCH" if !asked.header("content-range").starts_with("50-") => full(416, &[], ""),
+            "PATCH" => full(202, &[UPLOAD, ("range", "0-99")], ""),
+            _ => full(201, &[], ""),
+        };
+        ready(answer)
+    })
+    .await;
+    push(&repository(server.address, "a"), &noise(100), &[]).await.unwrap();
+    let patches = server.asked().into_iter().filter(|asked| asked.method == "PATCH");
+    let ranges: Vec<_> = patches.map(|asked| asked.header("content-range").to_owned()).collect();
+    assert_eq!(ranges, ["0-99", "10-99", "50-99"]);
+    assert_eq!(
+        server.asked().iter().filter(|asked| asked.method == "DELETE").count(),
+        0
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upload_goes_on_where_it_was_cut() {
     let own = Own::start().await;

@@ -139,7 +139,7 @@ fn nor_with_another_s_of_ipv6() {
         );
         let (attacker, own) = join(&fabric, &id);
         let gateway = own.gateway6.unwrap();
-        ip(&attacker, "addr add 2001:db8::7/128 dev lo");
+        ip(&attacker, "addr add 2001:db8::7/128 dev lo nodad");
         let service = udp(&world.host, gateway, 5000);
         for (source, expected) in [
             ("2001:db8::7".parse::<Ipv6Addr>().unwrap(), None),

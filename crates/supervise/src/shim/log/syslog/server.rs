@@ -161,6 +161,13 @@ impl Server {
         }
     }
 
+    /// Tells a server that speaks TLS that no more comes.
+    pub fn close(&mut self) {
+        if let Some(session) = &mut self.session {
+            session.close(&mut Socket(&self.socket));
+        }
+    }
+
     /// Until it is ready; fails when that is later than `limit`.
     pub fn wait(&self, limit: Duration) -> io::Result<()> {
         let limit = limit.try_into().map_err(|_| Errno::INVAL)?;
@@ -175,9 +182,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Some(session) = &mut self.session {
-            session.close(&mut Socket(&self.socket));
-        }
+        self.close();
     }
 }
 
