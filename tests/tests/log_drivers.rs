@@ -176,16 +176,27 @@ const CERTIFICATES: &str = r#"
     done
 "#;
 
-/// Prints what one client with a certificate says until it closes, properly.
+/// Prints what one client with a certificate says until it closes, properly. It ends its part of the greeting, with the
+/// session's tickets, when the client has said everything.
 const SYSLOG_OVER_TLS: &str = r#"
-import os, socket, ssl, sys
+import os, socket, ssl, sys, time
 os.chdir(sys.argv[1])
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain("server.pem", "server.key")
 context.load_verify_locations("ca.pem")
 context.verify_mode = ssl.CERT_REQUIRED
 with socket.create_server(("127.0.0.1", 6514)) as listener:
-    client = context.wrap_socket(listener.accept()[0], server_side=True, suppress_ragged_eofs=False)
+    client = context.wrap_socket(
+        listener.accept()[0], server_side=True, suppress_ragged_eofs=False, do_handshake_on_connect=False
+    )
+    client.setblocking(False)
+    while True:
+        try:
+            client.do_handshake()
+            break
+        except ssl.SSLWantReadError:
+            time.sleep(0.5)
+    client.setblocking(True)
     while piece := client.recv(65536):
         sys.stdout.buffer.write(piece)
 "#;

@@ -84,18 +84,6 @@ impl Sender {
         !self.messages.is_empty() || self.server.as_ref().is_some_and(Server::is_behind)
     }
 
-    /// Waits until everything is sent.
-    fn settle(&mut self, end: Instant) {
-        while self.is_behind() && Instant::now() < end {
-            let left = end.saturating_duration_since(Instant::now());
-            match &self.server {
-                Some(server) => drop(server.wait(left)),
-                None => std::thread::sleep(left.min(AGAIN / 10)),
-            }
-            self.flush();
-        }
-    }
-
     fn drop_first(&mut self) {
         if let Some(message) = self.messages.pop_front() {
             self.bytes -= message.len();
@@ -145,12 +133,17 @@ impl Driver for Sender {
     fn finish(&mut self) {
         let end = Instant::now() + PATIENCE;
         self.flush();
-        self.settle(end);
-        // One that speaks TLS and is not told takes the end for somebody else's work.
-        if let Some(server) = &mut self.server {
-            server.close();
+        while self.is_behind() && Instant::now() < end {
+            let left = end.saturating_duration_since(Instant::now());
+            match &self.server {
+                Some(server) => drop(server.wait(left)),
+                None => std::thread::sleep(left.min(AGAIN / 10)),
+            }
+            self.flush();
         }
-        self.settle(end);
+        if let Some(mut server) = self.server.take() {
+            server.close(end);
+        }
     }
     fn is_full(&self) -> bool {
         self.spec.wait && self.bytes >= self.spec.buffer

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use ferry_tls::{ClientFiles, Connector, Session};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
 use crate::logging::{Syslog, SyslogAddress, SyslogTls};
 use crate::shim::log::Ready;
@@ -161,10 +161,26 @@ impl Server {
         }
     }
 
-    /// Tells a server that speaks TLS that no more comes.
-    pub fn close(&mut self) {
-        if let Some(session) = &mut self.session {
-            session.close(&mut Socket(&self.socket));
+    /// Tells a server that speaks TLS that no more comes, and waits until it closes in turn (RFC 5425 section 4.4): what it
+    /// says to a socket that is closed, a session's ticket for instance, ends the connection, with all that is on its way.
+    pub fn close(&mut self, end: Instant) {
+        let Some(session) = &mut self.session else { return };
+        session.close(&mut Socket(&self.socket));
+        while session.exchange(&mut Socket(&self.socket)).is_ok() {
+            let flags = match session.is_behind() {
+                true => PollFlags::IN | PollFlags::OUT,
+                false => {
+                    // For one that does not look at what TLS says.
+                    let _ = rustix::net::shutdown(&self.socket, Shutdown::Write);
+                    PollFlags::IN
+                }
+            };
+            let left = end.saturating_duration_since(Instant::now());
+            let mut sockets = [PollFd::new(&self.socket, flags)];
+            let limit = left.try_into().unwrap_or_default();
+            if !matches!(poll(&mut sockets, Some(&limit)), Ok(1) | Err(Errno::INTR)) {
+                return;
+            }
         }
     }
 
@@ -182,7 +198,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.close();
+        if let Some(session) = &mut self.session {
+            session.close(&mut Socket(&self.socket));
+        }
     }
 }
 
