@@ -4,6 +4,7 @@ use std::fs::{DirBuilder, File, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ferry_image::Digest;
 use ferry_sys::Root;
@@ -126,9 +127,31 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        // What cannot be removed now is swept at the next start.
-        let _ = remove_all(&self.path);
+        remove_soon(std::mem::take(&mut self.path));
     }
+}
+
+/// How often, and after how long each time, is tried again to remove what somebody still writes to: a process that was killed
+/// and has not ended.
+const AGAIN: (u32, Duration) = (100, Duration::from_millis(100));
+
+/// Removes a tree of the engine's own, now or a little later.
+pub fn remove_soon(path: PathBuf) {
+    if remove_all(&path).is_ok() {
+        return;
+    }
+    let again = move || {
+        for _ in 0..AGAIN.0 {
+            std::thread::sleep(AGAIN.1);
+            if remove_all(&path).is_ok() || !path.exists() {
+                return;
+            }
+        }
+        tracing::warn!(path = %path.display(), "cannot be removed: the next start will try");
+    };
+    let thread = std::thread::Builder::new().name("ferry-remove".to_owned());
+    // What is left is swept at the next start.
+    drop(thread.spawn(again));
 }
 
 /// Removes a tree of the engine's own, whose content somebody else chose.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 
 use crate::error::Context as _;
-use crate::layout::{Layout, remove_all};
+use crate::layout::{Layout, remove_soon};
 use crate::{Error, Result};
 
 #[derive(Clone, Debug)]
@@ -19,7 +19,7 @@ impl Reaper {
         let (queue, paths) = channel::<PathBuf>();
         let run = move || {
             for path in paths {
-                let _ = remove_all(&path);
+                remove_soon(path);
             }
         };
         let thread = std::thread::Builder::new().name("ferry-reaper".to_owned()).spawn(run);
