@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ferry_testkit::images::Layer;
-use ferry_testkit::{signal, wait_for_none, wait_until, wait_within};
+use ferry_testkit::{signal, wait_for_none, wait_for_none_within, wait_until, wait_within};
 
 use crate::build::Place;
 use crate::evil_archives::most_memory;
@@ -57,9 +57,11 @@ fn two_hundred_builds_end_right_and_leave_the_engine_as_it_was() {
     let engine = place.engine.engine_pid();
     let rests = || {
         // Layers are sealed behind the builds, which is the disk's pace.
-        wait_within(Duration::from_secs(60), "nothing is being made", || {
-            let mut entries = std::fs::read_dir(place.engine.data_root().join("tmp")).unwrap();
-            entries.next().is_none()
+        wait_for_none_within(Duration::from_secs(60), "what is being made", || {
+            let entries = std::fs::read_dir(place.engine.data_root().join("tmp")).unwrap();
+            entries
+                .map(|entry| entry.unwrap().path().display().to_string())
+                .collect()
         });
     };
     rests();

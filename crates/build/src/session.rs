@@ -2,8 +2,6 @@
 
 use std::any::Any;
 use std::fmt::Debug;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -15,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::error::Result;
 use crate::progress::Status;
 
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+pub use futures_util::future::BoxFuture;
 
 /// A client's side of a build. Every call may fail because it is gone.
 pub trait Session: Debug + Send + Sync {

@@ -143,7 +143,7 @@ pub fn remove_soon(path: PathBuf) {
     let again = move || {
         for _ in 0..AGAIN.0 {
             std::thread::sleep(AGAIN.1);
-            if remove_all(&path).is_ok() || !path.exists() {
+            if remove_all(&path).is_ok() {
                 return;
             }
         }
@@ -169,4 +169,55 @@ pub fn remove_all(path: &Path) -> io::Result<()> {
 /// Makes the names in a directory survive a power cut.
 pub fn sync_dir(path: &Path) -> Result<()> {
     File::open(path).and_then(|dir| dir.sync_all()).at("sync", path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    const CHILD: &str = "FERRY_TEST_BUSY_DRAFT";
+
+    /// Runs itself again in a mount namespace of its own, where something is mounted in the directory.
+    #[test]
+    fn root_what_cannot_be_removed_goes_when_it_can() {
+        let dir = tempfile::tempdir().unwrap();
+        let draft = dir.path().join("draft");
+        let script = "mkdir -p \"$1/busy\" && mount -t tmpfs none \"$1/busy\" && \
+                      exec \"$0\" --exact layout::tests::child --ignored --nocapture";
+        let output = Command::new("unshare")
+            .args(["-m", "--propagation", "private", "sh", "-c", script])
+            .arg(std::env::current_exe().unwrap())
+            .arg(&draft)
+            .env(CHILD, &draft)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
+    }
+
+    #[test]
+    #[ignore = "run by the test above, in a mount namespace of its own"]
+    fn child() {
+        let Some(path) = std::env::var_os(CHILD).map(PathBuf::from) else {
+            return;
+        };
+        drop(Staging { path: path.clone() });
+        assert!(path.exists());
+        assert!(
+            Command::new("umount")
+                .arg(path.join("busy"))
+                .status()
+                .unwrap()
+                .success()
+        );
+        for _ in 0..100 {
+            if !path.exists() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("{} is still there", path.display());
+    }
 }

@@ -78,14 +78,20 @@ pub fn wait_within(time: Duration, what: &str, mut check: impl FnMut() -> bool) 
 
 /// Calls `left` until it finds nothing, or panics after ten seconds with `what` and what it found last.
 #[track_caller]
-pub fn wait_for_none(what: &str, mut left: impl FnMut() -> Vec<String>) {
-    let end = Instant::now() + Duration::from_secs(10);
+pub fn wait_for_none(what: &str, left: impl FnMut() -> Vec<String>) {
+    wait_for_none_within(Duration::from_secs(10), what, left);
+}
+
+/// As [`wait_for_none`], with a time of one's own.
+#[track_caller]
+pub fn wait_for_none_within(time: Duration, what: &str, mut left: impl FnMut() -> Vec<String>) {
+    let end = Instant::now() + time;
     loop {
         let found = left();
         if found.is_empty() {
             return;
         }
-        assert!(Instant::now() < end, "{what}, after ten seconds: {found:#?}");
+        assert!(Instant::now() < end, "{what}, after {time:?}: {found:#?}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -302,9 +302,12 @@ impl Claim<'_> {
                 let (port, mac) = (link.index, self.endpoint.mac.0);
                 state.route.run(&[Request::AddForward { port, mac }])?;
             }
-            let bridge = state.route.link(&LinkId::Index(self.index))?;
+            let bridge = match link.operational {
+                true => state.route.link(&LinkId::Index(self.index))?,
+                false => Some(link),
+            };
             drop(state);
-            if link.operational && bridge.is_none_or(|bridge| bridge.operational) {
+            if bridge.is_none_or(|bridge| bridge.operational) {
                 break;
             }
             std::thread::sleep(LOOK_AGAIN);

@@ -104,7 +104,9 @@ impl Actor {
     /// first and thawed before it answers.
     async fn signal(&mut self, task: &Task, signal: i32) -> std::result::Result<(), ferry_supervise::Error> {
         let (sent, thawed) = tokio::join!(task.kill(None, signal), self.thaw());
-        self.event("kill", &[("signal", signal.to_string())]);
+        if sent.is_ok() {
+            self.event("kill", &[("signal", signal.to_string())]);
+        }
         // Of a container that is killed Docker tells no more than its end.
         if thawed && signal != libc::SIGKILL {
             self.event("unpause", &[]);

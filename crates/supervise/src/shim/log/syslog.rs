@@ -145,6 +145,7 @@ impl Driver for Sender {
             server.close(end);
         }
     }
+
     fn is_full(&self) -> bool {
         self.spec.wait && self.bytes >= self.spec.buffer
     }
